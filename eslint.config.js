@@ -3,12 +3,19 @@ import importX from "eslint-plugin-import-x";
 import tseslint from "typescript-eslint";
 
 // A floor imports only from the floors below it (docs/architecture.md). The order here is the order of the house.
-const floors = ["erlang", "buffer", "capture", "transform", "vm", "phoenix", ["export", "cli"]].map((f) => [f].flat());
+const floors = ["erlang", "buffer", "capture", "transform", "vm", "phoenix", ["export", "cli"]].map((f) =>
+  [f].flat(),
+);
 
 const floorZones = floors.flatMap((names, level) =>
   names.map((name) => ({
     target: `./src/${name}`,
-    from: floors.slice(level + 1).flat().concat(names.filter((n) => n !== name)).map((n) => `./src/${n}`).concat("./src/index.ts"),
+    from: floors
+      .slice(level + 1)
+      .flat()
+      .concat(names.filter((n) => n !== name))
+      .map((n) => `./src/${n}`)
+      .concat("./src/index.ts"),
     message: `src/${name} may import only from lower floors.`,
   })),
 );
@@ -22,7 +29,10 @@ export default tseslint.config(
     rules: {
       "@typescript-eslint/no-floating-promises": "error",
       "@typescript-eslint/no-misused-promises": "error",
-      "@typescript-eslint/switch-exhaustiveness-check": ["error", { considerDefaultExhaustiveForUnions: true }],
+      "@typescript-eslint/switch-exhaustiveness-check": [
+        "error",
+        { considerDefaultExhaustiveForUnions: true },
+      ],
       "@typescript-eslint/no-unused-vars": ["error", { argsIgnorePattern: "^_", varsIgnorePattern: "^_" }],
       "@typescript-eslint/consistent-type-imports": "error",
     },

@@ -113,7 +113,12 @@ export class OptionError extends BeamtraceError {
   readonly option: string;
 
   constructor(
-    code: "BT_OPTION_INVALID" | "BT_LIMIT_INVALID" | "BT_TRACE_SPEC_INVALID" | "BT_RING_INVALID" | "BT_NODE_NAME_INVALID",
+    code:
+      | "BT_OPTION_INVALID"
+      | "BT_LIMIT_INVALID"
+      | "BT_TRACE_SPEC_INVALID"
+      | "BT_RING_INVALID"
+      | "BT_NODE_NAME_INVALID",
     option: string,
     message: string,
     options: BeamtraceErrorOptions = {},
