@@ -1,0 +1,3 @@
+/** `beamtrace/erlang`: Erlang terms and the external term format. */
+export * from "./errors";
+export * from "./term";
