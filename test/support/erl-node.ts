@@ -18,6 +18,8 @@ export interface ErlNodeOptions {
   /** Root of the chroot to run `erl` in; default BEAMTRACE_OTP_ROOT. Empty string: this machine's own. */
   readonly root?: string;
   readonly env?: Readonly<Record<string, string>>;
+  /** What to run instead of `erl`; it must hand its arguments on. */
+  readonly program?: string;
 }
 
 export interface ErlNode {
@@ -119,7 +121,7 @@ export async function startNode(options: ErlNodeOptions = {}): Promise<ErlNode> 
     options.distributed === false
       ? []
       : ["-name", name, "-setcookie", cookie, "-kernel", "prevent_overlapping_partitions", "false"];
-  const [program, args] = command(root, "erl", [
+  const [program, args] = command(root, options.program ?? "erl", [
     "-noshell",
     ...distribution,
     ...(options.args ?? []),

@@ -1,0 +1,398 @@
+/**
+ * What to trace: the options of `session.trace()`, their validation, and their translation to the agent's spec
+ * (docs/agent-protocol.md, "Spec"). Pure: terms in, terms out.
+ */
+import { OptionError } from "../erlang/errors";
+import { atom, binary, ErlMap, tuple, Pid, Port, type Term } from "../erlang/term";
+import { EVENT_KINDS, type EventKind } from "../buffer/event-schema";
+import { boundsVolume, effectiveLimits, type EffectiveLimits, type TraceLimits } from "./limits";
+
+/** Names that stand for several event kinds. */
+const GROUPS = {
+  /** Life and links of processes. */
+  procs: [
+    "spawn",
+    "spawned",
+    "exit",
+    "register",
+    "unregister",
+    "link",
+    "unlink",
+    "getting_linked",
+    "getting_unlinked",
+  ],
+  /** Sent messages, also those to processes that no longer exist. */
+  send: ["send", "send_to_non_existing_process"],
+  running: ["in", "out"],
+  exiting: ["in_exiting", "out_exiting", "out_exited"],
+  gc: ["gc_minor_start", "gc_minor_end", "gc_major_start", "gc_major_end", "gc_max_heap_size"],
+  /** Life and links of ports. */
+  ports: ["open", "closed", "register", "unregister", "getting_linked", "getting_unlinked"],
+  running_ports: ["port_in", "port_out"],
+} as const satisfies Record<string, readonly EventKind[]>;
+
+type KindOfTracer = Exclude<EventKind, "unknown" | "gap" | "marker">;
+
+/** What can be asked for in `events`: one event kind, or a group (`procs`, `send`, `running`, `exiting`, `gc`, `ports`, `running_ports`). */
+export type TraceEventName = KindOfTracer | keyof typeof GROUPS;
+
+/** Which processes to trace. */
+export type ProcessSelection =
+  | "all"
+  | "new"
+  | "existing"
+  | "none"
+  | readonly Pid[]
+  | { readonly registered: readonly string[] }
+  /** Processes of an OTP application now alive; with `inherit: "spawn"` also those that they spawn. */
+  | { readonly application: string };
+
+/** Which ports to trace. */
+export type PortSelection = "all" | "new" | "existing" | "none" | readonly Port[];
+
+/** Functions to trace. */
+export interface CallPattern {
+  /** Module as the VM names it: `"lists"`, `"Elixir.Shop.Cart"`. */
+  readonly module: string;
+  /** Function; every function of the module when not given. */
+  readonly function?: string;
+  /** Arity; every arity when not given. */
+  readonly arity?: number;
+  /** Also local calls and functions that are not exported. Default: true. */
+  readonly local?: boolean;
+  /** Send `return_from` with the shape of the result. It makes tail calls of the function grow the stack while traced. */
+  readonly returns?: boolean;
+  /** Send `exception_from` too. Implies `returns`. */
+  readonly exceptions?: boolean;
+  /** Send the calling function with the event. */
+  readonly caller?: boolean;
+  /** A match specification (`matchSpec()`, or a term) instead of the one made from the options above. */
+  readonly matchSpec?: Term | { toTerm(): Term };
+}
+
+/** How much of messages, arguments, results and reasons travels. */
+export type PayloadOption =
+  /** Nothing; arguments are not even copied to the tracer. */
+  | "none"
+  /** Type, size and leading atoms. The default. */
+  | "shape"
+  /** Contents up to `maxBytes` of external term format each; values under the keys in `redact` are replaced on the node. */
+  | { readonly maxBytes: number; readonly redact?: readonly string[] };
+
+/** Keys whose values are redacted when nothing else is said. */
+export const DEFAULT_REDACTED_KEYS: readonly string[] = [
+  "password",
+  "passwd",
+  "secret",
+  "token",
+  "access_token",
+  "refresh_token",
+  "authorization",
+  "cookie",
+  "set-cookie",
+  "api_key",
+  "private_key",
+  "credit_card",
+  "secret_key_base",
+];
+
+/** Options of `session.trace()`, without those that say where events go. */
+export interface TraceSpec {
+  /** Default: `"all"`. */
+  readonly processes?: ProcessSelection;
+  /** Default: `"all"` when a port event is asked for, else `"none"`. */
+  readonly ports?: PortSelection;
+  /** Default: `["call"]` when `calls` is given; otherwise required. */
+  readonly events?: readonly TraceEventName[];
+  readonly calls?: readonly CallPattern[];
+  /** Match specification that filters sent messages on the node (`[Receiver, Message]`). */
+  readonly sendSpec?: Term | { toTerm(): Term };
+  /** Match specification that filters received messages on the node (`[Node, Sender, Message]`). */
+  readonly receiveSpec?: Term | { toTerm(): Term };
+  /** Whether what a traced process spawns or links to is traced as well. */
+  readonly inherit?: "spawn" | "first-spawn" | "link" | "first-link";
+  /** Scheduler ids with every event. Default: only when `running` is traced. */
+  readonly scheduler?: boolean;
+  readonly payload?: PayloadOption;
+  readonly limits?: TraceLimits;
+  /** OTP 25–26 only: clear another tool's trace first. It loses its flags for good. */
+  readonly takeOver?: boolean;
+  /** How events are gathered on the node before they are sent. Default: 512 events or 10 ms. */
+  readonly batch?: { readonly events?: number; readonly milliseconds?: number };
+}
+
+/** A checked trace spec. */
+export interface ResolvedTraceSpec {
+  readonly term: ErlMap;
+  readonly limits: EffectiveLimits;
+  readonly kinds: ReadonlySet<EventKind>;
+}
+
+const PROCESS_FLAG: Partial<Record<EventKind, string>> = {
+  send: "send",
+  send_to_non_existing_process: "send",
+  receive: "receive",
+  call: "call",
+  return_from: "call",
+  exception_from: "call",
+  return_to: "return_to",
+  in: "running",
+  out: "running",
+  in_exiting: "exiting",
+  out_exiting: "exiting",
+  out_exited: "exiting",
+  ...Object.fromEntries(GROUPS.procs.map((kind) => [kind, "procs"])),
+  ...Object.fromEntries(GROUPS.gc.map((kind) => [kind, "garbage_collection"])),
+};
+
+const INHERIT_FLAG = {
+  spawn: "set_on_spawn",
+  "first-spawn": "set_on_first_spawn",
+  link: "set_on_link",
+  "first-link": "set_on_first_link",
+} as const;
+
+const SPEC_KEYS: ReadonlySet<string> = new Set<keyof TraceSpec | "into" | "signal">([
+  "processes",
+  "ports",
+  "events",
+  "calls",
+  "sendSpec",
+  "receiveSpec",
+  "inherit",
+  "scheduler",
+  "payload",
+  "limits",
+  "takeOver",
+  "batch",
+  "into",
+  "signal",
+]);
+
+function invalid(option: string, message: string): OptionError {
+  return new OptionError("BT_TRACE_SPEC_INVALID", option, message);
+}
+
+function expandEvents(spec: TraceSpec): Set<EventKind> {
+  const kinds = new Set<EventKind>();
+  const names = spec.events ?? (spec.calls && spec.calls.length > 0 ? (["call"] as const) : undefined);
+  if (names === undefined || names.length === 0) {
+    throw invalid("events", 'say which events to trace, e.g. ["spawn", "exit"], or give `calls`');
+  }
+  for (const name of names) {
+    if (typeof name === "string" && Object.hasOwn(GROUPS, name)) {
+      for (const kind of GROUPS[name as keyof typeof GROUPS]) kinds.add(kind);
+    } else if (
+      typeof name === "string" &&
+      Object.hasOwn(EVENT_KINDS, name) &&
+      !["unknown", "gap", "marker"].includes(name)
+    ) {
+      kinds.add(name as EventKind);
+    } else if ((name as string) === "all") {
+      throw invalid(
+        "events",
+        '"all" is refused: the VM\'s flag `all` implies `silent`, so that no call is seen; name the events',
+      );
+    } else {
+      throw invalid(
+        "events",
+        `there is no event ${JSON.stringify(name)}; events are ${[...Object.keys(EVENT_KINDS), ...Object.keys(GROUPS)].filter((k) => !["unknown", "gap", "marker"].includes(k)).join(", ")}`,
+      );
+    }
+  }
+  const calls = spec.calls ?? [];
+  if (calls.length > 0) kinds.add("call");
+  if (calls.some((c) => c.returns || c.exceptions || c.matchSpec !== undefined)) kinds.add("return_from");
+  if (calls.some((c) => c.exceptions || c.matchSpec !== undefined)) kinds.add("exception_from");
+  if (
+    calls.length === 0 &&
+    ["call", "return_from", "exception_from", "return_to"].some((k) => kinds.has(k as EventKind))
+  ) {
+    throw invalid("calls", "call events need patterns that say which functions");
+  }
+  return kinds;
+}
+
+function processesTerm(selection: ProcessSelection): Term {
+  if (typeof selection === "string") {
+    if (!["all", "new", "existing", "none"].includes(selection))
+      throw invalid("processes", `${JSON.stringify(selection)} is not one of all, new, existing, none`);
+    return atom(selection);
+  }
+  if (Array.isArray(selection)) {
+    const pids = selection as readonly unknown[];
+    if (pids.length === 0) throw invalid("processes", "the list is empty");
+    for (const pid of pids)
+      if (!(pid instanceof Pid)) throw invalid("processes", "the list holds something that is not a Pid");
+    return tuple(atom("pids"), [...(selection as readonly Pid[])]);
+  }
+  if ("registered" in selection) {
+    if (selection.registered.length === 0) throw invalid("processes.registered", "the list is empty");
+    return tuple(atom("registered"), selection.registered.map(atom));
+  }
+  if ("application" in selection) return tuple(atom("application"), atom(selection.application));
+  throw invalid("processes", "not a selection of processes");
+}
+
+function portsTerm(selection: PortSelection): Term {
+  if (typeof selection === "string") {
+    if (!["all", "new", "existing", "none"].includes(selection))
+      throw invalid("ports", `${JSON.stringify(selection)} is not one of all, new, existing, none`);
+    return atom(selection);
+  }
+  for (const port of selection as readonly unknown[])
+    if (!(port instanceof Port)) throw invalid("ports", "the list holds something that is not a Port");
+  return tuple(atom("ports"), [...selection]);
+}
+
+function specTerm(spec: Term | { toTerm(): Term }): Term {
+  return typeof spec === "object" && spec !== null && "toTerm" in spec && typeof spec.toTerm === "function"
+    ? spec.toTerm()
+    : (spec as Term);
+}
+
+function callTerm(pattern: CallPattern, index: number): Term {
+  const at = `calls[${index}]`;
+  if (typeof pattern.module !== "string" || pattern.module === "")
+    throw invalid(`${at}.module`, "a module name is needed");
+  if (pattern.arity !== undefined && pattern.function === undefined)
+    throw invalid(`${at}.arity`, "an arity needs a function");
+  if (
+    pattern.arity !== undefined &&
+    !(Number.isInteger(pattern.arity) && pattern.arity >= 0 && pattern.arity <= 255)
+  ) {
+    throw invalid(`${at}.arity`, `must be an integer from 0 to 255, not ${String(pattern.arity)}`);
+  }
+  if (pattern.module.startsWith("beamtrace_"))
+    throw new OptionError("BT_TRACE_SPEC_INVALID", `${at}.module`, "beamtrace never traces itself");
+  const mfa = tuple(atom(pattern.module), atom(pattern.function ?? "_"), pattern.arity ?? atom("_"));
+  return tuple(
+    mfa,
+    pattern.matchSpec === undefined ? defaultMatchSpec(pattern) : specTerm(pattern.matchSpec),
+    [atom(pattern.local === false ? "global" : "local")],
+  );
+}
+
+function defaultMatchSpec(pattern: CallPattern): Term {
+  const actions: Term[] = [];
+  if (pattern.exceptions) actions.push(tuple(atom("exception_trace")));
+  else if (pattern.returns) actions.push(tuple(atom("return_trace")));
+  if (pattern.caller) actions.push(tuple(atom("message"), tuple(atom("caller"))));
+  return actions.length === 0 ? [] : [tuple(atom("_"), [], actions)];
+}
+
+function payloadTerm(payload: PayloadOption): Term {
+  if (payload === "none" || payload === "shape") return atom(payload);
+  if (typeof payload !== "object" || payload === null)
+    throw invalid("payload", 'must be "none", "shape" or { maxBytes }');
+  if (!Number.isInteger(payload.maxBytes) || payload.maxBytes < 16 || payload.maxBytes > 1 << 20) {
+    throw invalid(
+      "payload.maxBytes",
+      `must be an integer from 16 to 1,048,576, not ${String(payload.maxBytes)}`,
+    );
+  }
+  const keys = payload.redact ?? DEFAULT_REDACTED_KEYS;
+  return tuple(
+    atom("bytes"),
+    payload.maxBytes,
+    keys.flatMap((key): Term[] => [atom(key), binary(key)]),
+  );
+}
+
+function limitTerm(value: number, scale = 1): Term {
+  return value === Infinity ? atom("infinity") : Math.max(1, Math.ceil(value * scale));
+}
+
+function flags(kinds: ReadonlySet<EventKind>, spec: TraceSpec): Set<string> {
+  const result = new Set<string>();
+  for (const kind of kinds) {
+    const flag = PROCESS_FLAG[kind];
+    if (flag !== undefined) result.add(flag);
+  }
+  if (spec.inherit !== undefined) {
+    if (!Object.hasOwn(INHERIT_FLAG, spec.inherit))
+      throw invalid("inherit", `must be one of ${Object.keys(INHERIT_FLAG).join(", ")}`);
+    result.add(INHERIT_FLAG[spec.inherit]);
+  }
+  return result;
+}
+
+/**
+ * Checks a trace spec and translates it for the agent.
+ *
+ * @throws OptionError `BT_TRACE_SPEC_INVALID` or `BT_LIMIT_INVALID`; nothing has been sent to the node then.
+ */
+export function resolveTraceSpec(spec: TraceSpec): ResolvedTraceSpec {
+  for (const key of Object.keys(spec))
+    if (!SPEC_KEYS.has(key))
+      throw invalid(key, `there is no such option; options are ${[...SPEC_KEYS].join(", ")}`);
+  const kinds = expandEvents(spec);
+  const limits = effectiveLimits(spec.limits);
+  const calls = spec.calls ?? [];
+  for (const [i, call] of calls.entries()) {
+    if (call.module === "_" && !boundsVolume(spec.limits)) {
+      throw new OptionError(
+        "BT_LIMIT_INVALID",
+        `calls[${i}].module`,
+        "a wildcard over every module needs limits.events, limits.rate or limits.overhead",
+      );
+    }
+  }
+  const events = spec.events ?? [];
+  const portGroup = events.some((e) =>
+    ["ports", "running_ports", "open", "closed", "port_in", "port_out"].includes(e),
+  );
+  const ports = spec.ports ?? (portGroup ? "all" : "none");
+  const portFlags = new Set<string>();
+  if (ports !== "none") {
+    if (events.some((e) => ["ports", "open", "closed"].includes(e))) portFlags.add("ports");
+    if (events.some((e) => ["running_ports", "port_in", "port_out"].includes(e)))
+      portFlags.add("running_ports");
+    if (kinds.has("send")) portFlags.add("send");
+    if (kinds.has("receive")) portFlags.add("receive");
+    if (portFlags.size === 0) throw invalid("ports", "none of the events asked for happens in a port");
+  }
+  const processFlags = flags(kinds, spec);
+  // register and the like in the group `ports` are events of ports only, unless they were asked for by name as well.
+  if (portGroup && !events.some((e) => e === "procs" || GROUPS.procs.includes(e as never)))
+    processFlags.delete("procs");
+  const batch = { events: spec.batch?.events ?? 512, milliseconds: spec.batch?.milliseconds ?? 10 };
+  if (!Number.isInteger(batch.events) || batch.events < 1 || batch.events > 65_536)
+    throw invalid("batch.events", "must be an integer from 1 to 65,536");
+  if (!(batch.milliseconds >= 1 && batch.milliseconds <= 10_000))
+    throw invalid("batch.milliseconds", "must be a number from 1 to 10,000");
+  let mask = 0n;
+  for (const kind of kinds) mask |= 1n << BigInt(EVENT_KINDS[kind]);
+  const pairs: [string, Term][] = [
+    ["processes", processFlags.size === 0 ? atom("none") : processesTerm(spec.processes ?? "all")],
+    ["ports", portsTerm(ports)],
+    ["flags", [...processFlags].map(atom)],
+    ["port_flags", [...portFlags].map(atom)],
+    ["kinds", mask <= BigInt(Number.MAX_SAFE_INTEGER) ? Number(mask) : mask],
+    ["calls", calls.map(callTerm)],
+    ["send_spec", spec.sendSpec === undefined ? atom("true") : specTerm(spec.sendSpec)],
+    ["receive_spec", spec.receiveSpec === undefined ? atom("true") : specTerm(spec.receiveSpec)],
+    ["scheduler", atom(String(spec.scheduler ?? (kinds.has("in") || kinds.has("port_in"))))],
+    ["payload", payloadTerm(spec.payload ?? "shape")],
+    [
+      "limits",
+      new ErlMap([
+        [atom("events"), limitTerm(limits.events)],
+        [atom("rate"), limitTerm(limits.rate)],
+        [atom("seconds"), limitTerm(limits.seconds)],
+        [atom("memory"), limitTerm(limits.memory)],
+        [atom("queue"), limitTerm(limits.queue)],
+        [atom("overhead"), limitTerm(limits.overhead, 1_000_000)],
+      ]),
+    ],
+    [
+      "batch",
+      new ErlMap([
+        [atom("events"), batch.events],
+        [atom("ms"), Math.round(batch.milliseconds)],
+      ]),
+    ],
+    ["take_over", atom(String(spec.takeOver ?? false))],
+  ];
+  return { term: new ErlMap(pairs.map(([key, value]) => [atom(key), value] as const)), limits, kinds };
+}
