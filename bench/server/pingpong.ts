@@ -1,0 +1,37 @@
+/**
+ * What tracing everything costs a GenServer ping-pong: two messages and four events a call, hardly any work besides.
+ * `npx tsx bench/server/pingpong.ts [--quick] [--rate 20000] [--pairs 16] [--bytes 32] [--rounds 20] [--block-ms 1000]`
+ */
+import type { Row } from "../row";
+import { isProgram, numberOptions, runAsProgram } from "./command-line";
+import { compare } from "./compare";
+import { costRows, costTable } from "./cost-report";
+import { loadPeers, peers } from "./peers";
+import { pingPongWorkload } from "./pingpong-workload";
+
+const DEFAULTS = { rate: 20_000, pairs: 16, bytes: 32, rounds: 20, "block-ms": 1000 };
+
+/** Runs the experiment and prints its table. */
+export async function run(quick: boolean, options: Partial<typeof DEFAULTS> = {}): Promise<Row[]> {
+  const settings = { ...DEFAULTS, ...(quick ? { rounds: 5 } : {}), ...options };
+  const workload = await pingPongWorkload(settings);
+  try {
+    await loadPeers(workload.node);
+    await workload.start();
+    const comparison = await compare(workload, peers(), {
+      rounds: settings.rounds,
+      blockMs: settings["block-ms"],
+      log: (line) => process.stderr.write(`${line}\n`),
+    });
+    const title = `GenServer ping-pong, ${settings.rate} calls/s, ${settings.pairs} pairs`;
+    console.log(costTable(title, workload, comparison));
+    return costRows(title, workload, comparison);
+  } finally {
+    await workload.stop();
+  }
+}
+
+if (isProgram(import.meta.url)) {
+  const { quick, ...options } = numberOptions(DEFAULTS);
+  await runAsProgram(() => run(quick, options));
+}

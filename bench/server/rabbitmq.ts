@@ -1,0 +1,37 @@
+/**
+ * What tracing everything costs a real server: RabbitMQ under an open loop of publishes and consumes.
+ * `npx tsx bench/server/rabbitmq.ts [--quick] [--rate 5000] [--bytes 32] [--queues 4] [--rounds 20] [--block-ms 1500]`
+ */
+import type { Row } from "../row";
+import { compare } from "./compare";
+import { isProgram, numberOptions, runAsProgram } from "./command-line";
+import { costRows, costTable } from "./cost-report";
+import { loadPeers, peers } from "./peers";
+import { rabbitWorkload } from "./rabbitmq-workload";
+
+const DEFAULTS = { rate: 5000, bytes: 32, queues: 4, rounds: 20, "block-ms": 1500 };
+
+/** Runs the experiment and prints its table. */
+export async function run(quick: boolean, options: Partial<typeof DEFAULTS> = {}): Promise<Row[]> {
+  const settings = { ...DEFAULTS, ...(quick ? { rounds: 5, "block-ms": 1000 } : {}), ...options };
+  const workload = await rabbitWorkload(settings);
+  try {
+    await loadPeers(workload.node);
+    await workload.start();
+    const comparison = await compare(workload, peers(), {
+      rounds: settings.rounds,
+      blockMs: settings["block-ms"],
+      log: (line) => process.stderr.write(`${line}\n`),
+    });
+    const title = `RabbitMQ, ${settings.rate} messages/s of ${settings.bytes} bytes`;
+    console.log(costTable(title, workload, comparison));
+    return costRows(title, workload, comparison);
+  } finally {
+    await workload.stop();
+  }
+}
+
+if (isProgram(import.meta.url)) {
+  const { quick, ...options } = numberOptions(DEFAULTS);
+  await runAsProgram(() => run(quick, options));
+}
