@@ -11,6 +11,7 @@ import { ErlFloat } from "./float";
 import { Fun } from "./fun";
 import { ImproperList } from "./improper-list";
 import { LocalExt } from "./local-ext";
+import { maskedBytes } from "./masked-bytes";
 import { NativeRecord } from "./native-record";
 import { Pid } from "./pid";
 import { Port } from "./port";
@@ -99,17 +100,6 @@ function simpleKey(term: Term): Key | undefined {
   if (term instanceof BitString) return `s${term.bits}${latin1(maskedBytes(term))}`;
   if (term instanceof LocalExt) return `x${latin1(term.bytes)}`;
   return undefined;
-}
-
-/** The bytes with the unused bits of the last one cleared: they carry no meaning. */
-export function maskedBytes(bits: BitString): Uint8Array {
-  const last = bits.bytes.length - 1;
-  const value = bits.bytes[last] as number;
-  const masked = value & (0xff00 >> bits.bits) & 0xff;
-  if (masked === value) return bits.bytes;
-  const copy = Uint8Array.from(bits.bytes);
-  copy[last] = masked;
-  return copy;
 }
 
 /** A compound term whose parts are being numbered. */
