@@ -1,13 +1,14 @@
+import { readFileSync } from "node:fs";
+
 import { defineConfig } from "tsup";
 
+// Every subpath of package.json is built from the index.ts of its folder; besides these, the workers' entry points.
+const { exports } = JSON.parse(readFileSync("package.json", "utf8")) as { exports: Record<string, unknown> };
+const subpaths = Object.keys(exports).filter((path) => !path.endsWith(".json"));
+const barrels = subpaths.map((path) => `${path.slice(2)}/index`.replace(/^\//, ""));
+
 export default defineConfig({
-  entry: {
-    index: "src/index.ts",
-    "erlang/index": "src/erlang/index.ts",
-    "buffer/index": "src/buffer/index.ts",
-    "capture/index": "src/capture/index.ts",
-    "capture/link-worker": "src/capture/link-worker.ts",
-  },
+  entry: Object.fromEntries([...barrels, "capture/link-worker"].map((name) => [name, `src/${name}.ts`])),
   format: ["esm", "cjs"],
   target: "node20",
   platform: "node",

@@ -1,13 +1,25 @@
-import { defineConfig } from "vitest/config";
+import { defineConfig, type ViteUserConfig } from "vitest/config";
+
+import { splitTests } from "./scripts/node-tests.ts";
+
+// BEAMTRACE_WITHOUT_ERLANG=1: only the tests that need no node. BEAMTRACE_OTP_ROOT: only those that need one, on that release.
+const { withNode, withoutNode } = splitTests();
+const only = process.env["BEAMTRACE_OTP_ROOT"] === undefined ? [] : withoutNode;
+const without = process.env["BEAMTRACE_WITHOUT_ERLANG"] === "1" ? withNode : [];
+
+const reporters: NonNullable<ViteUserConfig["test"]>["reporters"] = ["default"];
+const report = process.env["BEAMTRACE_TEST_REPORT"] ?? "";
+if (report !== "") reporters.push(["json", { outputFile: report }]);
 
 export default defineConfig({
   test: {
     include: ["test/**/*.test.ts"],
+    exclude: ["**/node_modules/**", ...only, ...without],
     testTimeout: 60_000,
     hookTimeout: 60_000,
     // Two cores: more forks than this only make live nodes compete with each other.
     maxWorkers: 2,
     pool: "forks",
-    reporters: ["default"],
+    reporters,
   },
 });

@@ -3,7 +3,7 @@
  * so that what a test asks about the node does not depend on what it tests. Each test process runs its own epmd on its own port.
  * BEAMTRACE_OTP_ROOT names the root of a chroot with another OTP release; BEAMTRACE_TEST_OTP is then informative only.
  */
-import { spawn, type ChildProcess, type ChildProcessWithoutNullStreams } from "node:child_process";
+import { spawn, type ChildProcessWithoutNullStreams } from "node:child_process";
 import { randomBytes, randomInt } from "node:crypto";
 import { connect, createServer } from "node:net";
 
@@ -60,7 +60,7 @@ F = fun Loop() ->
   end
 end, F().`;
 
-let epmd: Promise<{ port: number; process: ChildProcess }> | undefined;
+let epmd: Promise<{ port: number }> | undefined;
 
 /** Resolves when something listens on the port of this machine. */
 async function listening(port: number, deadlineMs = 10_000): Promise<void> {
@@ -92,8 +92,8 @@ function command(root: string, program: string, args: readonly string[]): [strin
   return root === "" ? [program, [...args]] : ["chroot", [root, program, ...args]];
 }
 
-/** The epmd of this test process; started on first use, ended with the process. */
-export function ensureEpmd(): Promise<{ port: number; process: ChildProcess }> {
+/** The epmd of this test process; started on first use, ends with the process. */
+export function ensureEpmd(): Promise<{ port: number }> {
   epmd ??= (async () => {
     const port = await freePort();
     const [program, args] = command(process.env["BEAMTRACE_OTP_ROOT"] ?? "", "epmd", [
@@ -102,10 +102,14 @@ export function ensureEpmd(): Promise<{ port: number; process: ChildProcess }> {
       "-address",
       "127.0.0.1",
     ]);
-    const child = spawn(program, args, { stdio: "ignore" });
-    process.once("exit", () => child.kill("SIGKILL"));
+    // The shell ends epmd when its stdin closes: however this process ends, also by a signal, epmd does not outlive it.
+    const keeper = '"$@" & epmd=$!; read -r _; kill -9 $epmd';
+    const child = spawn("sh", ["-c", keeper, "sh", program, ...args], {
+      stdio: ["pipe", "ignore", "ignore"],
+    });
     await listening(port);
-    return { port, process: child };
+    child.unref();
+    return { port };
   })();
   return epmd;
 }
