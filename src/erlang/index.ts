@@ -1,3 +1,4 @@
 /** `beamtrace/erlang`: Erlang terms and the external term format. */
 export * from "./errors";
 export * from "./term";
+export * from "./dist";
