@@ -2,3 +2,4 @@
 export * from "./errors";
 export * from "./term";
 export * from "./dist";
+export * from "./etf";

@@ -2,12 +2,15 @@
 export { Atom } from "./atom";
 export { BitString } from "./bit-string";
 export { atom, binary, charlist, float, improper, map, tuple } from "./constructors";
+export { equals } from "./equals";
 export { ErlMap } from "./erl-map";
 export { ExportFun } from "./export-fun";
 export { ErlFloat } from "./float";
 export { Fun } from "./fun";
 export type { FunFields } from "./fun";
 export { ImproperList } from "./improper-list";
+export { inspect } from "./inspect";
+export type { InspectOptions } from "./inspect";
 export { LocalExt } from "./local-ext";
 export { NativeRecord } from "./native-record";
 export { Pid } from "./pid";
