@@ -1,4 +1,4 @@
-import { defineConfig, type ViteUserConfig } from "vitest/config";
+import { defineConfig } from "vitest/config";
 
 import { splitTests } from "./scripts/node-tests.ts";
 
@@ -7,9 +7,8 @@ const { withNode, withoutNode } = splitTests();
 const only = process.env["BEAMTRACE_OTP_ROOT"] === undefined ? [] : withoutNode;
 const without = process.env["BEAMTRACE_WITHOUT_ERLANG"] === "1" ? withNode : [];
 
-const reporters: NonNullable<ViteUserConfig["test"]>["reporters"] = ["default"];
+// BEAMTRACE_TEST_REPORT: a file for the results as JSON, besides what is printed.
 const report = process.env["BEAMTRACE_TEST_REPORT"] ?? "";
-if (report !== "") reporters.push(["json", { outputFile: report }]);
 
 export default defineConfig({
   test: {
@@ -20,6 +19,6 @@ export default defineConfig({
     // Two cores: more forks than this only make live nodes compete with each other.
     maxWorkers: 2,
     pool: "forks",
-    reporters,
+    reporters: report === "" ? ["default"] : ["default", ["json", { outputFile: report }]],
   },
 });

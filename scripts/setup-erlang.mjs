@@ -1,7 +1,8 @@
 /**
  * Makes sure that this machine has Erlang (and for the tests Elixir and OpenSSL), installing Debian packages where it may.
  * `node scripts/setup-erlang.mjs demo` never fails: without Erlang the demo replays a recording.
- * `node scripts/setup-erlang.mjs test` fails with instructions, unless BEAMTRACE_WITHOUT_ERLANG=1 asks for the tests without a node.
+ * `node scripts/setup-erlang.mjs test` fails with instructions, unless BEAMTRACE_WITHOUT_ERLANG=1 asks for the tests without a node;
+ * `node scripts/setup-erlang.mjs bench` adds what the benchmarks' servers stand on.
  * Plain Node without dependencies; returns at once when nothing is missing.
  */
 import { spawnSync } from "node:child_process";
@@ -32,6 +33,15 @@ const PURPOSES = {
       "openssl",
     ],
   },
+};
+// RabbitMQ, the real server of the benchmarks, is unpacked by them and not installed; this is what it stands on.
+PURPOSES.bench = {
+  applications: [...PURPOSES.test.applications, "eldap", "inets", "mnesia", "os_mon", "xmerl"],
+  programs: PURPOSES.test.programs,
+  packages: [
+    ...PURPOSES.test.packages,
+    ...["erlang-eldap", "erlang-inets", "erlang-mnesia", "erlang-os-mon", "erlang-xmerl"],
+  ],
 };
 
 function onPath(program) {
@@ -127,7 +137,7 @@ if (purpose === undefined) {
   console.error(`usage: node scripts/setup-erlang.mjs ${Object.keys(PURPOSES).join("|")}`);
   process.exit(2);
 }
-if (name === "test" && process.env.BEAMTRACE_WITHOUT_ERLANG === "1") {
+if (name !== "demo" && process.env.BEAMTRACE_WITHOUT_ERLANG === "1") {
   console.error("[setup] BEAMTRACE_WITHOUT_ERLANG=1: only the tests that need no Erlang node will run");
 } else {
   const problem = ensure(purpose);

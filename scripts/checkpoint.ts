@@ -1,0 +1,72 @@
+/**
+ * `npm run checkpoint -- 1.1 [--quick] [--only NAME,…] [--json FILE]`: a sub-layer's acceptance checks and benchmarks as one table.
+ * Exit code 1 when a figure falls short of its target or a check crashes. The rows are also written as JSON, with the machine they
+ * were measured on (default .cache/checkpoint-1.1.json).
+ */
+import { execFileSync } from "node:child_process";
+import { mkdirSync, writeFileSync } from "node:fs";
+import { arch, cpus, platform, release, totalmem } from "node:os";
+import { dirname, join } from "node:path";
+import { fileURLToPath } from "node:url";
+import { parseArgs } from "node:util";
+import { CHECKS } from "../bench/checks";
+import { passed, resultTable, runChecks } from "./check-runner";
+
+const root = fileURLToPath(new URL("..", import.meta.url));
+
+function fail(message: string): never {
+  console.error(message);
+  process.exit(1);
+}
+
+function commit(): string {
+  try {
+    return execFileSync("git", ["describe", "--always", "--dirty"], { cwd: root, encoding: "utf8" }).trim();
+  } catch {
+    return "unknown";
+  }
+}
+
+const { values, positionals } = parseArgs({
+  allowPositionals: true,
+  options: { quick: { type: "boolean", default: false }, only: { type: "string" }, json: { type: "string" } },
+});
+const [layer] = positionals;
+const known = Object.keys(CHECKS).join(", ");
+if (layer === undefined || positionals.length > 1)
+  fail(`usage: npm run checkpoint -- SUBLAYER [--quick] [--only NAME,…] [--json FILE]; sub-layers: ${known}`);
+const all = CHECKS[layer];
+if (all === undefined) fail(`there is no sub-layer ${layer}; there are: ${known}`);
+if (all.length === 0) fail(`sub-layer ${layer} has no checks yet`);
+const only = values.only?.split(",");
+const unknown = only?.filter((name) => !all.some((check) => check.name === name)) ?? [];
+if (unknown.length > 0)
+  fail(`sub-layer ${layer} has no check ${unknown.join(", ")}; it has: ${all.map((c) => c.name).join(", ")}`);
+const chosen = all.filter(
+  (check) => (only === undefined || only.includes(check.name)) && !(values.quick && check.quickMinutes === 0),
+);
+
+const results = await runChecks(chosen, values.quick);
+const short = results.filter((result) => !passed(result));
+const file = values.json ?? join(root, ".cache", `checkpoint-${layer}${values.quick ? "-quick" : ""}.json`);
+mkdirSync(dirname(file), { recursive: true });
+const machine = {
+  cpu: cpus()[0]?.model ?? "unknown",
+  cores: cpus().length,
+  memoryBytes: totalmem(),
+  os: `${platform()} ${release()} ${arch()}`,
+  node: process.version,
+};
+const header = { layer, quick: values.quick, commit: commit(), date: new Date().toISOString(), machine };
+writeFileSync(file, `${JSON.stringify({ ...header, results }, null, 2)}\n`);
+
+console.log(
+  `\nCheckpoint ${layer}${values.quick ? " (quick)" : ""}, ${machine.cpu}, ${machine.cores} cores, Node ${machine.node}`,
+);
+console.log(resultTable(results));
+console.log(
+  short.length === 0
+    ? `checkpoint ${layer}: every target met`
+    : `checkpoint ${layer}: short or failed: ${short.map((r) => r.check).join(", ")}`,
+);
+process.exit(short.length === 0 ? 0 : 1);
