@@ -66,7 +66,7 @@ async function measureBlock(
   let after: Sample;
   let backlog = 0;
   try {
-    await sleep(options.settleMs ?? 400);
+    await sleep(options.settleMs ?? 300);
     before = await sample(workload, variant);
     await sleep(options.blockMs);
     after = await sample(workload, variant);
@@ -105,29 +105,41 @@ export async function compare(
   variants: readonly Variant[],
   options: CompareOptions,
 ): Promise<Comparison> {
+  const progress = { blocks: [] as Block[], voided: 0 };
+  try {
+    await runRounds(workload, variants, options, progress);
+  } finally {
+    for (const variant of variants) await variant.dispose?.();
+  }
+  return progress;
+}
+
+async function runRounds(
+  workload: Workload,
+  variants: readonly Variant[],
+  options: CompareOptions,
+  progress: { blocks: Block[]; voided: number },
+): Promise<void> {
   const next = random(options.seed ?? 1);
-  const blocks: Block[] = [];
-  let voided = 0;
   for (let round = 0; round < options.rounds; round += 1) {
     const order = variants.map((variant) => ({ variant, key: next() })).sort((a, b) => a.key - b.key);
     for (const { variant } of order) {
       for (;;) {
         const block = await measureBlock(workload, variant, round, options);
         if (typeof block !== "string") {
-          blocks.push(block);
+          progress.blocks.push(block);
           options.log?.(
             `round ${round + 1} ${variant.name}: ${block.cpuPerUnit.toFixed(1)} µs a ${workload.unit}`,
           );
           break;
         }
-        voided += 1;
+        progress.voided += 1;
         options.log?.(`round ${round + 1} ${variant.name}: void, ${block}`);
-        if (voided > (options.maximumVoid ?? options.rounds * 2))
+        if (progress.voided > (options.maximumVoid ?? options.rounds * 2))
           throw new Error(`${workload.name}: too many void blocks; the last: ${variant.name}, ${block}`);
       }
     }
   }
-  return { blocks, voided };
 }
 
 const of = (blocks: readonly Block[], variant: string): readonly Block[] =>

@@ -1,23 +1,22 @@
 /**
- * Reader of a dbg ip trace port, as a process of its own: reads everything, counts the messages and those that the port dropped.
+ * Reader of dbg's ip trace ports, as a process of its own: reads everything, counts the messages and those that the port dropped.
  * Stream: op:8, n:32, then n bytes of a term (op 0) or nothing (op 1: n messages were dropped here).
- * Asked over IPC: `count` → `{ delivered, lost }`. Ends when its parent disconnects.
+ * Asked over IPC: a number connects to that port of 127.0.0.1 and starts the counts again → `connected`; `count` → `{ delivered, lost }`.
+ * Never connects to the same trace port twice: what the port had half sent would come without its header.
  */
-import { connect } from "node:net";
+import { connect, type Socket } from "node:net";
 
 const HEADER_BYTES = 5;
 
+let socket: Socket | undefined;
 let delivered = 0;
 let lost = 0;
 /** Bytes of the current body that are still to come. */
 let skip = 0;
-const header = Buffer.alloc(HEADER_BYTES);
 let headerBytes = 0;
+const header = Buffer.alloc(HEADER_BYTES);
 
-const fail = (error: string): void => {
-  process.send?.({ error });
-  process.disconnect();
-};
+const fail = (error: string): void => void process.send?.({ error });
 
 function read(chunk: Buffer): void {
   let at = 0;
@@ -39,13 +38,28 @@ function read(chunk: Buffer): void {
       delivered += 1;
       skip = length;
     } else if (header[0] === 1) lost += length;
-    else return fail(`unknown op ${header[0]}`);
+    else {
+      fail(`unknown op ${header[0]}`);
+      return;
+    }
   }
 }
 
-const socket = connect(Number(process.argv[2]), "127.0.0.1", () => process.send?.("connected"));
-socket.on("data", read);
-socket.on("error", (error) => fail(error.message));
-// The port is closed before its reader is; the counts stay to be asked for.
-process.on("message", () => process.send?.({ delivered, lost }));
+function open(port: number): void {
+  socket?.destroy();
+  delivered = lost = skip = headerBytes = 0;
+  const opened = connect(port, "127.0.0.1", () => process.send?.("connected"));
+  opened.on("data", (chunk) => {
+    if (opened === socket) read(chunk);
+  });
+  opened.on("error", (error) => {
+    if (opened === socket) fail(error.message);
+  });
+  socket = opened;
+}
+
+process.on("message", (question: string) => {
+  if (question === "count") process.send?.({ delivered, lost });
+  else open(Number(question));
+});
 process.on("disconnect", () => process.exit(0));

@@ -61,16 +61,16 @@ export function ipPort(): Variant {
     name: "ip",
     async start(node) {
       const port = await open(node, "ip", String(IP_QUEUE));
-      reader = startChild("ip-reader.ts", [port]);
-      await reader.ask<"connected">();
+      reader ??= startChild("ip-reader.ts", []);
+      await reader.ask<"connected">(String(port));
       await on(node);
     },
     count() {
       if (!reader) throw new Error("the ip port has no reader");
       return reader.ask<TraceCount>("count");
     },
-    async stop(node) {
-      await node.eval(`${PEER}:close()`);
+    stop: async (node) => void (await node.eval(`${PEER}:close()`)),
+    async dispose() {
       await reader?.end();
       reader = undefined;
     },

@@ -1,6 +1,6 @@
 /**
  * What tracing everything costs a GenServer ping-pong: two messages and four events a call, hardly any work besides.
- * `npx tsx bench/server/pingpong.ts [--quick] [--rate 20000] [--pairs 16] [--bytes 32] [--rounds 20] [--block-ms 1000]`
+ * `npx tsx bench/server/pingpong.ts [--quick] [--rate 20000] [--pairs 16] [--bytes 32] [--rounds 40] [--block-ms 500]`
  */
 import type { Row } from "../row";
 import { isProgram, numberOptions, runAsProgram } from "./command-line";
@@ -9,11 +9,11 @@ import { costRows, costTable } from "./cost-report";
 import { loadPeers, peers } from "./peers";
 import { pingPongWorkload } from "./pingpong-workload";
 
-const DEFAULTS = { rate: 20_000, pairs: 16, bytes: 32, rounds: 20, "block-ms": 1000 };
+const DEFAULTS = { rate: 20_000, pairs: 16, bytes: 32, rounds: 40, "block-ms": 500 };
 
 /** Runs the experiment and prints its table. */
 export async function run(quick: boolean, options: Partial<typeof DEFAULTS> = {}): Promise<Row[]> {
-  const settings = { ...DEFAULTS, ...(quick ? { rounds: 5 } : {}), ...options };
+  const settings = { ...DEFAULTS, ...(quick ? { rounds: 10 } : {}), ...options };
   const workload = await pingPongWorkload(settings);
   try {
     await loadPeers(workload.node);

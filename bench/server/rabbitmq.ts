@@ -1,6 +1,6 @@
 /**
  * What tracing everything costs a real server: RabbitMQ under an open loop of publishes and consumes.
- * `npx tsx bench/server/rabbitmq.ts [--quick] [--rate 5000] [--bytes 32] [--queues 4] [--rounds 20] [--block-ms 1500]`
+ * `npx tsx bench/server/rabbitmq.ts [--quick] [--rate 5000] [--bytes 32] [--queues 4] [--rounds 40] [--block-ms 700]`
  */
 import type { Row } from "../row";
 import { compare } from "./compare";
@@ -9,11 +9,11 @@ import { costRows, costTable } from "./cost-report";
 import { loadPeers, peers } from "./peers";
 import { rabbitWorkload } from "./rabbitmq-workload";
 
-const DEFAULTS = { rate: 5000, bytes: 32, queues: 4, rounds: 20, "block-ms": 1500 };
+const DEFAULTS = { rate: 5000, bytes: 32, queues: 4, rounds: 40, "block-ms": 700 };
 
 /** Runs the experiment and prints its table. */
 export async function run(quick: boolean, options: Partial<typeof DEFAULTS> = {}): Promise<Row[]> {
-  const settings = { ...DEFAULTS, ...(quick ? { rounds: 5, "block-ms": 1000 } : {}), ...options };
+  const settings = { ...DEFAULTS, ...(quick ? { rounds: 10 } : {}), ...options };
   const workload = await rabbitWorkload(settings);
   try {
     await loadPeers(workload.node);

@@ -19,6 +19,8 @@ export interface Variant {
   backlog?(node: ErlNode): Promise<number>;
   /** Ends the trace and leaves nothing behind; throws when what the tracer reports does not add up. */
   stop(node: ErlNode): Promise<void>;
+  /** After the last block: ends processes that were kept between blocks. */
+  dispose?(): Promise<void>;
 }
 
 /** Work that a server has done since the load began. */
