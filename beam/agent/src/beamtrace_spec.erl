@@ -1,0 +1,103 @@
+%% Checks a trace spec as it came from the client (docs/agent-protocol.md, "Spec"). What is accepted here is trusted afterwards.
+-module(beamtrace_spec).
+
+-export([check/1]).
+-export_type([spec/0]).
+
+-type spec() :: #{atom() => term()}.
+
+-define(FLAGS, [
+    send,
+    'receive',
+    procs,
+    call,
+    return_to,
+    running,
+    exiting,
+    garbage_collection,
+    set_on_spawn,
+    set_on_first_spawn,
+    set_on_link,
+    set_on_first_link
+]).
+-define(PORT_FLAGS, [send, 'receive', ports, running_ports]).
+-define(KEYS, [
+    processes,
+    ports,
+    flags,
+    port_flags,
+    kinds,
+    calls,
+    send_spec,
+    receive_spec,
+    scheduler,
+    payload,
+    limits,
+    batch,
+    take_over
+]).
+
+-spec check(term()) -> ok | {error, {bad_spec, term(), term()}}.
+check(Spec) when is_map(Spec) ->
+    Bad = [
+        {Key, maps:get(Key, Spec, undefined)}
+     || Key <- ?KEYS, not (is_map_key(Key, Spec) andalso valid(Key, maps:get(Key, Spec), Spec))
+    ],
+    case Bad of
+        [] -> ok;
+        [{Key, Value} | _] -> {error, {bad_spec, Key, Value}}
+    end;
+check(Spec) ->
+    {error, {bad_spec, spec, Spec}}.
+
+valid(processes, P, _) when P =:= all; P =:= new; P =:= existing; P =:= none -> true;
+valid(processes, {pids, Pids}, _) -> all(fun is_pid/1, Pids);
+valid(processes, {registered, Names}, _) -> all(fun is_atom/1, Names);
+valid(processes, {application, App}, _) -> is_atom(App);
+valid(ports, P, _) when P =:= all; P =:= new; P =:= existing; P =:= none -> true;
+valid(ports, {ports, Ports}, _) -> all(fun is_port/1, Ports);
+valid(flags, Flags, _) -> all(fun(F) -> lists:member(F, ?FLAGS) end, Flags);
+valid(port_flags, Flags, _) -> all(fun(F) -> lists:member(F, ?PORT_FLAGS) end, Flags);
+valid(kinds, Mask, _) -> is_integer(Mask) andalso Mask >= 0;
+valid(calls, Calls, Spec) -> all(fun(Call) -> valid_call(Call, Spec) end, Calls);
+valid(send_spec, MatchSpec, _) -> valid_match_spec(MatchSpec);
+valid(receive_spec, MatchSpec, _) -> valid_match_spec(MatchSpec);
+valid(scheduler, Value, _) -> is_boolean(Value);
+valid(payload, none, _) -> true;
+valid(payload, shape, _) -> true;
+valid(payload, {bytes, Max, Redact}, _) ->
+    is_integer(Max) andalso Max > 0 andalso all(fun(Key) -> is_atom(Key) orelse is_binary(Key) end, Redact);
+valid(limits, #{events := E, rate := R, seconds := S, memory := M, queue := Q, overhead := O}, _) ->
+    Limits = [E, R, S, M, Q, O],
+    lists:all(fun limit/1, Limits) andalso lists:any(fun is_integer/1, Limits);
+valid(batch, #{events := Events, ms := Ms}, _) ->
+    is_integer(Events) andalso Events > 0 andalso Events =< 65536 andalso
+        is_integer(Ms) andalso Ms > 0 andalso Ms =< 60000;
+valid(take_over, Value, _) -> is_boolean(Value);
+valid(_, _, _) -> false.
+
+valid_call({{M, F, A}, MatchSpec, Options}, Spec) ->
+    is_atom(M) andalso is_atom(F) andalso valid_arity(F, A) andalso
+        (M =/= '_' orelse (F =:= '_' andalso bounded(Spec))) andalso
+        valid_match_spec(MatchSpec) andalso
+        (Options =:= [local] orelse Options =:= [global]);
+valid_call(_, _) ->
+    false.
+
+valid_arity(_, '_') -> true;
+valid_arity('_', _) -> false;
+valid_arity(_, A) -> is_integer(A) andalso A >= 0 andalso A =< 255.
+
+%% Every function of every module: only where the volume is bounded.
+bounded(#{limits := #{events := E, rate := R, overhead := O}}) -> lists:any(fun is_integer/1, [E, R, O]);
+bounded(_) -> false.
+
+valid_match_spec(true) -> true;
+valid_match_spec(MatchSpec) -> all(fun is_tuple/1, MatchSpec).
+
+limit(infinity) -> true;
+limit(N) -> is_integer(N) andalso N > 0.
+
+%% For a proper list; false for everything else.
+all(Fun, [Item | Rest]) -> Fun(Item) andalso all(Fun, Rest);
+all(_, Rest) -> Rest =:= [].

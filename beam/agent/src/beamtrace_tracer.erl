@@ -1,0 +1,480 @@
+%% The portable tracer: takes trace messages from its queue, makes events of them and ships batches straight to the
+%% client's mailbox (docs/agent-protocol.md, "Batches"). One process a trace, linked to the holder.
+%%
+%% The loop is long and repeats itself on purpose: its CPU per event is what tracing costs. Per event there is no
+%% timer, no process_info and no update of the state; all of that happens once a batch (checkpoint/1).
+-module(beamtrace_tracer).
+
+-export([start/1, init/1]).
+-export_type([options/0, stats/0]).
+
+-include("beamtrace_schema.hrl").
+
+-type options() :: #{
+    id := integer(),
+    mailbox := pid(),
+    holder := pid(),
+    client_node := node(),
+    mask := non_neg_integer(),
+    mode := beamtrace_event:mode(),
+    scheduler := boolean(),
+    batch := #{events := pos_integer(), ms := pos_integer()},
+    limits := beamtrace_limits:limits(),
+    filter := #{pid() | port() => true}
+}.
+-type stats() :: #{atom() => integer()}.
+-type gap() :: none | {Count :: pos_integer(), From :: integer(), To :: integer()}.
+
+-define(HEAP_WORDS, 32768).
+-define(FULLSWEEP_AFTER, 50).
+-define(MEMORY_DEFAULT, 268435456).
+%% Batches that wait for the connection; more than these are dropped.
+-define(WAITING_MAX, 32).
+-define(RETRY_MS, 5).
+%% How long the last batches of a trace may wait for the connection.
+-define(LAST_RETRIES, 400).
+-define(SHED_CHUNK, 4096).
+
+-record(state, {
+    id :: integer(),
+    mailbox :: pid(),
+    holder :: pid(),
+    client_node :: node(),
+    mask :: non_neg_integer(),
+    mode :: beamtrace_event:mode(),
+    scheduler :: boolean(),
+    max :: pos_integer(),
+    flush_ms :: pos_integer(),
+    flush_ns :: pos_integer(),
+    %% Whose events are not to be seen: processes of the client's node, its connection, processes of ours.
+    filter :: #{pid() | port() => true},
+    meter :: beamtrace_limits:meter(),
+    queue_soft :: pos_integer(),
+    %% Events still allowed (limit events).
+    quota :: non_neg_integer() | infinity,
+    seq = 0 :: non_neg_integer(),
+    received = 0 :: non_neg_integer(),
+    shipped = 0 :: non_neg_integer(),
+    filtered = 0 :: non_neg_integer(),
+    lost_tracer = 0 :: non_neg_integer(),
+    lost_link = 0 :: non_neg_integer(),
+    queue_max = 0 :: non_neg_integer(),
+    %% Losses and markers that the next batch begins with, with absolute stamps.
+    gap_tracer = none :: gap(),
+    gap_link = none :: gap(),
+    markers = [] :: [{integer(), atom(), term(), term()}],
+    %% Batches that the connection has not taken yet, oldest first.
+    waiting = queue:new() :: queue:queue({integer(), integer(), integer(), non_neg_integer(), [tuple()]})
+}).
+
+-spec start(options()) -> pid().
+start(#{limits := #{memory := Memory}} = Options) ->
+    Bytes =
+        case Memory of
+            infinity -> ?MEMORY_DEFAULT;
+            _ -> Memory
+        end,
+    %% The guard is twice the limit: the limit is checked at every batch, and a collection needs room for a copy.
+    Guard = max(?HEAP_WORDS * 4, 2 * Bytes div erlang:system_info(wordsize)),
+    spawn_opt(?MODULE, init, [Options], [
+        link,
+        {message_queue_data, off_heap},
+        {min_heap_size, ?HEAP_WORDS},
+        {fullsweep_after, ?FULLSWEEP_AFTER},
+        {max_heap_size, #{size => Guard, kill => true, error_logger => false}},
+        {priority, high}
+    ]).
+
+-spec init(options()) -> ok.
+init(#{
+    id := Id,
+    mailbox := Mailbox,
+    holder := Holder,
+    client_node := ClientNode,
+    mask := Mask,
+    mode := Mode,
+    scheduler := Scheduler,
+    batch := #{events := Max, ms := FlushMs},
+    limits := #{events := Quota} = Limits,
+    filter := Filter
+}) ->
+    process_flag(sensitive, true),
+    first(
+        #state{
+            id = Id,
+            mailbox = Mailbox,
+            holder = Holder,
+            client_node = ClientNode,
+            mask = Mask,
+            mode = Mode,
+            scheduler = Scheduler,
+            max = Max,
+            flush_ms = FlushMs,
+            flush_ns = FlushMs * 1000000,
+            filter = Filter,
+            meter = beamtrace_limits:meter(Limits),
+            queue_soft = beamtrace_limits:queue_soft(Limits),
+            quota = Quota
+        }
+    ).
+
+%% Between batches: waits for the message that begins the next one.
+first(#state{scheduler = Scheduler} = S) ->
+    receive
+        Message when element(1, Message) =:= trace_ts ->
+            Base = element(tuple_size(Message), Message),
+            case event(Message, Base, S) of
+                0 ->
+                    S1 = S#state{filtered = S#state.filtered + 1},
+                    %% Nothing wanted, but the queue and the clock are still to be looked at now and then.
+                    loop(Scheduler, S1, [], room(S1), Base, 0);
+                {filter, Pid} ->
+                    first(add_filter(Pid, S));
+                Event ->
+                    case room(S) of
+                        1 -> checkpoint(S, [Event], 1, Base, Base, 0);
+                        Room -> loop(Scheduler, S, [Event], Room - 1, Base, 0)
+                    end
+            end;
+        Message ->
+            first(control(Message, S))
+    after wait(S) ->
+        first(retry(S))
+    end.
+
+loop(false, S, Acc, Room, Base, Filtered) -> plain(S, Acc, Room, Base, Filtered);
+loop(true, S, Acc, Room, Base, Filtered) -> scheduled(S, Acc, Room, Base, Filtered).
+
+%% Inside a batch, no scheduler ids.
+plain(#state{filter = Filter, mask = Mask, mode = Mode} = S, Acc, Room, Base, Filtered) ->
+    receive
+        {trace_ts, P, Tag, D1, Ts} when not is_map_key(P, Filter) ->
+            Dt = Ts - Base,
+            case beamtrace_event:one(Tag, P, D1, Dt, 0, Mask, Mode) of
+                0 when Dt < S#state.flush_ns -> plain(S, Acc, Room, Base, Filtered + 1);
+                0 -> checkpoint(S, Acc, room(S) - Room, Base, Ts, Filtered + 1);
+                Event when Room > 1, Dt < S#state.flush_ns -> plain(S, [Event | Acc], Room - 1, Base, Filtered);
+                Event -> checkpoint(S, [Event | Acc], room(S) - Room + 1, Base, Ts, Filtered)
+            end;
+        {trace_ts, P, Tag, D1, D2, Ts} when not is_map_key(P, Filter), Tag =/= spawned ->
+            Dt = Ts - Base,
+            case beamtrace_event:two(Tag, P, D1, D2, Dt, 0, Mask, Mode) of
+                0 when Dt < S#state.flush_ns -> plain(S, Acc, Room, Base, Filtered + 1);
+                0 -> checkpoint(S, Acc, room(S) - Room, Base, Ts, Filtered + 1);
+                Event when Room > 1, Dt < S#state.flush_ns -> plain(S, [Event | Acc], Room - 1, Base, Filtered);
+                Event -> checkpoint(S, [Event | Acc], room(S) - Room + 1, Base, Ts, Filtered)
+            end;
+        Message ->
+            rest(Message, S, Acc, Room, Base, Filtered)
+    after S#state.flush_ms ->
+        checkpoint(S, Acc, room(S) - Room, Base, newest(Acc, Base), Filtered)
+    end.
+
+%% The same with scheduler ids.
+scheduled(#state{filter = Filter, mask = Mask, mode = Mode} = S, Acc, Room, Base, Filtered) ->
+    receive
+        {trace_ts, P, Tag, D1, Id, Ts} when not is_map_key(P, Filter) ->
+            Dt = Ts - Base,
+            case beamtrace_event:one(Tag, P, D1, Dt, Id bsl 8, Mask, Mode) of
+                0 when Dt < S#state.flush_ns -> scheduled(S, Acc, Room, Base, Filtered + 1);
+                0 -> checkpoint(S, Acc, room(S) - Room, Base, Ts, Filtered + 1);
+                Event when Room > 1, Dt < S#state.flush_ns -> scheduled(S, [Event | Acc], Room - 1, Base, Filtered);
+                Event -> checkpoint(S, [Event | Acc], room(S) - Room + 1, Base, Ts, Filtered)
+            end;
+        {trace_ts, P, Tag, D1, D2, Id, Ts} when not is_map_key(P, Filter), Tag =/= spawned ->
+            Dt = Ts - Base,
+            case beamtrace_event:two(Tag, P, D1, D2, Dt, Id bsl 8, Mask, Mode) of
+                0 when Dt < S#state.flush_ns -> scheduled(S, Acc, Room, Base, Filtered + 1);
+                0 -> checkpoint(S, Acc, room(S) - Room, Base, Ts, Filtered + 1);
+                Event when Room > 1, Dt < S#state.flush_ns -> scheduled(S, [Event | Acc], Room - 1, Base, Filtered);
+                Event -> checkpoint(S, [Event | Acc], room(S) - Room + 1, Base, Ts, Filtered)
+            end;
+        Message ->
+            rest(Message, S, Acc, Room, Base, Filtered)
+    after S#state.flush_ms ->
+        checkpoint(S, Acc, room(S) - Room, Base, newest(Acc, Base), Filtered)
+    end.
+
+%% What the two loops don't match: rare trace messages, filtered processes, requests of the holder.
+rest(Message, S, Acc, Room, Base, Filtered) when element(1, Message) =:= trace_ts ->
+    Ts = element(tuple_size(Message), Message),
+    Scheduler = S#state.scheduler,
+    case event(Message, Base, S) of
+        0 when Ts - Base < S#state.flush_ns -> loop(Scheduler, S, Acc, Room, Base, Filtered + 1);
+        0 -> checkpoint(S, Acc, room(S) - Room, Base, Ts, Filtered + 1);
+        %% The batch ends here, so that the filter holds from the next message on.
+        {filter, Pid} -> checkpoint(add_filter(Pid, S), Acc, room(S) - Room, Base, Ts, Filtered);
+        Event when Room > 1, Ts - Base < S#state.flush_ns -> loop(Scheduler, S, [Event | Acc], Room - 1, Base, Filtered);
+        Event -> checkpoint(S, [Event | Acc], room(S) - Room + 1, Base, Ts, Filtered)
+    end;
+rest(Message, S, Acc, Room, Base, Filtered) ->
+    %% Ship what came before it, so that it keeps its place.
+    first(control(Message, close(S, Acc, room(S) - Room, Base, newest(Acc, Base), Filtered))).
+
+newest([Event | _], Base) -> Base + element(2, Event);
+newest([], Base) -> Base.
+
+%% Any trace message, by its size: the slow way. `{filter, Pid}`: the first event of a process that is not to be seen.
+event(Message, _, #state{filter = Filter}) when is_map_key(element(2, Message), Filter) ->
+    0;
+event(Message, Base, #state{scheduler = true} = S) when tuple_size(Message) >= 6 ->
+    Size = tuple_size(Message),
+    Ts = element(Size, Message),
+    Id = element(Size - 1, Message),
+    Short = erlang:delete_element(Size - 1, Message),
+    data(Short, Ts - Base, scheduler_bits(Id), S);
+event(Message, Base, S) ->
+    data(Message, element(tuple_size(Message), Message) - Base, 0, S).
+
+data({trace_ts, P, spawned, Parent, MFA, _}, Dt, X, #state{mask = Mask, mode = Mode} = S) ->
+    case ours(Parent, MFA, S) of
+        true -> {filter, P};
+        false -> beamtrace_event:two(spawned, P, Parent, MFA, Dt, X, Mask, Mode)
+    end;
+data({trace_ts, P, Tag, D1, _}, Dt, X, #state{mask = Mask, mode = Mode}) ->
+    beamtrace_event:one(Tag, P, D1, Dt, X, Mask, Mode);
+data({trace_ts, P, Tag, D1, D2, _}, Dt, X, #state{mask = Mask, mode = Mode}) ->
+    beamtrace_event:two(Tag, P, D1, D2, Dt, X, Mask, Mode);
+data({trace_ts, P, Tag, D1, D2, D3, _}, Dt, X, #state{mask = Mask, mode = Mode}) ->
+    beamtrace_event:three(Tag, P, D1, D2, D3, Dt, X, Mask, Mode);
+data(Message, Dt, X, #state{mask = Mask}) ->
+    case Mask band (1 bsl ?KIND_UNKNOWN) of
+        0 -> 0;
+        _ -> beamtrace_event:unknown(Message, element(2, Message), Dt, X, element(3, Message))
+    end.
+
+scheduler_bits(Id) when is_integer(Id), Id >= 0 -> Id bsl 8;
+scheduler_bits(_) -> 0.
+
+%% Processes that the client's node or one of ours has started.
+ours(Parent, _, #state{client_node = Node}) when is_pid(Parent), node(Parent) =:= Node -> true;
+ours(Parent, _, #state{holder = Parent}) -> true;
+ours(_, {erl_eval, exprs, [_, [{'BeamtraceModules', _} | _]]}, _) -> true;
+ours(_, {Module, _, _}, _) -> beamtrace_names:is_agent_module(Module).
+
+add_filter(Pid, #state{filter = Filter, holder = Holder} = S) ->
+    Holder ! {beamtrace_untrace, self(), Pid},
+    S#state{filter = Filter#{Pid => true}, filtered = S#state.filtered + 1}.
+
+%% How many events the next batch may hold.
+room(#state{max = Max, quota = infinity}) -> Max;
+room(#state{max = Max, quota = 0}) -> Max;
+room(#state{max = Max, quota = Quota}) when Quota < Max -> Quota;
+room(#state{max = Max}) -> Max.
+
+wait(#state{waiting = Waiting}) ->
+    case queue:is_empty(Waiting) of
+        true -> infinity;
+        false -> ?RETRY_MS
+    end.
+
+%% The end of a batch, and the place for all that is not done per event.
+checkpoint(S, Acc, Taken, Base, To, Filtered) ->
+    S1 = close(S, Acc, Taken, Base, To, Filtered),
+    {message_queue_len, Queue} = process_info(self(), message_queue_len),
+    S2 = measure(To, Queue, S1),
+    case Queue > S2#state.queue_soft of
+        true -> first(shed(Queue - S2#state.queue_soft div 2, S2));
+        false -> first(S2)
+    end.
+
+measure(To, Queue, #state{received = Received, filtered = Filtered, meter = Meter} = S) ->
+    case beamtrace_limits:measure(To, Received, Filtered, Queue, Meter) of
+        {ok, Meter1} ->
+            S#state{meter = Meter1, queue_max = max(Queue, S#state.queue_max)};
+        {tripped, Reason, Meter1} ->
+            S#state.holder ! {beamtrace_limit, self(), Reason},
+            S#state{meter = Meter1, queue_max = max(Queue, S#state.queue_max)}
+    end.
+
+%% Closes a batch: counts it, and sends it or lets it wait.
+close(S, [], 0, _, _, Filtered) when S#state.gap_tracer =:= none, S#state.gap_link =:= none, S#state.markers =:= [] ->
+    retry(S#state{filtered = S#state.filtered + Filtered});
+close(S0, Acc, Taken, Base, To, Filtered) ->
+    S1 = retry(count(Taken, Filtered, S0)),
+    case queue:len(S1#state.waiting) of
+        Length when Length >= ?WAITING_MAX -> drop_newest(Taken, Base, To, S1);
+        Length -> ship(Length, Acc, Taken, Base, S1)
+    end.
+
+count(Taken, Filtered, #state{received = Received} = S) ->
+    spend(Taken, S#state{received = Received + Taken, filtered = S#state.filtered + Filtered}).
+
+%% After the last event allowed nothing is wanted any more; the holder stops the trace.
+spend(_, #state{quota = infinity} = S) ->
+    S;
+spend(Taken, #state{quota = Quota, holder = Holder, received = Received} = S) when Quota > 0, Taken >= Quota ->
+    Holder ! {beamtrace_limit, self(), {limit, events, Received, Received}},
+    S#state{quota = 0, mask = 0};
+spend(Taken, #state{quota = Quota} = S) ->
+    S#state{quota = max(0, Quota - Taken)}.
+
+drop_newest(0, _, _, S) ->
+    S;
+drop_newest(Taken, Base, To, #state{lost_link = Lost, gap_link = Gap} = S) ->
+    S#state{lost_link = Lost + Taken, gap_link = widen(Gap, Taken, Base, To)}.
+
+ship(Length, Acc, Taken, Base, S) ->
+    Events = notes(Base, S) ++ lists:reverse(Acc),
+    Batch = {Base, S#state.received, S#state.lost_tracer + S#state.lost_link, Taken, Events},
+    S1 = S#state{gap_tracer = none, gap_link = none, markers = []},
+    case Length of
+        0 ->
+            case send(Batch, S1) of
+                {ok, S2} -> S2;
+                busy -> S1#state{waiting = queue:in(Batch, S1#state.waiting)};
+                gone -> gone(Taken, S1)
+            end;
+        _ ->
+            S1#state{waiting = queue:in(Batch, S1#state.waiting)}
+    end.
+
+%% Gaps and markers since the last batch, oldest place first.
+notes(_, #state{gap_tracer = none, gap_link = none, markers = []}) ->
+    [];
+notes(Base, #state{gap_tracer = Tracer, gap_link = Link, markers = Markers}) ->
+    gap_event(Tracer, tracer, Base) ++ gap_event(Link, link, Base) ++
+        [{?KIND_MARKER, At - Base, 0, Name, A, B} || {At, Name, A, B} <- lists:reverse(Markers)].
+
+gap_event(none, _, _) -> [];
+gap_event({Count, From, To}, Hop, Base) -> [{?KIND_GAP, To - Base, 0, Hop, Count, From - Base, To - Base}].
+
+widen(none, Count, From, To) -> {Count, From, To};
+widen({Before, From0, To0}, Count, From, To) -> {Before + Count, min(From0, From), max(To0, To)}.
+
+send({Base, Received, Lost, Taken, Events}, #state{id = Id, mailbox = Mailbox, seq = Seq} = S) ->
+    case erlang:send(Mailbox, {1, Id, Seq, Base, Received, Lost, Events}, [nosuspend, noconnect]) of
+        ok -> {ok, S#state{seq = Seq + 1, shipped = S#state.shipped + Taken}};
+        nosuspend -> busy;
+        noconnect -> gone
+    end.
+
+%% The connection has closed; the holder hears of it by itself.
+gone(Taken, #state{lost_link = Lost} = S) -> S#state{lost_link = Lost + Taken}.
+
+retry(#state{waiting = Waiting} = S) ->
+    case queue:out(Waiting) of
+        {empty, _} ->
+            S;
+        {{value, {_, _, _, Taken, _} = Batch}, Rest} ->
+            case send(Batch, S) of
+                {ok, S1} -> retry(S1#state{waiting = Rest});
+                busy -> S;
+                gone -> retry(gone(Taken, S#state{waiting = Rest}))
+            end
+    end.
+
+%% The backlog is over its bound: counts messages without making events of them.
+shed(Left, S) ->
+    shed(min(Left, allowed(S)), 0, 0, none, S).
+
+allowed(#state{quota = infinity}) -> infinity;
+allowed(#state{quota = 0}) -> infinity;
+allowed(#state{quota = Quota}) -> Quota - 1.
+
+shed(Left, Count, Filtered, Gap, S) when Count < Left, Count + Filtered < Left + ?SHED_CHUNK ->
+    receive
+        Message when element(1, Message) =:= trace_ts ->
+            Ts = element(tuple_size(Message), Message),
+            case shed_kind(Message, S) of
+                wanted -> shed(Left, Count + 1, Filtered, shed_gap(Gap, Ts), S);
+                unwanted -> shed(Left, Count, Filtered + 1, Gap, S);
+                {filter, Pid} -> shed(Left, Count, Filtered, Gap, add_filter(Pid, S))
+            end;
+        Message ->
+            shed(Left, 0, 0, none, control(Message, shed_done(Count, Filtered, Gap, S)))
+    after 0 ->
+        shed_done(Count, Filtered, Gap, S)
+    end;
+shed(_, Count, Filtered, Gap, S) ->
+    shed_done(Count, Filtered, Gap, S).
+
+shed_gap(none, Ts) -> {Ts, Ts};
+shed_gap({From, To}, Ts) -> {min(From, Ts), max(To, Ts)}.
+
+shed_done(0, Filtered, none, S) ->
+    count(0, Filtered, S);
+shed_done(Count, Filtered, {From, To}, S) ->
+    S1 = count(Count, Filtered, S),
+    S1#state{
+        lost_tracer = S1#state.lost_tracer + Count,
+        gap_tracer = widen(S1#state.gap_tracer, Count, From, To)
+    }.
+
+shed_kind(Message, #state{filter = Filter}) when is_map_key(element(2, Message), Filter) -> unwanted;
+shed_kind(Message, S) when element(3, Message) =:= spawned, tuple_size(Message) >= 6 ->
+    case ours(element(4, Message), element(5, Message), S) of
+        true -> {filter, element(2, Message)};
+        false -> shed_wanted(?KIND_SPAWNED, S)
+    end;
+shed_kind(Message, S) ->
+    shed_wanted(beamtrace_event:kind(element(3, Message), element(2, Message)), S).
+
+shed_wanted(Kind, #state{mask = Mask}) when Mask band (1 bsl Kind) =/= 0 -> wanted;
+shed_wanted(_, _) -> unwanted.
+
+%% Requests of the holder.
+control({beamtrace_marker, Name, A, B}, #state{markers = Markers} = S) ->
+    Now = erlang:monotonic_time(nanosecond),
+    close(S#state{markers = [{Now, Name, A, B} | Markers]}, [], 0, Now, Now, 0);
+control({beamtrace_filter, Pids}, #state{filter = Filter} = S) ->
+    S#state{filter = maps:merge(Filter, maps:from_keys(Pids, true))};
+control({beamtrace_unfilter, Pids}, #state{filter = Filter} = S) ->
+    S#state{filter = maps:without(Pids, Filter)};
+control({beamtrace_stats, Tag}, #state{holder = Holder} = S) ->
+    Holder ! {beamtrace_stats, self(), Tag, stats(S)},
+    S;
+control(beamtrace_stop, S) ->
+    finish(S, ?LAST_RETRIES);
+control(_, S) ->
+    S.
+
+%% The last batches, then the last message of the trace.
+-spec finish(#state{}, non_neg_integer()) -> no_return().
+finish(S0, Retries) ->
+    Now = erlang:monotonic_time(nanosecond),
+    S = close(S0, [], 0, Now, Now, 0),
+    case queue:is_empty(S#state.waiting) of
+        true -> last_message(S, Retries);
+        false when Retries > 0 -> again(S, Retries);
+        false -> last_message(drop_waiting(S), 0)
+    end.
+
+last_message(#state{id = Id, mailbox = Mailbox, seq = Seq, holder = Holder} = S, Retries) ->
+    Stats = stats(S),
+    case erlang:send(Mailbox, {2, Id, Seq, Stats}, [nosuspend, noconnect]) of
+        nosuspend when Retries > 0 ->
+            again(S, Retries);
+        _ ->
+            Holder ! {beamtrace_final, self(), Stats},
+            exit(normal)
+    end.
+
+again(S, Retries) ->
+    receive
+    after ?RETRY_MS -> finish(S, Retries - 1)
+    end.
+
+drop_waiting(#state{waiting = Waiting, lost_link = Lost} = S) ->
+    Dropped = lists:sum([Taken || {_, _, _, Taken, _} <- queue:to_list(Waiting)]),
+    S#state{waiting = queue:new(), lost_link = Lost + Dropped}.
+
+-spec stats(#state{}) -> stats().
+stats(#state{meter = Meter, received = Received, filtered = Filtered} = S) ->
+    [{message_queue_len, Queue}, {memory, Memory}, {reductions, Reductions}] =
+        process_info(self(), [message_queue_len, memory, reductions]),
+    {Rate, Overhead} = beamtrace_limits:rate(erlang:monotonic_time(nanosecond), Received, Filtered, Meter),
+    #{
+        received => Received,
+        shipped => S#state.shipped,
+        lost_tracer => S#state.lost_tracer,
+        lost_link => S#state.lost_link,
+        filtered => Filtered,
+        batches => S#state.seq,
+        queue => Queue,
+        queue_max => max(Queue, S#state.queue_max),
+        memory => Memory,
+        reductions => Reductions,
+        rate => Rate,
+        overhead_ppm => Overhead
+    }.
