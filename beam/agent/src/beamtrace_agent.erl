@@ -335,6 +335,7 @@ set(TraceId, Mailbox, Spec, #state{janitor = Janitor} = S) ->
             abandon(Tracer, Reason)
     end.
 
+-spec abandon(pid(), term()) -> no_return().
 abandon(Tracer, Reason) ->
     true = unlink(Tracer),
     exit(Tracer, kill),

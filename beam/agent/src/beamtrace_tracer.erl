@@ -434,26 +434,18 @@ control(_, S) ->
 finish(S0, Retries) ->
     Now = erlang:monotonic_time(nanosecond),
     S = close(S0, [], 0, Now, Now, 0),
-    case queue:is_empty(S#state.waiting) of
-        true -> last_message(S, Retries);
-        false when Retries > 0 -> again(S, Retries);
-        false -> last_message(drop_waiting(S), 0)
-    end.
-
-last_message(#state{id = Id, mailbox = Mailbox, seq = Seq, holder = Holder} = S, Retries) ->
-    Stats = stats(S),
-    case erlang:send(Mailbox, {2, Id, Seq, Stats}, [nosuspend, noconnect]) of
-        nosuspend when Retries > 0 ->
-            again(S, Retries);
-        _ ->
-            Holder ! {beamtrace_final, self(), Stats},
+    case Retries > 0 andalso not (queue:is_empty(S#state.waiting) andalso last_message(S)) of
+        true ->
+            receive
+            after ?RETRY_MS -> finish(S, Retries - 1)
+            end;
+        false ->
+            S#state.holder ! {beamtrace_final, self(), stats(drop_waiting(S))},
             exit(normal)
     end.
 
-again(S, Retries) ->
-    receive
-    after ?RETRY_MS -> finish(S, Retries - 1)
-    end.
+last_message(#state{id = Id, mailbox = Mailbox, seq = Seq} = S) ->
+    erlang:send(Mailbox, {2, Id, Seq, stats(S)}, [nosuspend, noconnect]) =/= nosuspend.
 
 drop_waiting(#state{waiting = Waiting, lost_link = Lost} = S) ->
     Dropped = lists:sum([Taken || {_, _, _, Taken, _} <- queue:to_list(Waiting)]),
