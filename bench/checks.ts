@@ -14,6 +14,12 @@ export interface Check {
 export const CHECKS: Readonly<Record<string, readonly Check[]>> = {
   "1.1": [
     {
+      name: "releases",
+      what: "the tests that talk to nodes, on OTP 25, 27 and 29",
+      module: "acceptance/releases",
+      quickMinutes: 0,
+    },
+    {
       name: "rabbitmq",
       what: "added VM CPU on RabbitMQ under an open loop, against other tracers",
       module: "server/rabbitmq",
