@@ -31,6 +31,8 @@ export interface EncodeOptions {
    * `term_to_binary/1` of OTP 25 and earlier does, for bytes that must be equal to theirs.
    */
   readonly atoms?: "utf8" | "latin1";
+  /** OTP release whose bytes are wanted; default 26. Earlier ones write ports of up to 28 bits in a shorter form. All read both. */
+  readonly release?: number;
 }
 
 /** Terms nested deeper than this are taken for cyclic. */
@@ -55,11 +57,13 @@ const NIL = -2;
 /** Appends terms to a buffer. */
 export class Encoder extends ByteWriter {
   private readonly latin1: boolean;
+  private readonly shortPorts: boolean;
   private readonly frames: Frame[] = [];
 
   constructor(options: EncodeOptions & { readonly initialBytes?: number } = {}) {
     super(options.initialBytes);
     this.latin1 = options.atoms === "latin1";
+    this.shortPorts = options.release !== undefined && options.release < 26;
   }
 
   /**
@@ -294,10 +298,13 @@ export class Encoder extends ByteWriter {
   }
 
   private port(port: Port): void {
-    if (port.id <= T.MAX_V3_PORT) {
+    if (typeof port.id === "number" && !(Number.isSafeInteger(port.id) && port.id >= 0)) {
+      throw notEncodable(`${port.id} as id of a port`);
+    }
+    if (this.shortPorts && port.id <= T.MAX_V3_PORT) {
       this.u8(T.NEW_PORT_EXT);
       this.atom(port.node);
-      this.u32(unsigned(Number(port.id), T.MAX_V3_PORT, "id of a port"));
+      this.u32(Number(port.id));
     } else {
       const id = BigInt(port.id);
       if (id >> 64n !== 0n) throw notEncodable(`${id} as id of a port`);
