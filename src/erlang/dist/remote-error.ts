@@ -1,12 +1,11 @@
 /** What a call or a spawn on the node ended with when it wasn't a value. */
 import { BeamtraceError } from "../errors";
-import { Atom, type Term } from "../term";
-const inspect = (term: Term): string => (term instanceof Atom ? term.name : "…");
+import { inspect, type Term } from "../term";
 
 /** Class of an Erlang exception. */
 export type ErrorClass = "error" | "exit" | "throw";
 
-/** Longest reason shown in a message. */
+/** Characters of the reason shown in the message. */
 const SHOWN = 300;
 
 /** Code on the node raised, or a process could not be started there. */
@@ -19,13 +18,12 @@ export class RemoteError extends BeamtraceError {
   readonly stacktrace: Term | undefined;
 
   constructor(what: string, errorClass: ErrorClass, reason: Term, stacktrace?: Term) {
-    super("BT_REMOTE_ERROR", `${what} failed on the node: ${errorClass} ${shorten(inspect(reason))}`);
+    super(
+      "BT_REMOTE_ERROR",
+      `${what} failed on the node: ${errorClass} ${inspect(reason, { maxLength: SHOWN })}`,
+    );
     this.class = errorClass;
     this.reason = reason;
     this.stacktrace = stacktrace;
   }
-}
-
-function shorten(text: string): string {
-  return text.length > SHOWN ? `${text.slice(0, SHOWN)}…` : text;
 }
