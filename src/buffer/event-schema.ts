@@ -70,7 +70,7 @@ export const SLOT = {
   traceeHigh: 5,
   /** Position in the payload area in units of 8 bytes, modulo 2^32; valid when flag `payload` is set. */
   payloadAt: 6,
-  /** Bytes of payload. */
+  /** Bytes of payload: one external term, with or without the leading version byte 131. For `unknown` and `marker` the whole event tuple. */
   payloadBytes: 7,
   /** Second identity: receiver, child, parent, linked process; a registered name for register. */
   otherLow: 8,
@@ -82,7 +82,7 @@ export const SLOT = {
   /** Atom ids of the dictionary, 0 when there is none. */
   tag1: 12,
   tag2: 13,
-  /** Kind-specific: the caller's MFA id (call), the initial call's MFA id (spawn, spawned), class atom id (exception_from), port operation (port_in, port_out), driver name (open). */
+  /** Kind-specific: the caller's MFA id (call; see CALLER_UNDEFINED), the initial call's MFA id (spawn, spawned), class atom id (exception_from), port operation (port_in, port_out), driver name (open). */
   extra: 14,
   /** Kind-specific. */
   extra2: 15,
@@ -104,7 +104,14 @@ export const FLAG = {
   alias: 4,
   /** The event's tracee is a port. */
   port: 8,
+  /** `other` is a pid of a node that is no BEAM, whose id needs more than 28 bits: its words are id and serial, without a tag. */
+  widePid: 16,
+  /** `other` is a port whose number needs more than 60 bits: its words are the number, without a tag. */
+  widePort: 32,
 } as const;
+
+/** Value of `SLOT.extra` of a call whose caller was asked for and is not known to the VM. */
+export const CALLER_UNDEFINED = 0xffffffff;
 
 /** Tags in the low four bits of an identity's low word. */
 export const IDENTITY = {

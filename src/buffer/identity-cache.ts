@@ -1,0 +1,88 @@
+/**
+ * `Pid` and `Port` objects by the two words of their identity, so that events of one process share one object and making an event does not
+ * allocate one. Bounded: two generations; what was not asked for while `generation` other identities were, is forgotten.
+ */
+import type { Pid, Port } from "../erlang/term";
+
+const GENERATION = 1 << 18;
+
+class Table {
+  mask: number;
+  /** Triples: low, high, node. */
+  keys: Uint32Array;
+  values: (Pid | Port | undefined)[];
+  count = 0;
+
+  constructor(slots: number) {
+    this.mask = slots - 1;
+    this.keys = new Uint32Array(slots * 3);
+    this.values = new Array<undefined>(slots).fill(undefined);
+  }
+
+  find(low: number, high: number, node: number): Pid | Port | undefined {
+    const { keys, mask, values } = this;
+    for (let slot = hash(low, high, node) & mask; ; slot = (slot + 1) & mask) {
+      const value = values[slot];
+      if (value === undefined) return undefined;
+      const at = slot * 3;
+      if (keys[at] === low && keys[at + 1] === high && keys[at + 2] === node) return value;
+    }
+  }
+
+  add(low: number, high: number, node: number, value: Pid | Port): void {
+    if (this.count * 2 >= this.mask) this.#grow();
+    let slot = hash(low, high, node) & this.mask;
+    while (this.values[slot] !== undefined) slot = (slot + 1) & this.mask;
+    const at = slot * 3;
+    this.keys[at] = low;
+    this.keys[at + 1] = high;
+    this.keys[at + 2] = node;
+    this.values[slot] = value;
+    this.count++;
+  }
+
+  #grow(): void {
+    const { keys, values } = this;
+    const larger = new Table((this.mask + 1) * 2);
+    values.forEach((value, slot) => {
+      if (value !== undefined) larger.add(keys[slot * 3]!, keys[slot * 3 + 1]!, keys[slot * 3 + 2]!, value);
+    });
+    this.mask = larger.mask;
+    this.keys = larger.keys;
+    this.values = larger.values;
+  }
+}
+
+/** Bounded cache of term objects by identity. `node` is any number that tells nodes apart. */
+export class IdentityCache {
+  #young = new Table(1024);
+  #old = new Table(2);
+  readonly #generation: number;
+
+  constructor(generation = GENERATION) {
+    this.#generation = generation;
+  }
+
+  /** The object kept for this identity. */
+  find(low: number, high: number, node: number): Pid | Port | undefined {
+    const value = this.#young.find(low, high, node);
+    if (value !== undefined) return value;
+    const older = this.#old.find(low, high, node);
+    if (older !== undefined) this.add(low, high, node, older);
+    return older;
+  }
+
+  /** Keeps an object that `find` did not know. */
+  add(low: number, high: number, node: number, value: Pid | Port): void {
+    if (this.#young.count >= this.#generation) {
+      this.#old = this.#young;
+      this.#young = new Table(1024);
+    }
+    this.#young.add(low, high, node, value);
+  }
+}
+
+function hash(low: number, high: number, node: number): number {
+  const h = Math.imul(low ^ Math.imul(high, 0x85ebca77) ^ Math.imul(node, 0xc2b2ae3d), 0x9e3779b1);
+  return h ^ (h >>> 15);
+}

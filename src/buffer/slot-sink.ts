@@ -1,0 +1,90 @@
+/**
+ * Where decoded slots go: the producer side of a `RingBuffer`, or a `SlotBlock`. What finds no room is counted there, never lost silently.
+ * `deliver` moves a message's slots, which were staged by a decoder, and their payload bytes.
+ */
+import { FLAG, SLOT, SLOT_WORDS } from "./event-schema";
+import { SlotBlock } from "./slot-block";
+
+/** What is needed of a ring's producer; `RingProducer` is one. */
+export interface SlotSink {
+  /** All slots of the ring, `(mask + 1) × 16` words. */
+  readonly words: Uint32Array;
+  /** Number of slots − 1; the number of slots is a power of two. */
+  readonly mask: number;
+  /** Position of the first slot that the last claim granted; its place in the ring is `first & mask`. */
+  readonly first: number;
+  /** Claims slots in a row. Returns how many were granted; the rest is counted as dropped. */
+  claim(count: number): number;
+  /** Copies payload bytes; returns the position for `SLOT.payloadAt`, or −1 when there is no room. */
+  writePayload(bytes: Uint8Array, from: number, to: number): number;
+  /** Makes the claimed slots visible to readers. */
+  publish(): void;
+  /** Counts events that found no room. */
+  drop(count: number): void;
+}
+
+/** Most slots that are claimed at a time: readers can begin before a large message is through. */
+const CHUNK = 4096;
+
+/** Moves staged slots, whose `payloadAt` is a byte offset within `message`, to a sink. Returns how many were taken. */
+export function deliver(staged: SlotBlock, message: Uint8Array, sink: SlotSink | SlotBlock): number {
+  return sink instanceof SlotBlock ? append(staged, message, sink) : toRing(staged, message, sink);
+}
+
+function append(staged: SlotBlock, message: Uint8Array, block: SlotBlock): number {
+  block.reserve(block.count + staged.count);
+  const first = block.count * SLOT_WORDS;
+  block.words.set(staged.words.subarray(0, staged.count * SLOT_WORDS), first);
+  block.count += staged.count;
+  for (let base = first; base < block.count * SLOT_WORDS; base += SLOT_WORDS) {
+    if ((block.words[base + SLOT.flags]! & FLAG.payload) === 0) continue;
+    const from = block.words[base + SLOT.payloadAt]!;
+    block.addPayload(base, message, from, from + block.words[base + SLOT.payloadBytes]!);
+  }
+  return staged.count;
+}
+
+function toRing(staged: SlotBlock, message: Uint8Array, sink: SlotSink): number {
+  const chunk = Math.min(CHUNK, (sink.mask + 1) >>> 1 || 1);
+  let done = 0;
+  while (done < staged.count) {
+    const wanted = Math.min(chunk, staged.count - done);
+    const granted = sink.claim(wanted);
+    if (granted > 0) {
+      const first = sink.first & sink.mask;
+      const untilEnd = Math.min(granted, sink.mask + 1 - first);
+      copySlots(staged, done, sink, first, untilEnd, message);
+      if (untilEnd < granted) copySlots(staged, done + untilEnd, sink, 0, granted - untilEnd, message);
+      sink.publish();
+      done += granted;
+    }
+    if (granted < wanted) {
+      // What came after the drop stays dropped: a reader sees one gap, not holes.
+      sink.drop(staged.count - done - (wanted - granted));
+      return done;
+    }
+  }
+  return done;
+}
+
+function copySlots(
+  staged: SlotBlock,
+  from: number,
+  sink: SlotSink,
+  to: number,
+  count: number,
+  message: Uint8Array,
+): void {
+  const words = staged.words;
+  const first = from * SLOT_WORDS;
+  const end = (from + count) * SLOT_WORDS;
+  for (let base = first; base < end; base += SLOT_WORDS) {
+    const flags = words[base + SLOT.flags]!;
+    if ((flags & FLAG.payload) === 0) continue;
+    const at = words[base + SLOT.payloadAt]!;
+    const position = sink.writePayload(message, at, at + words[base + SLOT.payloadBytes]!);
+    if (position >= 0) words[base + SLOT.payloadAt] = position;
+    else words[base + SLOT.flags] = (flags & ~FLAG.payload) | FLAG.payloadLost;
+  }
+  sink.words.set(words.subarray(first, end), to * SLOT_WORDS);
+}

@@ -1,0 +1,223 @@
+/**
+ * Messages of the agent's tracer, `{1, TraceId, Seq, Base, Received, Lost, Events}`, into slots: the hot path between socket and ring
+ * (docs/agent-protocol.md, "Batches"). A message is decoded as a whole into staging memory owned by the decoder and then delivered, so
+ * a damaged one leaves nothing behind. One decoder serves one trace; the tracer's own counts prove that nothing went missing on the way.
+ */
+import { BadTermError } from "../erlang/errors";
+import { decodeWithoutVersion } from "../erlang/etf/decode";
+import type { Term } from "../erlang/term";
+import type { Dictionary } from "./dictionary";
+import { EventDecoder } from "./event-decoder";
+import { EVENT_KINDS, GAP_HOPS, SLOT, SLOT_GAP, SLOT_WORDS } from "./event-schema";
+import { SlotBlock } from "./slot-block";
+import { deliver, type SlotSink } from "./slot-sink";
+import { MISFIT, TAG, WireReader } from "./wire-reader";
+
+/** Options of a `TraceBatchDecoder`. */
+export interface TraceBatchDecoderOptions {
+  readonly dictionary: Dictionary;
+  /** Name of the traced node. */
+  readonly node: string;
+  /** Creation of the traced node; learned from the first pid when not given. */
+  readonly creation?: number;
+  /** Index of the source that the slots carry, 0–255. */
+  readonly source?: number;
+  /** `erlang:monotonic_time(nanosecond)` of the node that time stamps count from. Default: the base of the first batch. */
+  readonly base?: bigint;
+}
+
+/** What one message said. The object is used again for the next message. */
+export interface DecodedMessage {
+  /** `end`: the last message of the trace. */
+  type: "batch" | "end";
+  traceId: number;
+  seq: number;
+  /** Trace messages of wanted kinds that the tracer has taken so far; 0 for `end`. */
+  received: number;
+  /** How many of them the tracer has dropped and counted so far; 0 for `end`. */
+  lost: number;
+  /** Events in the message. */
+  events: number;
+  /** Slots delivered, gap events included. The rest found no room and was counted by the ring. */
+  written: number;
+  /** Events that earlier messages must have carried but that never came; a gap event says the same. Anything but 0 is a fault. */
+  missing: number;
+  /** Events stored as `unknown` because they are not as agreed. */
+  misfits: number;
+  /** Counters of the tracer, in its last message. */
+  stats: Term | undefined;
+}
+
+/** Shortest event: `{K, Dt, 0}` in small integers. */
+const MIN_EVENT_BYTES = 8;
+/** Most events of one message; a tracer sends some thousand. Bounds the staging memory to 64 MiB. */
+const MAX_EVENTS = 1 << 20;
+
+/** Decodes the messages of one trace. */
+export class TraceBatchDecoder {
+  readonly dictionary: Dictionary;
+  readonly source: number;
+  readonly #reader: WireReader;
+  readonly #events: EventDecoder;
+  readonly #staged = new SlotBlock(1024);
+  readonly #message: DecodedMessage = {
+    type: "batch",
+    traceId: 0,
+    seq: 0,
+    received: 0,
+    lost: 0,
+    events: 0,
+    written: 0,
+    missing: 0,
+    misfits: 0,
+    stats: undefined,
+  };
+  #base: bigint | undefined;
+  #nextSeq = 0;
+  /** Events, without gaps and markers, that have come so far. */
+  #shipped = 0;
+  #lastStamp = NaN;
+
+  constructor(options: TraceBatchDecoderOptions) {
+    this.dictionary = options.dictionary;
+    this.source = options.source ?? 0;
+    this.#base = options.base;
+    this.#reader = new WireReader(options.dictionary, options.node, options.creation);
+    this.#events = new EventDecoder(this.#reader, this.source);
+  }
+
+  /** Base of the time stamps; undefined until the first batch when it was not given. */
+  get base(): bigint | undefined {
+    return this.#base;
+  }
+
+  /** Creation of the traced node, once known. */
+  get creation(): number | undefined {
+    return this.#reader.localCreation;
+  }
+
+  /**
+   * Decodes one message and delivers its events.
+   * @throws BadTermError when the bytes are no message of a tracer; then nothing was delivered, and the next message reports the gap.
+   */
+  decode(bytes: Uint8Array, sink: SlotSink | SlotBlock): DecodedMessage {
+    this.#reader.reset(bytes);
+    try {
+      return this.#decode(bytes, sink);
+    } catch (error) {
+      if (error === MISFIT) throw new BadTermError("not a message of a tracer", this.#reader.at);
+      if (error instanceof RangeError) throw new BadTermError("message is cut off", bytes.length);
+      throw error;
+    }
+  }
+
+  #decode(bytes: Uint8Array, sink: SlotSink | SlotBlock): DecodedMessage {
+    const r = this.#reader;
+    const m = this.#message;
+    if (r.tag() !== TAG.version) throw MISFIT;
+    r.at = 1;
+    const arity = r.tuple();
+    const type = r.integer();
+    if (!(type === 1 && arity === 7) && !(type === 2 && arity === 4)) throw MISFIT;
+    m.type = type === 1 ? "batch" : "end";
+    m.traceId = r.integer();
+    m.seq = r.integer();
+    m.received = m.lost = m.events = m.written = m.missing = m.misfits = 0;
+    m.stats = undefined;
+    if (type === 2) {
+      const at = r.at;
+      m.stats = decodeWithoutVersion(bytes.subarray(at));
+      return m;
+    }
+
+    const base = BigInt(r.exactInteger());
+    this.#base ??= base;
+    const offset = Number(base - this.#base);
+    m.received = r.integer();
+    m.lost = r.integer();
+    const shipped = this.#stage(m, offset);
+
+    const before = m.received - m.lost - shipped;
+    m.missing = Math.max(0, before - this.#shipped);
+    const skipped = m.seq !== this.#nextSeq;
+    this.#nextSeq = m.seq + 1;
+    this.#shipped = before + shipped;
+    if (m.missing > 0 || skipped) m.written += this.#deliverGap(m.missing, sink);
+    if (this.#staged.count > 0) this.#lastStamp = this.#staged.floats[(this.#staged.count - 1) * 8 + 1]!;
+    m.written += deliver(this.#staged, bytes, sink);
+    return m;
+  }
+
+  /** Decodes the list of events into staging. Returns how many count as shipped: all but gaps and markers. */
+  #stage(m: DecodedMessage, offset: number): number {
+    const r = this.#reader;
+    const staged = this.#staged;
+    staged.clear();
+    if (r.tag() === TAG.nil) {
+      r.at++;
+      return this.#end(0);
+    }
+    if (r.tag() !== TAG.list) throw MISFIT;
+    const count = r.view.getUint32(r.at + 1);
+    r.at += 5;
+    if (count * MIN_EVENT_BYTES > r.bytes.length - r.at)
+      throw new BadTermError("message is cut off", r.bytes.length);
+    if (count > MAX_EVENTS) throw new BadTermError(`${count} events in a message`, r.at);
+    staged.reserve(count);
+    staged.words.fill(0, 0, count * SLOT_WORDS);
+    const words = staged.words;
+    const floats = staged.floats;
+    const events = this.#events;
+    let marks = 0;
+    for (let base = 0; base < count * SLOT_WORDS; base += SLOT_WORDS) {
+      const start = r.at;
+      let kind: number;
+      try {
+        kind = events.decode(words, floats, base, offset);
+      } catch (error) {
+        if (error !== MISFIT && !(error instanceof RangeError)) throw error;
+        kind = this.#misfit(base, start, offset);
+        m.misfits++;
+      }
+      if (kind === EVENT_KINDS.gap || kind === EVENT_KINDS.marker) marks++;
+    }
+    m.events = staged.count = count;
+    if (r.tag() !== TAG.nil) throw MISFIT;
+    r.at++;
+    return this.#end(count - marks);
+  }
+
+  #end(shipped: number): number {
+    if (this.#reader.at !== this.#reader.bytes.length) throw MISFIT;
+    return shipped;
+  }
+
+  /** Stores a term that is no event as agreed as `unknown`, with its bytes as payload. */
+  #misfit(base: number, start: number, offset: number): number {
+    const r = this.#reader;
+    const { words, floats } = this.#staged;
+    const stamp = floats[(base >>> 1) + 1]!;
+    r.at = start;
+    r.skip();
+    words.fill(0, base, base + SLOT_WORDS);
+    words[base + SLOT.head] = EVENT_KINDS.unknown | (this.source << 8);
+    floats[(base >>> 1) + 1] = Number.isFinite(stamp) && stamp !== 0 ? stamp : offset;
+    this.#events.payloadRange(words, base, start, r.at);
+    return EVENT_KINDS.unknown;
+  }
+
+  #deliverGap(count: number, sink: SlotSink | SlotBlock): number {
+    const gap = new SlotBlock(1);
+    const base = gap.add();
+    const first = this.#staged.count > 0 ? this.#staged.floats[1]! : NaN;
+    gap.words[base + SLOT.head] = EVENT_KINDS.gap | (this.source << 8);
+    gap.floats[1] = Number.isNaN(first) ? (Number.isNaN(this.#lastStamp) ? 0 : this.#lastStamp) : first;
+    gap.floats[SLOT_GAP.countF64] = count;
+    gap.floats[SLOT_GAP.fromF64] = this.#lastStamp;
+    gap.floats[SLOT_GAP.toF64] = first;
+    gap.words[base + SLOT_GAP.hop] = GAP_HOPS.link;
+    return deliver(gap, EMPTY, sink);
+  }
+}
+
+const EMPTY = new Uint8Array(0);

@@ -1,0 +1,490 @@
+/**
+ * Reads the pieces that trace events are made of straight from external term format, without making objects: integers as numbers,
+ * atoms as dictionary ids, identities as the two words of a slot. What is well-formed but not what was expected throws `MISFIT`, which the
+ * decoders turn into an `unknown` event; what is no term at all throws `BadTermError`. Reading beyond the end is caught by the
+ * DataView's own bounds check. Formats: External Term Format, erts user's guide; tags in wire facts F.9.
+ */
+import { BadTermError } from "../erlang/errors";
+import type { Dictionary } from "./dictionary";
+import { IDENTITY } from "./event-schema";
+import type { AtomId, MfaId, NodeId } from "./ids";
+
+/** Thrown, without a stack, when a term is of another type than expected. Never leaves the decoders. */
+export const MISFIT: unique symbol = Symbol("misfit");
+
+/** Tags of external terms that are read here. */
+export const TAG = {
+  version: 131,
+  smallInteger: 97,
+  integer: 98,
+  smallBig: 110,
+  largeBig: 111,
+  atomLatin1: 100,
+  smallAtomLatin1: 115,
+  atomUtf8: 118,
+  smallAtomUtf8: 119,
+  smallTuple: 104,
+  largeTuple: 105,
+  nil: 106,
+  string: 107,
+  list: 108,
+  binary: 109,
+  bitBinary: 77,
+  newFloat: 70,
+  float: 99,
+  map: 116,
+  newPid: 88,
+  pid: 103,
+  newPort: 89,
+  port: 102,
+  v4Port: 120,
+  newerReference: 90,
+  newReference: 114,
+  reference: 101,
+  newFun: 112,
+  exportFun: 113,
+  record: 67,
+  localExt: 121,
+} as const;
+
+const EMPTY = new Uint8Array(0);
+const UTF8 = new TextEncoder();
+
+/** A cursor over the bytes of one message. */
+export class WireReader {
+  bytes: Uint8Array = EMPTY;
+  view: DataView = new DataView(EMPTY.buffer);
+  /** Position of the next byte to read. */
+  at = 0;
+
+  /** Result of `identity`: the words as in a slot, and the node (0: the traced one). */
+  low = 0;
+  high = 0;
+  node = 0;
+  /** Result of `identity`: see FLAG.widePid and FLAG.widePort. */
+  widePid = false;
+  widePort = false;
+  /** Result of `reference`: the first three numbers; further ones are in low and high. */
+  number0 = 0;
+  number1 = 0;
+  number2 = 0;
+
+  readonly dictionary: Dictionary;
+  readonly #localNode: AtomId;
+  #localCreation: number | undefined;
+  /** The bytes before id, serial and creation of a local pid, as seen once, in words; the last one is masked. */
+  #prefix = new Int32Array(0);
+  #prefixMask = 0;
+  #prefixBytes = 0;
+
+  /** @param creation - of the traced node; when not given it is that of the first pid with the node's name */
+  constructor(dictionary: Dictionary, node: string, creation?: number) {
+    this.dictionary = dictionary;
+    this.#localNode = dictionary.atomId(node);
+    this.#localCreation = creation;
+  }
+
+  /** Creation of the traced node, as given or as learned. */
+  get localCreation(): number | undefined {
+    return this.#localCreation;
+  }
+
+  /** Starts on another message. */
+  reset(bytes: Uint8Array): void {
+    this.bytes = bytes;
+    this.view = new DataView(bytes.buffer, bytes.byteOffset, bytes.byteLength);
+    this.at = 0;
+  }
+
+  /** Tag of the next term. */
+  tag(): number {
+    return this.view.getUint8(this.at);
+  }
+
+  /** Arity of the tuple that starts here. */
+  tuple(): number {
+    const tag = this.view.getUint8(this.at);
+    if (tag === TAG.smallTuple) {
+      const arity = this.view.getUint8(this.at + 1);
+      this.at += 2;
+      return arity;
+    }
+    if (tag !== TAG.largeTuple) throw MISFIT;
+    const arity = this.view.getUint32(this.at + 1);
+    this.at += 5;
+    return arity;
+  }
+
+  /** An integer; beyond 2^53 the nearest double. */
+  integer(): number {
+    const at = this.at;
+    const tag = this.view.getUint8(at);
+    if (tag === TAG.integer) {
+      this.at = at + 5;
+      return this.view.getInt32(at + 1);
+    }
+    if (tag === TAG.smallInteger) {
+      this.at = at + 2;
+      return this.view.getUint8(at + 1);
+    }
+    return this.#bigInteger(tag);
+  }
+
+  /** An integer in full; `number` when it is safe. Once a batch, not for every event. */
+  exactInteger(): number | bigint {
+    const tag = this.tag();
+    if (tag !== TAG.smallBig && tag !== TAG.largeBig) return this.integer();
+    const size = tag === TAG.smallBig ? this.view.getUint8(this.at + 1) : this.view.getUint32(this.at + 1);
+    const head = tag === TAG.smallBig ? 3 : 6;
+    if (size > 64) throw MISFIT;
+    let value = 0n;
+    for (let i = size - 1; i >= 0; i--)
+      value = (value << 8n) | BigInt(this.view.getUint8(this.at + head + i));
+    if (this.view.getUint8(this.at + head - 1) !== 0) value = -value;
+    this.at += head + size;
+    const number = Number(value);
+    return Number.isSafeInteger(number) ? number : value;
+  }
+
+  #bigInteger(tag: number): number {
+    if (tag !== TAG.smallBig && tag !== TAG.largeBig) throw MISFIT;
+    const head = tag === TAG.smallBig ? 3 : 6;
+    const size = tag === TAG.smallBig ? this.view.getUint8(this.at + 1) : this.view.getUint32(this.at + 1);
+    const from = this.at + head;
+    const negative = this.view.getUint8(from - 1) !== 0;
+    let value = 0;
+    for (let i = size - 1; i >= 0; i--) value = value * 256 + this.view.getUint8(from + i);
+    this.at = from + size;
+    return negative ? -value : value;
+  }
+
+  /** Whether an atom starts here. */
+  isAtom(): boolean {
+    const tag = this.view.getUint8(this.at);
+    return (
+      tag === TAG.smallAtomUtf8 ||
+      tag === TAG.atomLatin1 ||
+      tag === TAG.atomUtf8 ||
+      tag === TAG.smallAtomLatin1
+    );
+  }
+
+  /** Dictionary id of an atom. */
+  atom(): AtomId {
+    const at = this.at;
+    const view = this.view;
+    const tag = view.getUint8(at);
+    if (tag === TAG.smallAtomUtf8) {
+      const length = view.getUint8(at + 1);
+      this.at = at + 2 + length;
+      return this.dictionary.internAtom(view, at + 2, length);
+    }
+    if (tag === TAG.atomLatin1 || tag === TAG.atomUtf8) {
+      const length = view.getUint16(at + 1);
+      this.at = at + 3 + length;
+      return tag === TAG.atomUtf8
+        ? this.dictionary.internAtom(view, at + 3, length)
+        : this.#latin1(at + 3, length);
+    }
+    if (tag !== TAG.smallAtomLatin1) throw MISFIT;
+    const length = view.getUint8(at + 1);
+    this.at = at + 2 + length;
+    return this.#latin1(at + 2, length);
+  }
+
+  /** Dictionary id of an atom, 0 for the integer 0. */
+  atomOrZero(): AtomId {
+    const at = this.at;
+    if (this.view.getUint8(at) !== TAG.smallInteger) return this.atom();
+    if (this.view.getUint8(at + 1) !== 0) throw MISFIT;
+    this.at = at + 2;
+    return 0 as AtomId;
+  }
+
+  #latin1(at: number, length: number): AtomId {
+    const view = this.view;
+    for (let i = 0; i < length; i++) {
+      if (view.getUint8(at + i) < 0x80) continue;
+      let text = "";
+      for (let k = 0; k < length; k++) text += String.fromCharCode(view.getUint8(at + k));
+      const utf8 = UTF8.encode(text);
+      return this.dictionary.internAtom(new DataView(utf8.buffer, utf8.byteOffset), 0, utf8.length);
+    }
+    return this.dictionary.internAtom(view, at, length);
+  }
+
+  /** Three elements of a tuple: module, function, arity. */
+  mfa(): MfaId {
+    const module = this.atom();
+    const fun = this.atom();
+    const arity = this.integer();
+    if (!(arity >= 0 && arity <= 0xffff)) throw MISFIT;
+    return this.dictionary.internMfa(module, fun, arity);
+  }
+
+  /** A pid or port of the traced node, or the integer 0 (none), into low and high. Anything else does not fit. */
+  tracee(): void {
+    if (this.#localPid()) return;
+    const at = this.at;
+    if (this.view.getUint8(at) === TAG.smallInteger) {
+      if (this.view.getUint8(at + 1) !== 0) throw MISFIT;
+      this.at = at + 2;
+      this.low = this.high = this.node = 0;
+      return;
+    }
+    this.identity();
+    if (this.node !== 0 || this.widePid || this.widePort || (this.low & 15) === IDENTITY.atom) throw MISFIT;
+  }
+
+  /** A pid, port, atom or `{Name, Node}` into low, high and node. */
+  identity(): void {
+    if (this.#localPid()) return;
+    this.widePid = this.widePort = false;
+    const tag = this.view.getUint8(this.at);
+    switch (tag) {
+      case TAG.newPid:
+      case TAG.pid:
+        return this.#pid(tag);
+      case TAG.newPort:
+      case TAG.v4Port:
+      case TAG.port:
+        return this.#port(tag);
+      case TAG.smallTuple: {
+        if (this.tuple() !== 2) throw MISFIT;
+        this.low = this.#atomIdentity();
+        this.high = 0;
+        this.node = this.dictionary.internNode(this.atom(), 0);
+        return;
+      }
+      default:
+        this.low = this.#atomIdentity();
+        this.high = this.node = 0;
+    }
+  }
+
+  #atomIdentity(): number {
+    return ((this.atom() << 4) | IDENTITY.atom) >>> 0;
+  }
+
+  /** A reference: numbers into number0–2, and low and high (0 when it has three numbers), node as in `identity`. */
+  reference(): void {
+    const view = this.view;
+    if (view.getUint8(this.at) !== TAG.newerReference) throw MISFIT;
+    const count = view.getUint16(this.at + 1);
+    if (count !== 3 && count !== 5) throw MISFIT;
+    this.at += 3;
+    const name = this.atom();
+    const at = this.at;
+    this.node = this.#nodeId(name, view.getUint32(at));
+    this.number0 = view.getUint32(at + 4);
+    this.number1 = view.getUint32(at + 8);
+    this.number2 = view.getUint32(at + 12);
+    this.low = count === 5 ? view.getUint32(at + 16) : 0;
+    this.high = count === 5 ? view.getUint32(at + 20) : 0;
+    this.widePid = this.widePort = false;
+    this.at = at + 4 + 4 * count;
+  }
+
+  /** The common case, without a look at the dictionary: the bytes before the id are those of the last local pid. */
+  #localPid(): boolean {
+    const view = this.view;
+    const prefix = this.#prefix;
+    const at = this.at;
+    const last = prefix.length - 1;
+    if (last < 0 || at + this.#prefixBytes + 12 > view.byteLength) return false;
+    for (let i = 0; i < last; i++) if (view.getInt32(at + i * 4, true) !== prefix[i]) return false;
+    if ((view.getInt32(at + last * 4, true) & this.#prefixMask) !== prefix[last]) return false;
+    const fields = at + this.#prefixBytes;
+    const id = view.getUint32(fields);
+    if (view.getUint32(fields + 8) !== this.#localCreation || id > 0x0fffffff) return false;
+    this.low = ((id << 4) | IDENTITY.pid) >>> 0;
+    this.high = view.getUint32(fields + 4);
+    this.node = 0;
+    this.widePid = this.widePort = false;
+    this.at = fields + 12;
+    return true;
+  }
+
+  #pid(tag: number): void {
+    const start = this.at;
+    const view = this.view;
+    this.at = start + 1;
+    const name = this.atom();
+    const fields = this.at;
+    const id = view.getUint32(fields);
+    const creation = tag === TAG.newPid ? view.getUint32(fields + 8) : view.getUint8(fields + 8);
+    this.high = view.getUint32(fields + 4);
+    this.node = this.#nodeId(name, creation);
+    this.at = fields + (tag === TAG.newPid ? 12 : 9);
+    this.widePid = id > 0x0fffffff;
+    this.low = this.widePid ? id : ((id << 4) | IDENTITY.pid) >>> 0;
+    if (this.node === 0 && tag === TAG.newPid && !this.widePid) this.#learnPrefix(start, fields - start);
+  }
+
+  #port(tag: number): void {
+    const view = this.view;
+    this.at++;
+    const name = this.atom();
+    const at = this.at;
+    let upper = 0;
+    let lower: number;
+    let fields = 4;
+    if (tag === TAG.v4Port) {
+      upper = view.getUint32(at);
+      lower = view.getUint32(at + 4);
+      fields = 8;
+    } else {
+      lower = view.getUint32(at);
+    }
+    const creation = tag === TAG.port ? view.getUint8(at + fields) : view.getUint32(at + fields);
+    this.at = at + fields + (tag === TAG.port ? 1 : 4);
+    this.node = this.#nodeId(name, creation);
+    this.widePort = upper > 0x0fffffff;
+    if (this.widePort) {
+      this.low = lower;
+      this.high = upper;
+    } else {
+      this.low = ((lower << 4) | IDENTITY.port) >>> 0;
+      this.high = ((upper << 4) | (lower >>> 28)) >>> 0;
+    }
+  }
+
+  #nodeId(name: AtomId, creation: number): NodeId | 0 {
+    if (name === this.#localNode) {
+      this.#localCreation ??= creation;
+      if (creation === this.#localCreation) return 0;
+    }
+    return this.dictionary.internNode(name, creation);
+  }
+
+  #learnPrefix(start: number, length: number): void {
+    const words = (length + 3) >>> 2;
+    const rest = length & 3;
+    this.#prefixMask = rest === 0 ? -1 : (1 << (8 * rest)) - 1;
+    this.#prefixBytes = length;
+    const prefix = new Int32Array(words);
+    for (let i = 0; i < words; i++) prefix[i] = this.view.getInt32(start + i * 4, true);
+    prefix[words - 1]! &= this.#prefixMask;
+    this.#prefix = prefix;
+  }
+
+  /**
+   * Steps over one whole term of any type.
+   * @throws BadTermError when it is no term
+   */
+  skip(): void {
+    let pending = 1;
+    let at = this.at;
+    const view = this.view;
+    while (pending > 0) {
+      pending--;
+      const tag = view.getUint8(at);
+      switch (tag) {
+        case TAG.smallInteger:
+          at += 2;
+          break;
+        case TAG.integer:
+          at += 5;
+          break;
+        case TAG.newFloat:
+          at += 9;
+          break;
+        case TAG.float:
+          at += 32;
+          break;
+        case TAG.nil:
+          at += 1;
+          break;
+        case TAG.smallAtomUtf8:
+        case TAG.smallAtomLatin1:
+          at += 2 + view.getUint8(at + 1);
+          break;
+        case TAG.atomUtf8:
+        case TAG.atomLatin1:
+        case TAG.string:
+          at += 3 + view.getUint16(at + 1);
+          break;
+        case TAG.smallBig:
+          at += 3 + view.getUint8(at + 1);
+          break;
+        case TAG.largeBig:
+          at += 6 + view.getUint32(at + 1);
+          break;
+        case TAG.binary:
+          at += 5 + view.getUint32(at + 1);
+          break;
+        case TAG.bitBinary:
+          at += 6 + view.getUint32(at + 1);
+          break;
+        case TAG.smallTuple:
+          pending += view.getUint8(at + 1);
+          at += 2;
+          break;
+        case TAG.largeTuple:
+          pending += view.getUint32(at + 1);
+          at += 5;
+          break;
+        case TAG.list:
+          pending += view.getUint32(at + 1) + 1;
+          at += 5;
+          break;
+        case TAG.map:
+          pending += 2 * view.getUint32(at + 1);
+          at += 5;
+          break;
+        case TAG.newPid:
+          at = this.#atomEnd(at + 1) + 12;
+          break;
+        case TAG.pid:
+          at = this.#atomEnd(at + 1) + 9;
+          break;
+        case TAG.newPort:
+          at = this.#atomEnd(at + 1) + 8;
+          break;
+        case TAG.v4Port:
+          at = this.#atomEnd(at + 1) + 12;
+          break;
+        case TAG.port:
+          at = this.#atomEnd(at + 1) + 5;
+          break;
+        case TAG.reference:
+          at = this.#atomEnd(at + 1) + 5;
+          break;
+        case TAG.newerReference:
+        case TAG.newReference: {
+          const numbers = view.getUint16(at + 1);
+          at = this.#atomEnd(at + 3) + (tag === TAG.newerReference ? 4 : 1) + 4 * numbers;
+          break;
+        }
+        case TAG.newFun: {
+          const size = view.getUint32(at + 1);
+          if (size < 29) throw new BadTermError("fun of impossible size", at);
+          at += 1 + size;
+          break;
+        }
+        case TAG.exportFun:
+          pending += 3;
+          at += 1;
+          break;
+        case TAG.record:
+          // N values, then flags, module, name and N field names.
+          pending += 2 + 2 * view.getUint32(at + 1);
+          at += 6;
+          break;
+        default:
+          throw new BadTermError(`unknown tag ${tag}`, at);
+      }
+      if (at > view.byteLength || pending > view.byteLength - at) {
+        throw new BadTermError("term is cut off", view.byteLength);
+      }
+    }
+    this.at = at;
+  }
+
+  #atomEnd(at: number): number {
+    const tag = this.view.getUint8(at);
+    if (tag === TAG.smallAtomUtf8 || tag === TAG.smallAtomLatin1) return at + 2 + this.view.getUint8(at + 1);
+    if (tag === TAG.atomUtf8 || tag === TAG.atomLatin1) return at + 3 + this.view.getUint16(at + 1);
+    throw new BadTermError("node name is no atom", at);
+  }
+}
