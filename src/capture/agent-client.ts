@@ -3,7 +3,7 @@
  * Owns the control mailbox, the lease timer and the requests under way; whoever starts it must `detach` it or close the link.
  */
 import { BeamtraceError, ConnectionError } from "../erlang/errors";
-import { atom, Atom, binary, ErlMap, inspect, Tuple, tuple, type Pid, type Term } from "../erlang/term";
+import { atom, Atom, binary, ErlMap, inspect, map, Tuple, tuple, type Pid, type Term } from "../erlang/term";
 import type { NodeLink } from "../erlang/dist";
 import { SCHEMA_VERSION } from "../buffer/event-schema";
 import { loadAgent } from "./agent-loader";
@@ -128,10 +128,7 @@ export class AgentClient {
       };
       this.#onStartFailed = resolve;
     });
-    const settings = new ErlMap([
-      [atom("lease_ms"), options.leaseMs],
-      [atom("label"), binary(this.#link.self.name)],
-    ]);
+    const settings = map({ lease_ms: options.leaseMs, label: binary(this.#link.self.name) });
     try {
       await this.#link.spawnRequest(
         this.#control,

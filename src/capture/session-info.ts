@@ -26,6 +26,13 @@ export interface SessionInfo {
   readonly wordSize: number;
   /** e.g. `"x86_64-pc-linux-gnu"`. */
   readonly systemArchitecture: string;
+  /** The node's clocks in nanoseconds when the session attached. Time stamps of events count from `base`. */
+  readonly clock: {
+    /** `erlang:monotonic_time(nanosecond)` */
+    readonly base: bigint;
+    /** `erlang:time_offset(nanosecond)`: monotonic time + offset = time since 1970. */
+    readonly timeOffset: bigint;
+  };
   readonly tracer: {
     readonly kind: "portable";
     /** Why this tracer was chosen. */
@@ -52,17 +59,20 @@ export function textOf(term: Term | undefined): string {
 /** Asks the node for its facts; all questions travel together. */
 export async function querySessionInfo(link: NodeLink, options: CallOptions): Promise<SessionInfo> {
   const systemInfo = (item: Term): Promise<Term> => link.call("erlang", "system_info", [item], options);
-  const [otpTerm, erts, schedulers, online, word, arch, sessions, compiler, elixir] = await Promise.all([
-    systemInfo(atom("otp_release")),
-    systemInfo(atom("version")),
-    systemInfo(atom("schedulers")),
-    systemInfo(atom("schedulers_online")),
-    systemInfo(tuple(atom("wordsize"), atom("internal"))),
-    systemInfo(atom("system_architecture")),
-    link.call("code", "which", [atom("trace")], options),
-    link.call("code", "which", [atom("compile")], options),
-    link.call("application", "get_key", [atom("elixir"), atom("vsn")], options),
-  ]);
+  const [otpTerm, erts, schedulers, online, word, arch, sessions, compiler, elixir, base, timeOffset] =
+    await Promise.all([
+      systemInfo(atom("otp_release")),
+      systemInfo(atom("version")),
+      systemInfo(atom("schedulers")),
+      systemInfo(atom("schedulers_online")),
+      systemInfo(tuple(atom("wordsize"), atom("internal"))),
+      systemInfo(atom("system_architecture")),
+      link.call("code", "which", [atom("trace")], options),
+      link.call("code", "which", [atom("compile")], options),
+      link.call("application", "get_key", [atom("elixir"), atom("vsn")], options),
+      link.call("erlang", "monotonic_time", [atom("nanosecond")], options),
+      link.call("erlang", "time_offset", [atom("nanosecond")], options),
+    ]);
   const otp = Number.parseInt(textOf(otpTerm), 10);
   if (!(otp >= OLDEST_OTP)) {
     throw new BeamtraceError(
@@ -81,6 +91,7 @@ export async function querySessionInfo(link: NodeLink, options: CallOptions): Pr
     schedulersOnline: online as number,
     wordSize: word as number,
     systemArchitecture: textOf(arch),
+    clock: { base: BigInt(base as number | bigint), timeOffset: BigInt(timeOffset as number | bigint) },
     tracer: { kind: "portable", reason: "the portable tracer works on every node of OTP 25 and later" },
     capabilities: {
       traceSessions: otp >= 27 && !(sessions instanceof Atom && sessions.name === "non_existing"),

@@ -2,6 +2,7 @@
  * What a session and a trace report about themselves: discriminated unions, so that a `switch` sees every case.
  */
 import type { GapHop } from "../buffer/event-schema";
+import type { ErrorCode } from "../erlang/errors";
 import type { Term } from "../erlang/term";
 
 /** Why a session has ended. `session.closed` resolves with it and never rejects. */
@@ -43,5 +44,7 @@ export type TraceEndReason =
     }
   /** The tracer on the node ended by itself. */
   | { readonly kind: "tracer-died"; readonly reason: Term }
+  /** After a re-attachment the node refused the trace. */
+  | { readonly kind: "refused"; readonly code: ErrorCode; readonly detail: string }
   /** The session ended. */
   | { readonly kind: "session-closed"; readonly reason: SessionCloseReason };

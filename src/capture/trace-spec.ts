@@ -3,7 +3,7 @@
  * (docs/agent-protocol.md, "Spec"). Pure: terms in, terms out.
  */
 import { OptionError } from "../erlang/errors";
-import { atom, binary, ErlMap, tuple, Pid, Port, type Term } from "../erlang/term";
+import { atom, binary, map, tuple, type ErlMap, Pid, Port, type Term } from "../erlang/term";
 import { EVENT_KINDS, type EventKind } from "../buffer/event-schema";
 import { boundsVolume, effectiveLimits, type EffectiveLimits, type TraceLimits } from "./limits";
 
@@ -363,36 +363,27 @@ export function resolveTraceSpec(spec: TraceSpec): ResolvedTraceSpec {
     throw invalid("batch.milliseconds", "must be a number from 1 to 10,000");
   let mask = 0n;
   for (const kind of kinds) mask |= 1n << BigInt(EVENT_KINDS[kind]);
-  const pairs: [string, Term][] = [
-    ["processes", processFlags.size === 0 ? atom("none") : processesTerm(spec.processes ?? "all")],
-    ["ports", portsTerm(ports)],
-    ["flags", [...processFlags].map(atom)],
-    ["port_flags", [...portFlags].map(atom)],
-    ["kinds", mask <= BigInt(Number.MAX_SAFE_INTEGER) ? Number(mask) : mask],
-    ["calls", calls.map(callTerm)],
-    ["send_spec", spec.sendSpec === undefined ? atom("true") : specTerm(spec.sendSpec)],
-    ["receive_spec", spec.receiveSpec === undefined ? atom("true") : specTerm(spec.receiveSpec)],
-    ["scheduler", atom(String(spec.scheduler ?? (kinds.has("in") || kinds.has("port_in"))))],
-    ["payload", payloadTerm(spec.payload ?? "shape")],
-    [
-      "limits",
-      new ErlMap([
-        [atom("events"), limitTerm(limits.events)],
-        [atom("rate"), limitTerm(limits.rate)],
-        [atom("seconds"), limitTerm(limits.seconds)],
-        [atom("memory"), limitTerm(limits.memory)],
-        [atom("queue"), limitTerm(limits.queue)],
-        [atom("overhead"), limitTerm(limits.overhead, 1_000_000)],
-      ]),
-    ],
-    [
-      "batch",
-      new ErlMap([
-        [atom("events"), batch.events],
-        [atom("ms"), Math.round(batch.milliseconds)],
-      ]),
-    ],
-    ["take_over", atom(String(spec.takeOver ?? false))],
-  ];
-  return { term: new ErlMap(pairs.map(([key, value]) => [atom(key), value] as const)), limits, kinds };
+  const term = map({
+    processes: processFlags.size === 0 ? atom("none") : processesTerm(spec.processes ?? "all"),
+    ports: portsTerm(ports),
+    flags: [...processFlags].map(atom),
+    port_flags: [...portFlags].map(atom),
+    kinds: mask <= BigInt(Number.MAX_SAFE_INTEGER) ? Number(mask) : mask,
+    calls: calls.map(callTerm),
+    send_spec: spec.sendSpec === undefined ? atom("true") : specTerm(spec.sendSpec),
+    receive_spec: spec.receiveSpec === undefined ? atom("true") : specTerm(spec.receiveSpec),
+    scheduler: atom(String(spec.scheduler ?? (kinds.has("in") || kinds.has("port_in")))),
+    payload: payloadTerm(spec.payload ?? "shape"),
+    limits: map({
+      events: limitTerm(limits.events),
+      rate: limitTerm(limits.rate),
+      seconds: limitTerm(limits.seconds),
+      memory: limitTerm(limits.memory),
+      queue: limitTerm(limits.queue),
+      overhead: limitTerm(limits.overhead, 1_000_000),
+    }),
+    batch: map({ events: batch.events, ms: Math.round(batch.milliseconds) }),
+    take_over: atom(String(spec.takeOver ?? false)),
+  });
+  return { term, limits, kinds };
 }

@@ -1,0 +1,311 @@
+/**
+ * A running trace: where its events go, what it lost, and how it ends. It owns its feed and, unless one was given, its ring.
+ * Made by `session.trace()`; after a re-attachment the same object goes on under a new id.
+ */
+import { BehaviorSubject, type Observable } from "rxjs";
+import {
+  RingBuffer,
+  ringSource,
+  type EventBatch,
+  type EventSource,
+  type RingSource,
+  type SourceInfo,
+  type TraceEvent,
+} from "../buffer";
+import type { GapHop } from "../buffer";
+import { BeamtraceError } from "../erlang/errors";
+import { Atom, atom, ErlMap, inspect, tuple, Tuple, type Term } from "../erlang/term";
+import type { AgentClient } from "./agent-client";
+import { traceRefused } from "./agent-errors";
+import { withDeadline, type CallOptions } from "./deadline";
+import type { EffectiveLimits } from "./limits";
+import { writeGap } from "./ring-producer";
+import type { SessionInfo } from "./session-info";
+import type { SessionCloseReason, SessionStatus, TraceEndReason } from "./session-status";
+import type { LinkHost, TraceFeed } from "./trace-feed";
+import { resolveTraceSpec, type ResolvedTraceSpec, type TraceSpec } from "./trace-spec";
+import { nodeStats, type NodeStats, type TraceStats } from "./trace-stats";
+
+/** Options of `session.trace()`. */
+export interface TraceOptions extends TraceSpec {
+  /** Ring that the events go to; it can be shared with other traces and read in other threads. Default: a ring of its own. */
+  readonly into?: RingBuffer;
+  /** Stops the trace. */
+  readonly signal?: AbortSignal;
+}
+
+/** What the session does for its traces; internal. */
+export interface TraceHooks {
+  nextId(): number;
+  onEnded(trace: Trace, reason: TraceEndReason): void;
+  onOverload(status: Extract<SessionStatus, { state: "overloaded" }>): void;
+}
+
+/** How long the tracer's last message may take after the holder has told the end. */
+const LAST_MESSAGE_MS = 2_000;
+
+/** A running trace. */
+export class Trace implements EventSource {
+  readonly #options: TraceOptions;
+  readonly #hooks: TraceHooks;
+  readonly #spec: ResolvedTraceSpec;
+  readonly #ownsRing: boolean;
+  readonly #stats: BehaviorSubject<TraceStats>;
+  readonly #onAbort = (): void => void this.stop().catch(() => undefined);
+  #source: RingSource | undefined;
+  #sourceId = 0;
+  #feed: TraceFeed | undefined;
+  #host: LinkHost | undefined;
+  #agent: AgentClient | undefined;
+  #id = 0;
+  #matched = 0;
+  #node: NodeStats = nodeStats(undefined);
+  #ended: TraceEndReason | undefined;
+  #stopping: Promise<void> | undefined;
+  #settleEnded!: (reason: TraceEndReason) => void;
+  #lastMessage: Promise<void> = Promise.resolve();
+  #lostBefore = 0;
+
+  /** The ring that the events go to. */
+  readonly ring: RingBuffer;
+  /** Resolves with the reason when the trace has ended and all its events are in the ring; never rejects. */
+  readonly ended: Promise<TraceEndReason>;
+  /** Figures of both sides, once a second; the last ones come first. Completes when the trace has ended. */
+  readonly stats$: Observable<TraceStats>;
+
+  /** @internal */
+  constructor(options: TraceOptions, hooks: TraceHooks) {
+    this.#options = options;
+    this.#hooks = hooks;
+    this.#spec = resolveTraceSpec(options);
+    this.#ownsRing = options.into === undefined;
+    this.ring = options.into ?? new RingBuffer();
+    this.ended = new Promise((resolve) => (this.#settleEnded = resolve));
+    this.#stats = new BehaviorSubject(this.stats);
+    this.stats$ = this.#stats.asObservable();
+  }
+
+  /** Number of this trace within its session; a new one after each re-attachment. */
+  get id(): number {
+    return this.#id;
+  }
+
+  /** How many functions the call patterns matched. */
+  get matched(): number {
+    return this.#matched;
+  }
+
+  /** The limits in force. */
+  get limits(): EffectiveLimits {
+    return this.#spec.limits;
+  }
+
+  get hasEnded(): boolean {
+    return this.#ended !== undefined;
+  }
+
+  /** Which node and clock the events come from; one more entry after each re-attachment. */
+  get sources(): readonly SourceInfo[] {
+    return this.#eventSource.sources;
+  }
+
+  /**
+   * Events in batches: the primary stream. A batch is valid during the callback; `batch.copy()` keeps it. It starts with what has been
+   * gathered since the trace began, completes when the trace has ended, and never errors (`ended` tells why).
+   * Unsubscribing does not stop the trace.
+   */
+  get batches$(): Observable<EventBatch> {
+    return this.#eventSource.batches$;
+  }
+
+  /** The same events one by one, as plain objects that are safe to keep. */
+  get events$(): Observable<TraceEvent> {
+    return this.#eventSource.events$;
+  }
+
+  /** Figures of both sides as of now. Those of the node are at most a second old. */
+  get stats(): TraceStats {
+    const ring = this.ring.stats();
+    const node = this.#node;
+    return {
+      node,
+      written: ring.written,
+      lostRing: ring.dropped,
+      pending: this.#source?.pending ?? 0,
+      lost: node.lostTracer + node.lostLink + ring.dropped,
+      payloadsLost: ring.payloadDropped,
+      bytesIn: this.#host?.link.bytesIn ?? 0,
+    };
+  }
+
+  /**
+   * Stops the trace: flags and breakpoints are taken back, and what was traced until then is delivered. Any number of times.
+   *
+   * @throws AbortedError `BT_TIMEOUT` when the node does not answer; its lease then does the same.
+   */
+  stop(options: CallOptions = {}): Promise<void> {
+    this.#stopping ??= this.#stop(options);
+    return this.#stopping;
+  }
+
+  [Symbol.asyncDispose](): Promise<void> {
+    return this.stop();
+  }
+
+  /** @internal */
+  async start(host: LinkHost, agent: AgentClient, info: SessionInfo, timeoutMs: number): Promise<void> {
+    const { signal } = this.#options;
+    await this.#open(host, agent, info, { timeoutMs, ...(signal !== undefined && { signal }) });
+    signal?.addEventListener("abort", this.#onAbort, { once: true });
+    if (signal?.aborted) this.#onAbort();
+  }
+
+  /** @internal The same trace on a new connection; if the node refuses it now, the trace ends. */
+  async restart(host: LinkHost, agent: AgentClient, info: SessionInfo, timeoutMs: number): Promise<void> {
+    if (this.hasEnded) return;
+    try {
+      await this.#open(host, agent, info, { timeoutMs });
+    } catch (error) {
+      if (!(error instanceof BeamtraceError) || !error.code.startsWith("BT_TRACE")) throw error;
+      this.#finish({ kind: "refused", code: error.code, detail: error.message });
+    }
+  }
+
+  /** @internal The connection is gone; another may come. */
+  suspend(): void {
+    this.#feed?.close();
+    this.#feed = undefined;
+    this.#agent = undefined;
+    writeGap(this.ring, { source: this.#sourceId, hop: "reattach", count: 0, from: NaN, to: NaN });
+    this.#source?.pump();
+  }
+
+  /** @internal */
+  stoppedByNode(reason: Term, stats: Term): void {
+    this.reportStats(stats);
+    void this.#afterLastMessage(endReason(reason));
+  }
+
+  /** @internal */
+  reportStats(stats: Term): void {
+    this.#node = nodeStats(stats);
+    const now = this.stats;
+    if (now.lost > this.#lostBefore) {
+      const hop: GapHop = now.node.lostLink > 0 ? "link" : now.node.lostTracer > 0 ? "tracer" : "ring";
+      this.#hooks.onOverload({
+        state: "overloaded",
+        traceId: this.#id,
+        hop,
+        lost: now.lost - this.#lostBefore,
+      });
+      this.#lostBefore = now.lost;
+    }
+    this.#stats.next(now);
+  }
+
+  /** @internal */
+  sessionClosed(reason: SessionCloseReason): void {
+    this.#finish({ kind: "session-closed", reason });
+  }
+
+  get #eventSource(): RingSource {
+    this.#source ??= ringSource(this.ring, this.#ownsRing ? {} : { only: this.#sourceId });
+    return this.#source;
+  }
+
+  async #open(host: LinkHost, agent: AgentClient, info: SessionInfo, options: CallOptions): Promise<void> {
+    this.#id = this.#hooks.nextId();
+    this.#host = host;
+    this.#agent = agent;
+    this.#sourceId = this.ring.sources.add({
+      node: info.node,
+      creation: info.creation,
+      otp: String(info.otp),
+      base: info.clock.base,
+      timeOffset: info.clock.timeOffset,
+    });
+    if (this.#ownsRing) this.#eventSource.pump();
+    let onLastMessage!: () => void;
+    this.#lastMessage = new Promise((resolve) => (onLastMessage = resolve));
+    const feed = host.openFeed({
+      ring: this.ring,
+      source: this.#sourceId,
+      node: info.node,
+      creation: info.creation,
+      base: info.clock.base,
+      onWritten: () => this.#source?.pump(),
+      onEnd: (stats) => {
+        if (stats !== undefined) this.#node = nodeStats(stats);
+        this.#source?.pump();
+        onLastMessage();
+      },
+    });
+    this.#feed = feed;
+    try {
+      const reply = await agent.request(
+        tuple(atom("trace"), this.#id, feed.mailbox, this.#spec.term),
+        traceRefused,
+        options,
+      );
+      const value = reply instanceof ErlMap ? reply.get(atom("matched")) : undefined;
+      this.#matched = typeof value === "number" ? value : 0;
+    } catch (error) {
+      // After a time-out or abort the node may still start it.
+      void agent
+        .request(tuple(atom("stop"), this.#id), traceRefused, { timeoutMs: LAST_MESSAGE_MS })
+        .catch(() => undefined);
+      feed.close();
+      throw error;
+    }
+  }
+
+  async #stop(options: CallOptions): Promise<void> {
+    if (this.hasEnded) return;
+    const agent = this.#agent;
+    if (agent === undefined) return this.#finish({ kind: "stopped" });
+    try {
+      const stats = await agent.request(tuple(atom("stop"), this.#id), traceRefused, options);
+      this.#node = nodeStats(stats);
+      await this.#afterLastMessage({ kind: "stopped" });
+    } catch (error) {
+      this.#finish({ kind: "stopped" });
+      throw error;
+    }
+  }
+
+  async #afterLastMessage(reason: TraceEndReason): Promise<void> {
+    await withDeadline(this.#lastMessage, { timeoutMs: LAST_MESSAGE_MS }, "last message").catch(
+      () => undefined,
+    );
+    this.#finish(reason);
+  }
+
+  #finish(reason: TraceEndReason): void {
+    if (this.#ended !== undefined) return;
+    this.#ended = reason;
+    this.#options.signal?.removeEventListener("abort", this.#onAbort);
+    this.#feed?.close();
+    this.#feed = undefined;
+    this.#agent = undefined;
+    if (this.#ownsRing) this.ring.close();
+    this.#source?.finish();
+    this.#stats.next(this.stats);
+    this.#stats.complete();
+    this.#settleEnded(reason);
+    this.#hooks.onEnded(this, reason);
+  }
+}
+
+function endReason(term: Term): TraceEndReason {
+  if (term instanceof Tuple && term.elements[0] === atom("limit")) {
+    const [, limit, measured, allowed] = term.elements;
+    const scale = limit === atom("overhead") ? 1e6 : 1;
+    return {
+      kind: "limit",
+      limit: (limit instanceof Atom ? limit.name : inspect(limit as Term)) as keyof EffectiveLimits,
+      measured: Number(measured) / scale,
+      allowed: Number(allowed) / scale,
+    };
+  }
+  return { kind: "tracer-died", reason: term instanceof Tuple ? (term.elements[1] ?? term) : term };
+}
