@@ -72,9 +72,7 @@ function checkHead(head: Term, target: MatchTarget, options: MatchSpecOptions, a
   if (target === "call") {
     const { arity } = options;
     if (arity !== undefined && (open ? length > arity : length !== arity))
-      throw new MatchSpecError(
-        `${at}the head has ${length} ${length === 1 ? "argument" : "arguments"}, the function has ${arity}`,
-      );
+      throw new MatchSpecError(`${at}the head has ${argumentsText([length])}, the function has ${arity}`);
   } else if (open ? length > HEAD_LENGTH[target] : length !== HEAD_LENGTH[target]) {
     throw new MatchSpecError(
       `${at}the head for ${target} is ${HEAD_PARTS[target]}; this one has ${length} parts`,
@@ -135,7 +133,7 @@ function checkCall(name: string, count: number, { target, where, otp, at }: Clau
     throw new MatchSpecError(`${at}match specifications have no function ${name}/${count}`);
   if (fn.arities === undefined ? count === 0 : !fn.arities.includes(count))
     throw new MatchSpecError(
-      `${at}${name} takes ${fn.arities === undefined ? "at least one argument" : `${fn.arities.join(" or ")} arguments`}, not ${count}`,
+      `${at}${name} takes ${fn.arities === undefined ? "at least one argument" : argumentsText(fn.arities)}, not ${count}`,
     );
   if (fn.action && where === "guard")
     throw new MatchSpecError(`${at}${name} is an action: it can't be used in a guard`);
@@ -148,4 +146,8 @@ function checkCall(name: string, count: number, { target, where, otp, at }: Clau
     throw new MatchSpecError(
       `${at}${name}/${count} needs OTP ${since} in match specifications, the node has ${otp}`,
     );
+}
+
+function argumentsText(counts: readonly number[]): string {
+  return `${counts.join(" or ")} ${counts.length === 1 && counts[0] === 1 ? "argument" : "arguments"}`;
 }

@@ -49,6 +49,12 @@ export abstract class Node {
   abstract readonly node: "var" | "any" | "rest" | "tuple" | "list" | "map" | "call" | "raw" | "constant";
 }
 
+function plainTerm(term: Term): Term {
+  if ((term as unknown) instanceof Node)
+    throw new MatchSpecError("a term is expected here, not a variable or an expression");
+  return term;
+}
+
 /** A variable. In a head it binds, and where it stands a second time it must match the same value. */
 export class Variable<N extends string = string> extends Node implements Pattern<N>, Expression {
   declare readonly [NAMES]: N;
@@ -117,7 +123,7 @@ export class RawExpression extends Node implements Expression {
 
   constructor(term: Term) {
     super();
-    this.term = term;
+    this.term = plainTerm(term);
   }
 }
 
@@ -130,7 +136,7 @@ export class Constant extends Node implements Expression, Pattern<never> {
 
   constructor(term: Term) {
     super();
-    this.term = term;
+    this.term = plainTerm(term);
   }
 }
 
