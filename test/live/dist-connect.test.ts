@@ -2,7 +2,13 @@ import { createServer, connect as tcpConnect, type AddressInfo, type Server, typ
 import { PassThrough } from "node:stream";
 import { inspect } from "node:util";
 import { afterAll, afterEach, beforeAll, describe, expect, test, vi } from "vitest";
-import { connect, epmdLookup, epmdNames, type ConnectOptions, type ConnectTarget } from "../../src/erlang/dist";
+import {
+  connect,
+  epmdLookup,
+  epmdNames,
+  type ConnectOptions,
+  type ConnectTarget,
+} from "../../src/erlang/dist";
 import { atom } from "../../src/erlang/term";
 import { eventually, freePort, startNode, type ErlNode } from "../support/erl-node";
 import { connectTo } from "./dist-eval";
@@ -19,7 +25,12 @@ afterAll(() => node.stop());
 afterEach(async () => {
   for (const server of servers.splice(0)) server.close();
   vi.unstubAllEnvs();
-  expect(await eventually(() => node.eval("nodes(hidden)"), (v) => v === "[]")).toBe("[]");
+  expect(
+    await eventually(
+      () => node.eval("nodes(hidden)"),
+      (v) => v === "[]",
+    ),
+  ).toBe("[]");
 });
 
 function short(name: string): string {
@@ -27,11 +38,16 @@ function short(name: string): string {
 }
 
 /** A server that does what `serve` says with each connection. */
-async function server(serve: (socket: Socket) => void): Promise<{ host: string; port: number; ended: () => number }> {
+async function server(
+  serve: (socket: Socket) => void,
+): Promise<{ host: string; port: number; ended: () => number }> {
   let open = 0;
   const tcp = createServer((socket) => {
     open += 1;
-    socket.on("error", () => undefined).on("close", () => (open -= 1)).resume();
+    socket
+      .on("error", () => undefined)
+      .on("close", () => (open -= 1))
+      .resume();
     serve(socket);
   });
   servers.push(tcp);
@@ -58,7 +74,10 @@ describe("epmd", () => {
   test("knows the node, its port and the versions that it speaks", async () => {
     const found = await epmdLookup(short(node.name), "127.0.0.1", { port: node.epmdPort });
     expect(found).toMatchObject({ name: short(node.name), hidden: false, highestVersion: 6 });
-    expect(await epmdNames("127.0.0.1", { port: node.epmdPort })).toContainEqual({ name: short(node.name), port });
+    expect(await epmdNames("127.0.0.1", { port: node.epmdPort })).toContainEqual({
+      name: short(node.name),
+      port,
+    });
     expect(await epmdLookup("bt_nobody", "127.0.0.1", { port: node.epmdPort })).toBeUndefined();
   });
 
@@ -73,7 +92,9 @@ describe("epmd", () => {
     const http = await server((socket) => socket.end("HTTP/1.1 400 Bad Request\r\n\r\n"));
     await expect(epmdLookup("x", "127.0.0.1", http)).rejects.toMatchObject({ code: "BT_EPMD_UNREACHABLE" });
     const silent = await server(() => undefined);
-    await expect(epmdNames("127.0.0.1", { ...silent, timeoutMs: 50 })).rejects.toMatchObject({ code: "BT_TIMEOUT" });
+    await expect(epmdNames("127.0.0.1", { ...silent, timeoutMs: 50 })).rejects.toMatchObject({
+      code: "BT_TIMEOUT",
+    });
     const cut = await server((socket) => socket.end(Buffer.from([119, 0, 1])));
     await expect(epmdLookup("x", "127.0.0.1", cut)).rejects.toMatchObject({ code: "BT_EPMD_UNREACHABLE" });
   });
@@ -96,7 +117,10 @@ describe("reaching a node", () => {
       expect(await node.eval("nodes(hidden)")).toBe(`['${link.self.name}']`);
       expect(await link.call("erlang", "abs", [-1])).toBe(1);
       await link.close();
-      await eventually(() => node.eval("nodes(hidden)"), (v) => v === "[]");
+      await eventually(
+        () => node.eval("nodes(hidden)"),
+        (v) => v === "[]",
+      );
     }
   });
 
@@ -191,7 +215,11 @@ describe("what can go wrong", () => {
     ["an HTTP server", (socket: Socket) => socket.end("HTTP/1.1 400 Bad Request\r\n\r\n"), "BT_NOT_A_NODE"],
     ["an SSH server", (socket: Socket) => socket.write("SSH-2.0-OpenSSH_9.2\r\n"), "BT_NOT_A_NODE"],
     ["one that closes", (socket: Socket) => socket.end(), "BT_NOT_A_NODE"],
-    ["one that resets", (socket: Socket) => socket.once("data", () => socket.resetAndDestroy()), "BT_NOT_A_NODE"],
+    [
+      "one that resets",
+      (socket: Socket) => socket.once("data", () => socket.resetAndDestroy()),
+      "BT_NOT_A_NODE",
+    ],
     ["a TLS listener", (s: Socket) => s.end(Buffer.from([0x15, 3, 3, 0, 2, 2, 40])), "BT_NOT_A_NODE"],
     ["half a packet", (s: Socket) => s.end(Buffer.from([0, 3, 0x73])), "BT_NOT_A_NODE"],
     ["handshake version 5", (s: Socket) => s.write(frame("n\x00\x05rest")), "BT_OTP_TOO_OLD"],
@@ -199,7 +227,11 @@ describe("what can go wrong", () => {
     ["nok", (s: Socket) => s.write(frame("snok")), "BT_HANDSHAKE_FAILED"],
     ["an unknown status", (s: Socket) => s.write(frame("swhatever")), "BT_NOT_A_NODE"],
     ["ok, then close", (s: Socket) => s.end(frame("sok")), "BT_HANDSHAKE_FAILED"],
-    ["ok, then a node without flags", (s: Socket) => s.write(Buffer.concat([frame("sok"), challenge(0n)])), "BT_OTP_TOO_OLD"],
+    [
+      "ok, then a node without flags",
+      (s: Socket) => s.write(Buffer.concat([frame("sok"), challenge(0n)])),
+      "BT_OTP_TOO_OLD",
+    ],
     ["a wrong proof", wrongProof, "BT_COOKIE_REJECTED"],
   ])("%s", async (_what, serve, code) => {
     const at = await server(serve);

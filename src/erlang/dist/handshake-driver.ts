@@ -16,6 +16,7 @@ import {
   type Identity,
 } from "./handshake";
 import type { LinkCloseReason } from "./node-link";
+import { isTlsAlert, tlsError } from "./tls";
 
 const STAGE_TEXT = {
   status: "waiting for the node's answer to our name",
@@ -69,6 +70,9 @@ export function shakeHands<Link>(
 
 /** `sane`: what was received so far, if anything, was a packet. */
 function closedError(reason: LinkCloseReason, state: HandshakeState, sane: boolean): ConnectionError {
+  if (reason.kind === "connection-lost" && isTlsAlert(reason.error.cause)) {
+    return tlsError("the node", reason.error.cause);
+  }
   if (reason.kind !== "protocol-error") {
     return sane ? state.closed() : notANode("what it sends is no handshake packet");
   }

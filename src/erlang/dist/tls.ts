@@ -32,7 +32,7 @@ export function secure(
   options: TlsOptions,
   deadline: Deadline,
 ): Promise<TLSSocket> {
-  deadline.stage = `setting up TLS with ${host}`;
+  deadline.stage = `setting up TLS with ${host} (a node without TLS distribution just waits)`;
   return deadline.race((resolve, reject) => {
     const servername = options.servername ?? (isIP(host) === 0 ? host : undefined);
     const tlsOptions: ConnectionOptions = {
@@ -67,7 +67,13 @@ export function secure(
   });
 }
 
-function tlsError(host: string, cause: unknown): ConnectionError {
+/** Whether the error of an established connection is TLS's: with TLS 1.3 the node judges our certificate after we are through. */
+export function isTlsAlert(error: unknown): boolean {
+  return error instanceof Error && "code" in error && String(error.code).startsWith("ERR_SSL_");
+}
+
+/** What TLS failed of, with its message. */
+export function tlsError(host: string, cause: unknown): ConnectionError {
   const why = cause instanceof Error ? cause.message : String(cause);
   return new ConnectionError("BT_TLS_FAILED", `TLS with ${host} failed: ${why.trim()}`, { cause });
 }
