@@ -50,7 +50,10 @@ export async function startOracle(): Promise<Oracle> {
   let stderr = "";
   child.stderr.setEncoding("utf8").on("data", (text: string) => (stderr += text));
   const waiting: { resolve: (bytes: Buffer) => void; reject: (error: Error) => void }[] = [];
+  let ended = false;
+  child.stdin.on("error", () => undefined);
   child.once("exit", () => {
+    ended = true;
     for (const { reject } of waiting.splice(0)) reject(new Error(`the oracle has ended: ${stderr}`));
   });
 
@@ -82,6 +85,7 @@ export async function startOracle(): Promise<Oracle> {
   };
   const ask = (...parts: (string | Uint8Array)[]): Promise<Buffer> =>
     new Promise((resolve, reject) => {
+      if (ended) return reject(new Error("the oracle has ended"));
       waiting.push({ resolve, reject });
       send(Buffer.concat(parts.map((part) => (typeof part === "string" ? Buffer.from(part) : part))));
     });
@@ -105,7 +109,7 @@ export async function startOracle(): Promise<Oracle> {
       });
       return items(await ask("judge", ...parts));
     },
-    eval: (expressions) => ask("eval", expressions),
+    eval: (expressions) => ask("eval", `${expressions}.`),
     async withElixir() {
       if (root !== "") return false;
       const found = spawnSync("elixir", ["-e", "IO.write(:code.lib_dir(:elixir))"], { encoding: "utf8" });

@@ -65,7 +65,8 @@ term() ->
 
 term(0) -> leaf();
 term(Depth) ->
-    case rand:uniform(12) of
+    case rand:uniform(13) of
+        13 -> native_record(Depth);
         1 -> list_to_tuple(terms(Depth));
         2 -> list_to_tuple([pick(atoms()) | terms(Depth)]);
         3 -> terms(Depth);
@@ -200,6 +201,17 @@ a_fun(Depth) ->
         2 -> fun(X) -> {A, X} end;
         3 -> B = term(Depth - 1), fun(X, Y) -> [A, B, X, Y] end;
         4 -> fun term_to_binary/1
+    end.
+
+%% OTP 29 and later; made from bytes, so that older compilers accept this file.
+native_record(Depth) ->
+    case erlang:system_info(otp_release) >= "29" of
+        true ->
+            Fields = lists:sublist([a, 'B', 'two words', 'é', x_1], size()),
+            Parts = [pick([m, 'Elixir.Foo', 'a b']), pick([r, 'R'])] ++ Fields ++ [term(Depth - 1) || _ <- Fields],
+            Bytes = [begin <<131, B/binary>> = term_to_binary(P, [{minor_version, 2}]), B end || P <- Parts],
+            binary_to_term(iolist_to_binary([131, 67, <<(length(Fields)):32, (rand:uniform(2) - 1)>>, Bytes]));
+        false -> leaf()
     end.
 
 node_name() ->
