@@ -584,6 +584,7 @@ export class Decoder {
     if (size > (this.bytes.length - this.offset) / 3) throw tooMany(size, at);
     const fields: Atom[] = [];
     for (let i = 0; i < size; i++) fields.push(this.readAtom());
+    if (new Set(fields).size !== size) throw new BadTermError("a native record with a field twice", at);
     return { size, finish: (values) => new NativeRecord(module, name, flags, fields, values) };
   }
 }

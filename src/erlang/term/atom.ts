@@ -59,6 +59,11 @@ export class Atom {
   }
 }
 
+/** @internal Atoms that the table knows, those included whose memory is not yet given back. */
+export function atomTableSize(): number {
+  return table.size;
+}
+
 /** Whether the VM could have an atom of this name. */
 export function isAtomName(name: string): boolean {
   if (
