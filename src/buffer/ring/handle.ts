@@ -10,11 +10,17 @@ export interface RingHandle {
   readonly kind: "beamtrace.ring";
   readonly version: number;
   readonly sab: SharedArrayBuffer;
+  readonly dictionary: SharedArrayBuffer;
+  readonly sources: SharedArrayBuffer;
 }
 
 /** Makes the handle of a ring. */
-export function handleOf(memory: RingMemory): RingHandle {
-  return { kind: "beamtrace.ring", version: RING_VERSION, sab: memory.sab };
+export function handleOf(
+  memory: RingMemory,
+  dictionary: SharedArrayBuffer,
+  sources: SharedArrayBuffer,
+): RingHandle {
+  return { kind: "beamtrace.ring", version: RING_VERSION, sab: memory.sab, dictionary, sources };
 }
 
 /** Checks a handle and opens its memory. Throws `BT_RING_INVALID`. */
@@ -28,7 +34,8 @@ export function openHandle(handle: unknown): RingMemory {
       "handle",
       `layout ${String(h.version)}, this beamtrace knows ${RING_VERSION}`,
     );
-  if (Object.prototype.toString.call(h.sab) !== "[object SharedArrayBuffer]")
-    throw new OptionError("BT_RING_INVALID", "handle", "holds no SharedArrayBuffer");
+  for (const part of [h.sab, h.dictionary, h.sources])
+    if (Object.prototype.toString.call(part) !== "[object SharedArrayBuffer]")
+      throw new OptionError("BT_RING_INVALID", "handle", "holds no SharedArrayBuffer");
   return openRingMemory(h.sab as SharedArrayBuffer);
 }
