@@ -64,6 +64,7 @@ for suite in "${suites[@]}"; do
   } >"$log" 2>&1; then
     found=$(otp_of "$work")
     if [ "$found" = "$release" ]; then
+      chmod 755 "$work"
       mv "$work" "$target"
       say "made ($(date +%T))"
       echo "$target"

@@ -34,6 +34,7 @@ make_base() {
   mirror=$(apt-get indextargets --format '$(REPO_URI)' 'Created-By: Packages' 'Label: Debian' 2>/dev/null | head -1)
   say "making a bare Debian 12"
   debootstrap --variant=minbase bookworm "$work" $mirror >"$logs/base.log" 2>&1 || die "debootstrap failed: $logs/base.log"
+  chmod 755 "$work"
   mv "$work" "$base"
 }
 
@@ -62,6 +63,7 @@ add_node() {
 bare_machine() {
   local root
   root=$(mktemp -d "$cache/fresh-run.XXXXXX")
+  chmod 755 "$root"
   cp -a "$base/." "$root/"
   add_node "$root" >&2
   git clone -q --no-hardlinks "$project" "$root/root/beamtrace" || die "git clone failed"
@@ -137,7 +139,7 @@ for case in "$@"; do
       ;;
     user)
       [ -n "$prepared" ] || die "the case user comes after the case test"
-      mkdir -p "$prepared/home/user"
+      chroot "$prepared" useradd --create-home --uid 1000 user
       git clone -q --no-hardlinks "$project" "$prepared/home/user/beamtrace"
       cp "$HOME/.npmrc" "$prepared/home/user/" 2>/dev/null
       chown -R 1000:1000 "$prepared/home/user"
