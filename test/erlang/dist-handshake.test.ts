@@ -64,7 +64,7 @@ describe("the handshake", () => {
   test("the node chooses our name", () => {
     const start = beginHandshake({ ...identity, name: "here", nameMe: true });
     expect(Buffer.from(start.send[0] as Uint8Array).readBigUInt64BE(1) & DistFlag.NAME_ME).not.toBe(0n);
-    const named = Buffer.concat([Buffer.from("snamed:\0\6"), Buffer.from("x@here"), Buffer.from([0, 0, 1, 0])]);
+    const named = Buffer.concat([Buffer.from("snamed:\x00\x06"), Buffer.from("x@here"), Buffer.from([0, 0, 1, 0])]);
     const end = [named, challengePacket(), ackPacket()].reduce(receive, start);
     expect(end.next).toMatchObject({ self: { name: "x@here", creation: 256 } });
   });
