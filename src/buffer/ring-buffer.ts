@@ -1,9 +1,12 @@
 /**
  * A lock-free ring of 64-byte records in shared memory, with a side area for payloads: one or several producers, any number of readers, across
- * worker threads. Every loss is counted and reaches readers as a gap at its place in the order. The ring doesn't look into records.
+ * worker threads. Every loss is counted and reaches readers as a gap at its place in the order. The ring doesn't look into records;
+ * it only carries the dictionary and the table of sources that they refer to.
  * The memory belongs to whoever holds a handle; it is freed when the last thread lets go of it.
  */
 import { BeamtraceError, OptionError } from "../erlang/errors";
+import { Dictionary } from "./dictionary";
+import { SourceTable } from "./source-table";
 import { handleOf, openHandle } from "./ring/handle";
 import type { RingHandle } from "./ring/handle";
 import { InPlaceReader } from "./ring/in-place-reader";
@@ -62,6 +65,11 @@ interface InternalOptions extends RingBufferOptions {
   readonly [RING_ORIGIN]?: { readonly position?: bigint; readonly payload?: bigint };
 }
 
+interface OpenedRing {
+  readonly memory: RingMemory;
+  readonly handle: RingHandle;
+}
+
 function powerOfTwo(option: string, value: number, max: number): number {
   if (!Number.isInteger(value) || value < 1 || value > max)
     throw new OptionError(
@@ -98,20 +106,27 @@ export class RingBuffer {
   /** Slots. */
   readonly capacity: number;
   readonly overflow: Overflow;
+  /** Names that the records refer to. Shared like the ring. */
+  readonly dictionary: Dictionary;
+  /** Nodes and clocks that the records come from. Shared like the ring. */
+  readonly sources: SourceTable;
   private readonly memory: RingMemory;
 
   constructor(options?: RingBufferOptions);
-  constructor(options: InternalOptions | RingMemory = {}) {
-    this.memory = "cells" in options ? options : create(options);
-    this.handle = handleOf(this.memory);
+  constructor(options: InternalOptions | OpenedRing = {}) {
+    const opened = "memory" in options;
+    this.memory = opened ? options.memory : create(options);
+    this.dictionary = opened ? Dictionary.from(options.handle) : new Dictionary();
+    this.sources = new SourceTable(this.dictionary, opened ? options.handle.sources : undefined);
+    this.handle = opened ? options.handle : handleOf(this.memory, this.dictionary.handle.dictionary, this.sources.handle);
     this.capacity = this.memory.capacity;
     this.overflow = this.memory.overflow;
   }
 
   /** Opens the ring of a handle, in any thread. Throws `BT_RING_INVALID`. */
   static from(handle: RingHandle): RingBuffer {
-    const Ring = this as unknown as new (memory: RingMemory) => RingBuffer;
-    return new Ring(openHandle(handle));
+    const Ring = this as unknown as new (opened: OpenedRing) => RingBuffer;
+    return new Ring({ memory: openHandle(handle), handle });
   }
 
   /**

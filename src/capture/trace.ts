@@ -209,7 +209,7 @@ export class Trace implements EventSource {
   }
 
   get #eventSource(): RingSource {
-    this.#source ??= ringSource(this.ring, this.#ownsRing ? {} : { only: this.#sourceId });
+    this.#source ??= ringSource(this.ring, this.#ownsRing ? { wait: false } : { only: this.#sourceId, wait: false });
     return this.#source;
   }
 

@@ -1,0 +1,28 @@
+/** Events: schema, ring, batches, codec, recordings, sources. */
+export { EVENT_KINDS, FLAG, GAP_HOPS, GC_FIELDS, IDENTITY, KIND_NAMES, SCHEMA_VERSION, SHAPE_TYPES, SLOT, SLOT_ALIAS, SLOT_BYTES, SLOT_GAP, SLOT_WORDS } from "./event-schema";
+export type { EventKind, EventKindCode, GapHop, ShapeType } from "./event-schema";
+export { RingBuffer } from "./ring-buffer";
+export type { RingBufferOptions, RingReaderOptions } from "./ring-buffer";
+export type { RingHandle } from "./ring/handle";
+export type { RingProducer } from "./ring/producer";
+export type { RingReader } from "./ring/reader";
+export type { RingStats } from "./ring/ring-stats";
+export type { WaitResult, WaitStrategy } from "./ring/wait-strategy";
+export { ringSource } from "./ring-source";
+export type { RingSource, RingSourceOptions } from "./ring-source";
+export type { EventSource } from "./event-source";
+export { Dictionary, DICTIONARY_FULL } from "./dictionary";
+export type { DictionaryHandle, DictionaryOptions, Mfa, NodeIdentity } from "./dictionary";
+export type { AtomId, MfaId, NodeId, ProcessKey, Timestamp } from "./ids";
+export { SourceTable } from "./source-table";
+export { wallClockMs } from "./source-info";
+export type { SourceInfo } from "./source-info";
+export { EventBatch } from "./event-batch";
+export type { EventFilter } from "./event-batch";
+export { EventCursor } from "./event-cursor";
+export { EventFactory } from "./event-factory";
+export { SlotBlock } from "./slot-block";
+export type { SlotSink } from "./slot-sink";
+export { TraceBatchDecoder } from "./trace-batch-decoder";
+export type { DecodedMessage, TraceBatchDecoderOptions } from "./trace-batch-decoder";
+export type * from "./trace-event";

@@ -1,0 +1,7 @@
+/**
+ * beamtrace: attach to live Erlang and Elixir nodes, and turn what their virtual machine does into streams.
+ * The parts are also there one by one: `beamtrace/erlang`, `beamtrace/buffer`, `beamtrace/capture`.
+ */
+export * from "./capture";
+export * from "./buffer";
+export * from "./erlang/errors";
