@@ -34,7 +34,7 @@ interface Base {
   readonly timestamp: Timestamp;
   /** Index into the sources of the stream: tells the node and its clock apart. */
   readonly source: number;
-  /** Scheduler that it happened on, when the trace asked for it. */
+  /** Scheduler that it happened on, when the trace asked for it and the VM named one (it says 0 on some dirty schedulers). */
   readonly scheduler: number | undefined;
 }
 
