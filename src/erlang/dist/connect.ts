@@ -7,15 +7,17 @@ import { hostname } from "node:os";
 import type { Duplex } from "node:stream";
 import { Socket } from "node:net";
 import { ConnectionError, OptionError } from "../errors";
+import type { Connection } from "./connection";
 import { findCookie } from "./cookie";
 import { Deadline } from "./deadline";
 import { DistLink } from "./dist-link";
 import { defaultEpmdPort, epmdLookup, epmdNames, type EpmdOptions } from "./epmd";
 import { OFFERED_FLAGS } from "./flags";
+import type { Established } from "./handshake";
 import { shakeHands } from "./handshake-driver";
 import type { NodeLink } from "./node-link";
 import { parseNodeName, type NodeName } from "./node-name";
-import { openSocket } from "./open-socket";
+import { DirectReads, openSocket } from "./open-socket";
 import { secure, type TlsOptions } from "./tls";
 
 /**
@@ -86,9 +88,10 @@ export async function connect(target: ConnectTarget, options: ConnectOptions = {
     const wanted = wantedName(target);
     const cookie = await findCookie(options.cookie);
     const { host, port } = await locate(target, wanted, options, deadline);
-    const socket = given ?? (await openSocket(host, port, deadline));
-    open = socket;
     const useTls = options.tls !== undefined && options.tls !== false;
+    const direct = given === undefined && !useTls ? new DirectReads() : undefined;
+    const socket = given ?? (await openSocket(host, port, deadline, direct));
+    open = socket;
     const stream = useTls
       ? await secure(socket, host, options.tls === true ? {} : (options.tls as TlsOptions), deadline)
       : socket;
@@ -102,15 +105,12 @@ export async function connect(target: ConnectTarget, options: ConnectOptions = {
       cookie,
       replace: options.replaceExisting ?? false,
     };
-    return await shakeHands(stream, useTls ? 4 : 2, identity, deadline, (connection, established) => {
-      checkPeerName(established.peer.name, target, wanted);
-      return new DistLink(
-        connection,
-        established,
-        host === "" ? hostOf(established.peer.name) : host,
-        settings,
-      );
-    });
+    const goLive = (connection: Connection, established: Established): NodeLink => {
+      const { name } = established.peer;
+      checkPeerName(name, target, wanted);
+      return new DistLink(connection, established, host === "" ? hostOf(name) : host, settings);
+    };
+    return await shakeHands(stream, useTls ? 4 : 2, identity, deadline, goLive, direct);
   } catch (error) {
     open?.on("error", ignore).destroy();
     throw error;

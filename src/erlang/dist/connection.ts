@@ -7,6 +7,7 @@ import type { Duplex } from "node:stream";
 import { ConnectionError } from "../errors";
 import { FrameParser } from "./frame-parser";
 import type { LinkCloseReason } from "./node-link";
+import type { DirectReads } from "./open-socket";
 
 /** Who gets the frames. */
 export interface FrameReceiver {
@@ -44,11 +45,19 @@ export class Connection {
   /** Fulfilled when the Duplex has gone. */
   readonly #gone = new Promise<void>((resolve) => (this.#closed = resolve));
 
-  constructor(duplex: Duplex, receiver: FrameReceiver, headerBytes: 2 | 4, maxFrameBytes: number) {
+  /** @param direct where the chunks come from when the Duplex was opened with it */
+  constructor(
+    duplex: Duplex,
+    receiver: FrameReceiver,
+    headerBytes: 2 | 4,
+    maxFrameBytes: number,
+    direct?: DirectReads,
+  ) {
     this.#duplex = duplex;
     this.#receiver = receiver;
     this.#parser = new FrameParser((frame) => this.#onFrame(frame), headerBytes, maxFrameBytes);
-    duplex.on("data", this.#onData);
+    if (direct === undefined) duplex.on("data", this.#onData);
+    else direct.onChunk = this.#onData;
     duplex.on("end", this.#onEnd);
     duplex.on("error", this.#onError);
     duplex.on("close", this.#onClose);
@@ -134,6 +143,8 @@ export class Connection {
   }
 
   readonly #onData = (chunk: Uint8Array | string): void => {
+    // A direct read may still be under way when the connection has ended.
+    if (this.#ended) return;
     this.#bytesIn += chunk.length;
     try {
       if (typeof chunk === "string")

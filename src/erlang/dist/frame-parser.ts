@@ -10,8 +10,9 @@
  */
 import { ConnectionError } from "../errors";
 
-/** Frames up to this size share the spill buffer. */
-const SPILL_BYTES = 256 * 1024;
+/** Frames up to this size share the spill buffer, which grows to it as needed. */
+const MAX_SPILL_BYTES = 4 * 1024 * 1024;
+const MIN_SPILL_BYTES = 64 * 1024;
 
 /** A frame's header announces more than the limit. */
 export class FrameTooLongError extends ConnectionError {
@@ -107,13 +108,17 @@ export class FrameParser {
 
   #begin(length: number): void {
     this.#frameFill = 0;
-    if (length > SPILL_BYTES) {
+    if (length > MAX_SPILL_BYTES) {
       // Not zeroed: pages that the peer never fills are never touched.
       this.#frame = Buffer.allocUnsafeSlow(length);
-    } else {
-      this.#spill ??= Buffer.allocUnsafeSlow(SPILL_BYTES);
-      this.#frame = this.#spill.subarray(0, length);
+      return;
     }
+    if (this.#spill === undefined || this.#spill.length < length) {
+      let size = this.#spill?.length ?? MIN_SPILL_BYTES;
+      while (size < length) size *= 2;
+      this.#spill = Buffer.allocUnsafeSlow(size);
+    }
+    this.#frame = this.#spill.subarray(0, length);
   }
 
   /** Copies into the frame under way and delivers it when it is complete. */

@@ -16,6 +16,7 @@ import {
   type Identity,
 } from "./handshake";
 import type { LinkCloseReason } from "./node-link";
+import type { DirectReads } from "./open-socket";
 import { isTlsAlert, tlsError } from "./tls";
 
 const STAGE_TEXT = {
@@ -34,6 +35,7 @@ export function shakeHands<Link>(
   identity: Identity,
   deadline: Deadline,
   goLive: (connection: Connection, established: Established) => Link,
+  direct?: DirectReads,
 ): Promise<Link> {
   return deadline.race((resolve, reject) => {
     const start = beginHandshake(identity);
@@ -62,6 +64,7 @@ export function shakeHands<Link>(
       },
       headerBytes,
       MAX_HANDSHAKE_PACKET,
+      direct,
     );
     sendAll(start.send);
     return () => connection.fail({ kind: "closed" });
