@@ -131,7 +131,7 @@ version() ->
 %% The first of these processes whose garbage collections another session or the legacy session traces.
 -spec conflicting_gc([pid() | new]) -> none | {conflict, pid() | new}.
 conflicting_gc(Processes) ->
-    {all, Sessions} = ?TRACE:session_info(all),
+    Sessions = ?TRACE:session_info(all),
     case [S || S <- [legacy | lists:delete({legacy, default}, Sessions)], gc_new(S)] of
         [_ | _] ->
             case lists:member(new, Processes) of
@@ -144,12 +144,12 @@ conflicting_gc(Processes) ->
 
 conflicting_gc_pids([Pid | Rest]) when is_pid(Pid) ->
     case ?TRACE:session_info(Pid) of
-        {Pid, Sessions} when is_list(Sessions), Sessions =/= [] ->
+        Sessions when is_list(Sessions), Sessions =/= [] ->
             case lists:any(fun(Session) -> gc_flag(Session, Pid) end, Sessions) of
                 true -> {conflict, Pid};
                 false -> conflicting_gc_pids(Rest)
             end;
-        _ ->
+        Nobody when Nobody =:= []; Nobody =:= undefined ->
             conflicting_gc_pids(Rest)
     end;
 conflicting_gc_pids([new | Rest]) ->
