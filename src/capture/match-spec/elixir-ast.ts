@@ -33,12 +33,12 @@ export type Ast =
 
 const NAME = "$atom";
 
-function quotedForms(text: string): Term {
+/** `'Elixir.Code':string_to_quoted(Text, [{columns, true}, …])` as abstract forms; `Text` is a binding. */
+function parserCall(): Term {
   const anno = 0;
   const a = (name: string): Term => tuple(atom("atom"), anno, atom(name));
   const v = (name: string): Term => tuple(atom("var"), anno, atom(name));
   const t = (...items: Term[]): Term => tuple(atom("tuple"), anno, items);
-  const value = (term: Term): Term => tuple(atom("value"), anno, term);
   const list = (items: readonly Term[]): Term =>
     items.reduceRight<Term>((tail, item) => tuple(atom("cons"), anno, item, tail), tuple(atom("nil"), anno));
   // fun(Name, _Meta) -> {ok, {'$atom', Name}} end
@@ -55,7 +55,7 @@ function quotedForms(text: string): Term {
     t(a("static_atoms_encoder"), encoder),
   ]);
   const callee = tuple(atom("remote"), anno, a("Elixir.Code"), a("string_to_quoted"));
-  return [tuple(atom("call"), anno, callee, [value(binary(text)), options])];
+  return [tuple(atom("call"), anno, callee, [v("Text"), options])];
 }
 
 /**
@@ -72,8 +72,8 @@ export async function parseElixir(text: string, evaluate: Evaluate): Promise<Ast
   const [result] =
     tagged(
       await evaluateOr("the node could not parse the text", evaluate, "erl_eval", "exprs", [
-        quotedForms(text),
-        [],
+        parserCall(),
+        [tuple(atom("Text"), binary(text))],
       ]),
       "value",
     ) ?? [];

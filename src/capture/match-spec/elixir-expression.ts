@@ -14,28 +14,26 @@ type X = ExpressionInput;
 type Maker = (args: readonly X[]) => X;
 
 /** Elixir's operators and functions that have another name, another order of arguments or another meaning in Erlang. */
-const RENAMED: Readonly<Record<string, readonly [arity: number, make: Maker]>> = {
-  "!=/2": [2, (a) => new Call("/=", a)],
-  "<=/2": [2, (a) => new Call("=<", a)],
-  "===/2": [2, (a) => new Call("=:=", a)],
-  "!==/2": [2, (a) => new Call("=/=", a)],
-  "and/2": [2, (a) => new Call("andalso", a)],
-  "or/2": [2, (a) => new Call("orelse", a)],
-  "&&&/2": [2, (a) => new Call("band", a)],
-  "|||/2": [2, (a) => new Call("bor", a)],
-  "<<</2": [2, (a) => new Call("bsl", a)],
-  ">>>/2": [2, (a) => new Call("bsr", a)],
-  "~~~/1": [1, (a) => new Call("bnot", a)],
-  "elem/2": [2, ([tuple, index]) => new Call("element", [successor(index as X), tuple as X])],
-  "is_map_key/2": [2, ([map, key]) => new Call("is_map_key", [key as X, map as X])],
-  "is_nil/1": [1, ([a]) => new Call("=:=", [a as X, atom("nil")])],
-  "is_struct/1": [1, ([a]) => isStruct(a as X)],
-  "is_struct/2": [
-    2,
-    ([a, name]) => g.andalso(isStruct(a as X), g.strictEq(g.mapGet(atom("__struct__"), a as X), name as X)),
-  ],
-  "bindings/0": [0, () => g.bound()],
-  "object/0": [0, () => g.whole()],
+const RENAMED: Readonly<Record<string, Maker>> = {
+  "!=/2": (a) => new Call("/=", a),
+  "<=/2": (a) => new Call("=<", a),
+  "===/2": (a) => new Call("=:=", a),
+  "!==/2": (a) => new Call("=/=", a),
+  "and/2": ([a, b]) => chain("andalso", a as X, b as X),
+  "or/2": ([a, b]) => chain("orelse", a as X, b as X),
+  "&&&/2": (a) => new Call("band", a),
+  "|||/2": (a) => new Call("bor", a),
+  "<<</2": (a) => new Call("bsl", a),
+  ">>>/2": (a) => new Call("bsr", a),
+  "~~~/1": (a) => new Call("bnot", a),
+  "elem/2": ([tuple, index]) => new Call("element", [successor(index as X), tuple as X]),
+  "is_map_key/2": ([map, key]) => new Call("is_map_key", [key as X, map as X]),
+  "is_nil/1": ([a]) => new Call("=:=", [a as X, atom("nil")]),
+  "is_struct/1": ([a]) => isStruct(a as X),
+  "is_struct/2": ([a, name]) =>
+    g.andalso(isStruct(a as X), g.strictEq(g.mapGet(atom("__struct__"), a as X), name as X)),
+  "bindings/0": () => g.bound(),
+  "object/0": () => g.whole(),
 };
 
 /** Names that Elixir spells as Erlang does but that its guards don't have, or that mean something else there. */
@@ -68,6 +66,12 @@ const INSTEAD: Readonly<Record<string, string>> = {
   map_get: "use value.key, or :erlang.map_get/2",
   size: "use tuple_size/1 or byte_size/1, or :erlang.size/1",
 };
+
+/** `(a and b) and c`, which is how Elixir reads a chain, as `a andalso (b andalso c)`, which is how Erlang reads it. */
+function chain(fn: "andalso" | "orelse", a: X, b: X): Call {
+  if (!(a instanceof Call) || a.fn !== fn || a.args.length !== 2) return new Call(fn, [a, b]);
+  return new Call(fn, [a.args[0] as X, chain(fn, a.args[1] as X, b)]);
+}
 
 function successor(index: X): X {
   return typeof index === "number" ? index + 1 : g.add(index, 1);
@@ -125,19 +129,24 @@ function form(ast: Extract<Ast, { kind: "call" }>, inner: (part: Ast) => X): X {
   if (name === "in" && args.length === 2)
     return membership(inner(args[0] as Ast), args[1] as Ast, inner, position);
   if (name === "__block__" && args.length === 1) return inner(args[0] as Ast);
-  return call(name, args.map(inner), position);
+  return call(name, args, inner, position);
 }
 
-function call(name: string, args: readonly X[], position: TextPosition | undefined): X {
-  const renamed = RENAMED[`${name}/${args.length}`];
-  if (renamed !== undefined) return renamed[1](args);
+function call(
+  name: string,
+  asts: readonly Ast[],
+  inner: (part: Ast) => X,
+  position: TextPosition | undefined,
+): X {
+  const renamed = RENAMED[`${name}/${asts.length}`];
+  if (renamed !== undefined) return renamed(asts.map(inner));
   if (matchFunction(name) === undefined || NOT_ELIXIR.has(name)) {
     const instead = Object.hasOwn(INSTEAD, name) ? `; ${INSTEAD[name]}` : "";
-    throw new MatchSpecError(`${name}/${args.length} can't be part of a match specification${instead}`, {
+    throw new MatchSpecError(`${name}/${asts.length} can't be part of a match specification${instead}`, {
       position,
     });
   }
-  return erlangCall(name, args, position);
+  return erlangCall(name, asts.map(inner), position);
 }
 
 function erlangCall(name: string, args: readonly X[], position: TextPosition | undefined): X {
@@ -158,7 +167,7 @@ function dotted(ast: Extract<Ast, { kind: "dot" }>, inner: (part: Ast) => X): X 
         });
       return erlangCall(name, args.map(inner), position);
     }
-    if (["Elixir.Kernel", "Elixir.Bitwise"].includes(module)) return call(name, args.map(inner), position);
+    if (["Elixir.Kernel", "Elixir.Bitwise"].includes(module)) return call(name, args, inner, position);
     const shown = module.startsWith("Elixir.") ? module.slice("Elixir.".length) : `:${module}`;
     const hint =
       module === "Elixir.Access"

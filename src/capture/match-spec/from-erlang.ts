@@ -2,7 +2,17 @@
  * Match specifications written as an Erlang fun, `fun([A, B]) when A > 5 -> return_trace() end`: scanned, parsed and translated by
  * the node's own erl_scan, erl_parse and ms_transform, as `dbg:fun2ms/1` does in its shell. The fun is never made, let alone called.
  */
-import { Atom, charlist, tuple, Tuple, atom, type Term } from "../../erlang/term";
+import {
+  Atom,
+  atom,
+  charlist,
+  ErlMap,
+  improper,
+  ImproperList,
+  Tuple,
+  tuple,
+  type Term,
+} from "../../erlang/term";
 import { checkMatchSpec, type MatchSpecOptions } from "./check";
 import { MatchSpecError } from "./error";
 import { charsToString, checkText, type Evaluate, evaluateOr, positionOf, tagged } from "./evaluate";
@@ -45,8 +55,25 @@ export async function matchSpecFromErlang<T extends MatchTarget = "call">(
   const errors = tagged(spec, "error");
   if (errors !== undefined) throw await explain(firstError(errors[0]), evaluate);
   const target = options.target ?? ("call" as T);
-  checkMatchSpec(spec, target, options);
-  return new MatchSpec<T>(target, { term: spec as readonly Term[], checked: true });
+  const term = (spec as readonly Term[]).map(bindingsMeant);
+  checkMatchSpec(term, target, options);
+  return new MatchSpec<T>(target, { term, checked: true });
+}
+
+/**
+ * ms_transform makes `'$*'` of `bindings()`, which no VM knows (it is an atom there); `'$$'` is meant. One that was written in the text
+ * is `{const, '$*'}`.
+ */
+function bindingsMeant(term: Term): Term {
+  if (term instanceof Atom) return term.name === "$*" ? atom("$$") : term;
+  if (tagged(term, "const") !== undefined) return term;
+  if (Array.isArray(term)) return (term as readonly Term[]).map(bindingsMeant);
+  if (term instanceof Tuple) return new Tuple(term.elements.map(bindingsMeant));
+  if (term instanceof ErlMap)
+    return ErlMap.of([...term].map(([k, value]) => [k, bindingsMeant(value)] as const));
+  if (term instanceof ImproperList)
+    return improper(term.elements.map(bindingsMeant), bindingsMeant(term.tail));
+  return term;
 }
 
 async function scan(text: string, evaluate: Evaluate): Promise<readonly Term[]> {

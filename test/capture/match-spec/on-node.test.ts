@@ -12,7 +12,7 @@ import {
   v,
 } from "../../../src/capture/match-spec";
 import { availableSince, MATCH_FUNCTIONS, matchFunction } from "../../../src/capture/match-spec/functions";
-import type { Atom} from "../../../src/erlang";
+import type { Atom } from "../../../src/erlang";
 import { atom, binary, decode, encode, map, tuple, Tuple, type Term } from "../../../src/erlang";
 import { show } from "./show";
 import { type SpecNode, startSpecNode } from "./node";
