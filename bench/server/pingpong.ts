@@ -4,6 +4,7 @@
  */
 import type { Row } from "../row";
 import { isProgram, numberOptions, runAsProgram } from "./command-line";
+import { beamtrace } from "./beamtrace";
 import { compare } from "./compare";
 import { costRows, costTable } from "./cost-report";
 import { loadPeers, peers } from "./peers";
@@ -18,7 +19,7 @@ export async function run(quick: boolean, options: Partial<typeof DEFAULTS> = {}
   try {
     await loadPeers(workload.node);
     await workload.start();
-    const comparison = await compare(workload, peers(), {
+    const comparison = await compare(workload, [...peers(), beamtrace()], {
       rounds: settings.rounds,
       blockMs: settings["block-ms"],
       log: (line) => process.stderr.write(`${line}\n`),

@@ -3,6 +3,7 @@
  * `npx tsx bench/server/rabbitmq.ts [--quick] [--rate 5000] [--bytes 32] [--queues 4] [--rounds 40] [--block-ms 700]`
  */
 import type { Row } from "../row";
+import { beamtrace } from "./beamtrace";
 import { compare } from "./compare";
 import { isProgram, numberOptions, runAsProgram } from "./command-line";
 import { costRows, costTable } from "./cost-report";
@@ -18,7 +19,7 @@ export async function run(quick: boolean, options: Partial<typeof DEFAULTS> = {}
   try {
     await loadPeers(workload.node);
     await workload.start();
-    const comparison = await compare(workload, peers(), {
+    const comparison = await compare(workload, [...peers(), beamtrace()], {
       rounds: settings.rounds,
       blockMs: settings["block-ms"],
       log: (line) => process.stderr.write(`${line}\n`),

@@ -90,41 +90,39 @@ reporting(Pids, Start) ->
 idle(Counter) ->
     receive
         {go, Owner, Next, Messages, Ms} ->
-            {Sent, Received} = sending(Next, Messages, Ms, Counter, erlang:monotonic_time(microsecond), 0, 0),
-            %% One for the order; one for this report.
-            Owner ! {done, self(), Sent + 1, Received + 1},
+            Start = erlang:monotonic_time(microsecond),
+            Ticked = tick(Start, Messages, Ms, 0, Next, Counter),
+            %% The order is the first message received; the report the last one sent.
+            {Sent, Received} = working(Start, Next, Messages, Ms, Counter, Ticked, 0, 1),
+            Owner ! {done, self(), Sent + 1, Received},
             idle(Counter)
     end.
 
-sending(Next, Messages, Ms, Counter, Start, Sent, Received) when Sent < Messages ->
-    Elapsed = erlang:monotonic_time(microsecond) - Start,
-    Due =
-        case Ms of
-            0 -> Messages;
-            _ -> min(Messages, Messages * Elapsed div (Ms * 1000))
-        end,
+%% Every wait is for a message, never a timeout: a receive that times out is a trace event too.
+working(_, _, Messages, _, _, Messages, Messages, Received) ->
+    {Messages, Received};
+working(Start, Next, Messages, Ms, Counter, Sent, Taken, Received) ->
+    receive
+        {event, _, _} ->
+            working(Start, Next, Messages, Ms, Counter, Sent, Taken + 1, Received + 1);
+        tick ->
+            Sent1 = tick(Start, Messages, Ms, Sent, Next, Counter),
+            working(Start, Next, Messages, Ms, Counter, Sent1, Taken, Received + 1)
+    end.
+
+%% Sends what is due, and orders the next tick unless all is sent.
+tick(Start, Messages, Ms, Sent, Next, Counter) ->
+    Due = max(Sent, due(erlang:monotonic_time(microsecond) - Start, Messages, Ms)),
     send(Due - Sent, Next),
-    counters:add(Counter, 1, max(0, Due - Sent)),
-    Taken = take(?TICK_MS, 0),
-    sending(Next, Messages, Ms, Counter, Start, max(Due, Sent), Received + Taken);
-sending(_, Messages, _, _, _, Sent, Received) ->
-    {Sent, Received + rest(Messages - Received)}.
+    counters:add(Counter, 1, Due - Sent),
+    _ = Due < Messages andalso erlang:send_after(?TICK_MS, self(), tick),
+    Due.
 
-send(N, Next) when N > 0 ->
+due(_, Messages, 0) -> Messages;
+due(Elapsed, Messages, Ms) -> min(Messages, Messages * Elapsed div (Ms * 1000)).
+
+send(0, _) ->
+    ok;
+send(N, Next) ->
     Next ! {event, N, self()},
-    send(N - 1, Next);
-send(_, _) ->
-    ok.
-
-%% Takes what has come, and waits for the rest of the tick.
-take(Ms, Taken) ->
-    receive
-        {event, _, _} -> take(0, Taken + 1)
-    after Ms -> Taken
-    end.
-
-rest(0) -> 0;
-rest(Left) ->
-    receive
-        {event, _, _} -> 1 + rest(Left - 1)
-    end.
+    send(N - 1, Next).

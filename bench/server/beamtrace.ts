@@ -1,0 +1,41 @@
+/** beamtrace as a variant: attach, trace everything into a ring, hand every event to a subscriber. Attached only while it is measured. */
+import { attach, type Session } from "../../src/capture";
+import type { ErlNode } from "../../test/support/erl-node";
+import { CountedTrace } from "./counted-trace";
+import type { Variant } from "./variant";
+
+/** Attaches to a node of the benchmarks. */
+export const attachTo = (node: ErlNode): Promise<Session> =>
+  attach(node.name, { cookie: node.cookie, epmd: { port: node.epmdPort } });
+
+/** The portable tracer with its defaults, but for a rate limit that a busy server would trip. */
+export function beamtrace(): Variant {
+  let session: Session | undefined;
+  let counted: CountedTrace | undefined;
+  const running = (): CountedTrace => {
+    if (!counted) throw new Error("the trace has not been started");
+    return counted;
+  };
+  return {
+    name: "beamtrace",
+    async start(node) {
+      session = await attachTo(node);
+      counted = await CountedTrace.start(session, {
+        processes: "all",
+        events: ["send", "receive", "procs"],
+        limits: { rate: Infinity, seconds: 600 },
+      });
+    },
+    count: () => Promise.resolve({ delivered: running().delivered, lost: running().lost }),
+    backlog: () => Promise.resolve(running().trace.stats.node.queue),
+    async stop() {
+      try {
+        await counted?.stop();
+      } finally {
+        await session?.close();
+        counted = undefined;
+        session = undefined;
+      }
+    },
+  };
+}
