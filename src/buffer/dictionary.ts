@@ -64,6 +64,7 @@ export class Dictionary {
   readonly #atoms: AtomTable;
   readonly #nodes: IdTable;
   readonly #mfas: IdTable;
+  readonly #byName = new Map<string, AtomId>();
   readonly #atomObjects: Atom[] = [];
   readonly #mfaObjects: Mfa[] = [];
   readonly #nodeObjects: NodeIdentity[] = [];
@@ -129,8 +130,13 @@ export class Dictionary {
 
   /** The id of an atom. */
   atomId(name: string): AtomId {
+    const known = this.#byName.get(name);
+    if (known !== undefined) return known;
     const utf8 = ENCODER.encode(name);
-    return this.internAtom(new DataView(utf8.buffer, utf8.byteOffset, utf8.length), 0, utf8.length);
+    const id = this.internAtom(new DataView(utf8.buffer, utf8.byteOffset, utf8.length), 0, utf8.length);
+    // Not for names that found no room: the map is to stay as bounded as the log.
+    if (id !== FULL || name === DICTIONARY_FULL) this.#byName.set(name, id);
+    return id;
   }
 
   /** The id of a node's incarnation. */
