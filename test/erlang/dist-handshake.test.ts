@@ -5,8 +5,19 @@ import { join } from "node:path";
 import { inspect } from "node:util";
 import { afterEach, describe, expect, test, vi } from "vitest";
 import { Cookie, findCookie } from "../../src/erlang/dist/cookie";
-import { DistFlag, expandFlags, MANDATORY_FLAGS, missingFlags, OFFERED_FLAGS } from "../../src/erlang/dist/flags";
-import { beginHandshake, type HandshakeState, type Identity, type Step } from "../../src/erlang/dist/handshake";
+import {
+  DistFlag,
+  expandFlags,
+  MANDATORY_FLAGS,
+  missingFlags,
+  OFFERED_FLAGS,
+} from "../../src/erlang/dist/flags";
+import {
+  beginHandshake,
+  type HandshakeState,
+  type Identity,
+  type Step,
+} from "../../src/erlang/dist/handshake";
 import { parseNodeName } from "../../src/erlang/dist/node-name";
 import { BeamtraceError } from "../../src/erlang/errors";
 
@@ -64,7 +75,11 @@ describe("the handshake", () => {
   test("the node chooses our name", () => {
     const start = beginHandshake({ ...identity, name: "here", nameMe: true });
     expect(Buffer.from(start.send[0] as Uint8Array).readBigUInt64BE(1) & DistFlag.NAME_ME).not.toBe(0n);
-    const named = Buffer.concat([Buffer.from("snamed:\x00\x06"), Buffer.from("x@here"), Buffer.from([0, 0, 1, 0])]);
+    const named = Buffer.concat([
+      Buffer.from("snamed:\x00\x06"),
+      Buffer.from("x@here"),
+      Buffer.from([0, 0, 1, 0]),
+    ]);
     const end = [named, challengePacket(), ackPacket()].reduce(receive, start);
     expect(end.next).toMatchObject({ self: { name: "x@here", creation: 256 } });
   });

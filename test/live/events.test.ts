@@ -121,7 +121,10 @@ describe("messages", () => {
       a,
       `B = whereis(${name}), B ! {hello, 1}, ${name} ! [1, 2, 3], B ! <<"bytes">>, Alias = alias(), Alias ! #{a => 1}, B ! 12345678901234567890`,
     );
-    const events = await seen.until((e) => e.length >= 5);
+    // The interpreted fun may load a module on its way; that is not what is looked for here.
+    const own = (all: readonly TraceEvent[]): readonly TraceEvent[] =>
+      all.filter((e) => !(e.kind === "send" && ["code_server", "code_call"].includes(e.shape.tags[0] ?? "")));
+    const events = own(await seen.until((e) => own(e).length >= 5));
     expect(events).toMatchObject([
       { kind: "send", shape: { type: "tuple", size: 2, tags: ["hello"] } },
       { kind: "send", shape: { type: "list", size: 3, tags: [] } },

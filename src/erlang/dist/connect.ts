@@ -76,7 +76,26 @@ const FIRST_CREATION = 4;
  * BT_NOT_A_NODE, BT_HANDSHAKE_FAILED, BT_NOT_ALLOWED, BT_COOKIE_REJECTED, BT_OTP_TOO_OLD
  * @throws AbortedError BT_TIMEOUT, BT_ABORTED
  */
-export async function connect(target: ConnectTarget, options: ConnectOptions = {}): Promise<NodeLink> {
+export function connect(target: ConnectTarget, options: ConnectOptions = {}): Promise<NodeLink> {
+  return establish(target, options, (connection, { established, host, settings }) => {
+    return new DistLink(connection, established, host, settings);
+  });
+}
+
+/** What is known when the handshake is done. */
+export interface ConnectionFacts {
+  readonly established: Established;
+  /** Host that was connected to. */
+  readonly host: string;
+  readonly settings: ConnectSettings;
+}
+
+/** As `connect`, but the caller makes what lives on the connection; it must call `goLive` before it returns. */
+export async function establish<Link>(
+  target: ConnectTarget,
+  options: ConnectOptions,
+  makeLink: (connection: Connection, facts: ConnectionFacts) => Link,
+): Promise<Link> {
   const given = typeof target !== "string" && "duplex" in target ? target.duplex : undefined;
   // Until the connection has it, a stream that fails must not end the process.
   given?.on("error", ignore);
@@ -105,10 +124,10 @@ export async function connect(target: ConnectTarget, options: ConnectOptions = {
       cookie,
       replace: options.replaceExisting ?? false,
     };
-    const goLive = (connection: Connection, established: Established): NodeLink => {
+    const goLive = (connection: Connection, established: Established): Link => {
       const { name } = established.peer;
       checkPeerName(name, target, wanted);
-      return new DistLink(connection, established, host === "" ? hostOf(name) : host, settings);
+      return makeLink(connection, { established, host: host === "" ? hostOf(name) : host, settings });
     };
     return await shakeHands(stream, useTls ? 4 : 2, identity, deadline, goLive, direct);
   } catch (error) {
@@ -119,9 +138,10 @@ export async function connect(target: ConnectTarget, options: ConnectOptions = {
 
 const ignore = (): void => undefined;
 
-type Settings = { readonly [K in keyof typeof DEFAULTS]: number };
+/** Limits and times of a connection, with the defaults filled in. */
+export type ConnectSettings = { readonly [K in keyof typeof DEFAULTS]: number };
 
-function checkOptions(options: ConnectOptions): Settings {
+function checkOptions(options: ConnectOptions): ConnectSettings {
   const number = (key: keyof typeof DEFAULTS, max = 2 ** 31 - 1): number => {
     const value = options[key] ?? DEFAULTS[key];
     if (value === Infinity && key !== "tickMs") return key === "maxFrameBytes" ? 2 ** 32 - 1 : value;

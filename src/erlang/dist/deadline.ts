@@ -4,6 +4,9 @@
  */
 import { AbortedError } from "../errors";
 
+/** Timers can't run longer; a limit beyond it is none. */
+export const MAX_TIMER_MS = 2 ** 31 - 1;
+
 /** A time limit plus the caller's signal. */
 export class Deadline {
   /** What is under way, for the message: "waiting for epmd". */
@@ -23,7 +26,7 @@ export class Deadline {
       return;
     }
     signal?.addEventListener("abort", this.#onAbort, { once: true });
-    if (timeoutMs !== undefined && timeoutMs !== Infinity) {
+    if (timeoutMs !== undefined && timeoutMs <= MAX_TIMER_MS) {
       this.#timer = setTimeout(() => {
         const error = new AbortedError("BT_TIMEOUT", `timed out after ${timeoutMs} ms while ${this.stage}`);
         this.#controller.abort(error);

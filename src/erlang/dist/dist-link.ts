@@ -1,13 +1,14 @@
 /**
- * The live link over a connection of this thread: the face (`NodeLink`) over process table, signal writer and signal receiver.
+ * The live link over a framed connection: the face (`NodeLink`) over process table, signal writer and signal receiver.
  * It owns the connection.
  */
 import { encode } from "../etf";
 import type { BeamtraceError } from "../errors";
 import { ConnectionError, OptionError } from "../errors";
 import { Atom, Pid, Reference, type Term } from "../term";
-import type { Connection, TickOptions } from "./connection";
+import type { TickOptions } from "./connection";
 import { DistFlag } from "./flags";
+import type { FrameChannel } from "./frame-channel";
 import { GroupLeader } from "./group-leader";
 import type { Established } from "./handshake";
 import { pidKey, refKey, type LocalProcess } from "./local-process";
@@ -34,7 +35,7 @@ export class DistLink implements NodeLink {
   readonly peer: PeerInfo;
   readonly self: SelfInfo;
   readonly closed: Promise<LinkCloseReason>;
-  readonly #connection: Connection;
+  readonly #connection: FrameChannel;
   readonly #table: ProcessTable;
   readonly #writer: SignalWriter;
   readonly #leader: GroupLeader;
@@ -42,7 +43,7 @@ export class DistLink implements NodeLink {
   #endReason: LinkCloseReason | undefined;
 
   constructor(
-    connection: Connection,
+    connection: FrameChannel,
     established: Established,
     host: string,
     settings: TickOptions & { readonly maxFrameBytes: number },

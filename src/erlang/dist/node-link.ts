@@ -125,7 +125,11 @@ export interface NodeLink {
   readonly pendingBytes: number;
   /** Resolves at once while little is pending, otherwise when the backlog has gone; also when the link has ended. */
   drained(): Promise<void>;
-  /** Stops reading from the socket. Frames of the chunk at hand are still delivered. Ticks go on being sent. */
+  /**
+   * Stops reading from the socket: the node's queue to us fills, then processes that send to us are suspended there (unless they use
+   * `nosuspend`). Frames of the chunk at hand are still delivered. Ticks go on being sent; the peer's silence, and that it
+   * has closed the connection, are not noticed before `resume`.
+   */
   pause(): void;
   resume(): void;
 

@@ -7,6 +7,7 @@
  */
 import { AbortedError, ConnectionError } from "../errors";
 import { Atom, Pid, tuple, Tuple, type Term } from "../term";
+import { MAX_TIMER_MS } from "./deadline";
 import type { CallOptions, NodeLink } from "./node-link";
 import { RemoteError, type ErrorClass } from "./remote-error";
 
@@ -27,10 +28,7 @@ export interface Call {
 export function callBySpawn(link: NodeLink, call: Call, options: CallOptions): Promise<Term> {
   return limited(link, call, options, (settle) => {
     const mailbox = link.createMailbox({
-      onExit(from, reason) {
-        settle(() => readExit(reason, mailbox, call));
-        void from;
-      },
+      onExit: (_from, reason) => settle(() => readExit(reason, mailbox, call)),
     });
     const args = [mailbox, Atom.of(call.module), Atom.of(call.function), call.args];
     const spawned = link.spawnRequest(mailbox, { module: "erpc", function: "execute_call" }, args, [LINK]);
@@ -109,7 +107,7 @@ function limited(
       fail(new AbortedError("BT_TIMEOUT", `${name} on ${link.peer.name} took longer than ${timeoutMs} ms`));
     signal?.addEventListener("abort", onAbort, { once: true });
     const timer =
-      timeoutMs === undefined || timeoutMs === Infinity ? undefined : setTimeout(onTimeout, timeoutMs);
+      timeoutMs === undefined || timeoutMs > MAX_TIMER_MS ? undefined : setTimeout(onTimeout, timeoutMs);
     try {
       running = start(settle);
       if (settled) running.done();

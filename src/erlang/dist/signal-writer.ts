@@ -4,8 +4,8 @@
  */
 import { Encoder } from "../etf";
 import { Atom, tuple, type Pid, type Reference, type Term } from "../term";
-import type { Connection } from "./connection";
 import { Op } from "./control-message";
+import type { FrameChannel } from "./frame-channel";
 import type { SpawnFunction } from "./node-link";
 
 const PASS_THROUGH = 112;
@@ -16,10 +16,10 @@ const UNUSED = Atom.of("");
 
 /** Sends control messages over a connection. */
 export class SignalWriter {
-  readonly #connection: Connection;
+  readonly #connection: FrameChannel;
   readonly #encoder = new Encoder();
 
-  constructor(connection: Connection) {
+  constructor(connection: FrameChannel) {
     this.#connection = connection;
   }
 

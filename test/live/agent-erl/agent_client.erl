@@ -2,7 +2,7 @@
 %% A session is a process that holds the link; the mailbox of a trace is another one that checks every batch.
 -module(agent_client).
 
--export([agent/2, load/1, open/1, open/2, request/2, close/1, crash/1, pid/1, said/1, quick/1, cycle/3]).
+-export([agent/2, load/1, open/1, open/2, request/2, close/1, crash/1, reset/0, pid/1, said/1, quick/1, cycle/3]).
 -export([trace/3, trace/4, stop/2, collect/1, events/2, count/2, spec/1, kinds/1]).
 
 -define(TIMEOUT, 30000).
@@ -21,7 +21,7 @@ open(Node) -> open(Node, #{lease_ms => 60000}).
 open(Node, Options) ->
     Parent = self(),
     Ref = make_ref(),
-    Pid = spawn(fun() -> process_flag(trap_exit, true), Parent ! {Ref, connect(Node, Options, 20)}, session_loop_entry() end),
+    Pid = spawn(fun() -> process_flag(trap_exit, true), put(agent_session, true), Parent ! {Ref, connect(Node, Options, 20)}, session_loop_entry() end),
     receive
         {Ref, {ok, _}} -> Pid;
         {Ref, Error} -> Error
@@ -117,6 +117,10 @@ gone(Session) ->
         true -> ok;
         false -> timer:sleep(1), gone(Session)
     end.
+%% Ends every session of this node, for tests that have failed.
+reset() ->
+    _ = [exit(P, kill) || P <- processes(), {dictionary, D} <- [process_info(P, dictionary)], lists:keymember(agent_session, 1, D)],
+    ok.
 crash(Session) -> Session ! crash.
 
 %% One whole session; `ok` or what went wrong.
@@ -140,11 +144,11 @@ cycle(Session, Spec, N) ->
 %% Mailbox of a started trace, or the error.
 trace(Session, Id, Spec) ->
     case trace(Session, Id, Spec, full) of
-        {Box, _} -> Box;
+        {Box, #{}} -> Box;
         Error -> Error
     end.
 trace(Session, Id, Spec, _) ->
-    Box = spawn(fun() -> box(#{seq => 0, shipped => 0, lost => 0, events => [], final => none, bad => []}) end),
+    Box = spawn(fun() -> put(agent_session, true), box(#{seq => 0, shipped => 0, lost => 0, events => [], final => none, bad => []}) end),
     case request(Session, {trace, Id, Box, Spec}) of
         {ok, Value} -> {Box, Value};
         Error -> exit(Box, kill), Error
