@@ -63,7 +63,7 @@ function union(names: readonly DistFlagName[]): bigint {
 
 /**
  * What we offer. DIST_MONITOR and DIST_MONITOR_NAME only work together. Neither DIST_HDR_ATOM_CACHE nor FRAGMENTS: frames then
- * carry plain external terms, which can be handed on without decoding (docs/decisions).
+ * carry plain external terms, which can be handed on without decoding.
  */
 export const OFFERED_FLAGS: bigint = union([
   ...MANDATORY_FLAGS,
