@@ -12,7 +12,16 @@ const MODULES = [
   "Elixir.Enum",
   "gen_server",
 ];
-const FUNCTIONS = ["add/2", "add_item/2", "remove/1", "handle_call/3", "handle_cast/2", "fetch/2", "fetch!/2", "//2"];
+const FUNCTIONS = [
+  "add/2",
+  "add_item/2",
+  "remove/1",
+  "handle_call/3",
+  "handle_cast/2",
+  "fetch/2",
+  "fetch!/2",
+  "//2",
+];
 
 test("a swapped pair of letters is one slip, with and without the Elixir prefix", () => {
   expect(nearNames("Elixir.Shop.Crat", MODULES)[0]).toBe("Elixir.Shop.Cart");
@@ -67,12 +76,17 @@ test("nothing is near a name that is far from all", () => {
 test("the answer is a selection of the candidates, at most max long, without repeats and without the name itself", () => {
   const name = fc.oneof(fc.constantFrom(...MODULES, ...FUNCTIONS), fc.string({ maxLength: 12 }));
   fc.assert(
-    fc.property(name, fc.array(name, { maxLength: 30 }), fc.integer({ min: 0, max: 5 }), (wanted, candidates, max) => {
-      const near = nearNames(wanted, candidates, max);
-      expect(near.length).toBeLessThanOrEqual(max);
-      expect(new Set(near).size).toBe(near.length);
-      for (const n of near) expect(candidates).toContain(n);
-      expect(near).not.toContain(wanted);
-    }),
+    fc.property(
+      name,
+      fc.array(name, { maxLength: 30 }),
+      fc.integer({ min: 0, max: 5 }),
+      (wanted, candidates, max) => {
+        const near = nearNames(wanted, candidates, max);
+        expect(near.length).toBeLessThanOrEqual(max);
+        expect(new Set(near).size).toBe(near.length);
+        for (const n of near) expect(candidates).toContain(n);
+        expect(near).not.toContain(wanted);
+      },
+    ),
   );
 });

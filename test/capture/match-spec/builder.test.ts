@@ -2,16 +2,16 @@ import { expect, expectTypeOf, test } from "vitest";
 import {
   any,
   constant,
-  type Expression,
+  type MatchExpression,
   listOf,
   mapOf,
   matchSpec,
   MatchSpecError,
-  type Pattern,
+  type MatchPattern,
   rest,
   tupleOf,
   v,
-  type Variable,
+  type MatchVariable,
 } from "../../../src/capture/match-spec";
 import { atom, BeamtraceError, binary, charlist, float, map, tuple } from "../../../src/erlang";
 import { show } from "./show";
@@ -150,12 +150,12 @@ test("what an event does not allow does not exist in its types, and is refused w
   expect(() => matchSpec.send([any, any, any])).toThrow("[Receiver, Message]");
   // @ts-expect-error a receive has three parts
   expect(() => matchSpec.receive([any, any])).toThrow("[Node, Sender, Message]");
-  let stolen: Expression | undefined;
+  let stolen: MatchExpression | undefined;
   matchSpec.call(any).do((_v, act) => (stolen = act.caller()));
-  expect(() => matchSpec.send(any).do((_v, act) => act.message(stolen as Expression))).toThrow(
+  expect(() => matchSpec.send(any).do((_v, act) => act.message(stolen as MatchExpression))).toThrow(
     "caller can't be used in a match specification for send, only for call",
   );
-  expect(() => matchSpec.call(any).when(() => stolen as Expression)).toThrow("caller is an action");
+  expect(() => matchSpec.call(any).when(() => stolen as MatchExpression)).toThrow("caller is an action");
 });
 
 test("the number of arguments is compared with the function's arity", () => {
@@ -253,21 +253,21 @@ test("a sample makes two clauses of each: one for the N-th match, one that count
 });
 
 test("types: a composite is a pattern when its parts are, an expression when its parts are", () => {
-  expectTypeOf(tupleOf(v("a"), 1)).toExtend<Pattern<"a">>();
-  expectTypeOf(tupleOf(v("a"), 1)).toExtend<Expression>();
-  expectTypeOf(tupleOf(v("a"), any)).not.toExtend<Expression>();
-  expectTypeOf(tupleOf(v("a"), any)).toExtend<Pattern<"a">>();
+  expectTypeOf(tupleOf(v("a"), 1)).toExtend<MatchPattern<"a">>();
+  expectTypeOf(tupleOf(v("a"), 1)).toExtend<MatchExpression>();
+  expectTypeOf(tupleOf(v("a"), any)).not.toExtend<MatchExpression>();
+  expectTypeOf(tupleOf(v("a"), any)).toExtend<MatchPattern<"a">>();
   matchSpec
     .call([v("a"), [tupleOf(v("b"), mapOf({ k: v("c") })), listOf([any], v("d"))]])
     .when((variables, g) => {
       expectTypeOf(variables).toEqualTypeOf<{
-        readonly a: Variable<"a">;
-        readonly b: Variable<"b">;
-        readonly c: Variable<"c">;
-        readonly d: Variable<"d">;
+        readonly a: MatchVariable<"a">;
+        readonly b: MatchVariable<"b">;
+        readonly c: MatchVariable<"c">;
+        readonly d: MatchVariable<"d">;
       }>();
-      expectTypeOf(tupleOf(variables.a, g.self())).toExtend<Expression>();
-      expectTypeOf(tupleOf(variables.a, g.self())).not.toExtend<Pattern>();
+      expectTypeOf(tupleOf(variables.a, g.self())).toExtend<MatchExpression>();
+      expectTypeOf(tupleOf(variables.a, g.self())).not.toExtend<MatchPattern>();
       // @ts-expect-error a wildcard is no expression
       expect(() => matchSpec.call(any).when(() => g.eq(any, 1))).toThrow("`any` matches in a head");
       return g.isAtom(variables.a);
