@@ -29,7 +29,7 @@
 -define(FULLSWEEP_AFTER, 50).
 -define(MEMORY_DEFAULT, 268435456).
 %% Batches that wait for the connection; more than these are dropped.
--define(WAITING_MAX, 32).
+-define(WAITING_MAX, 128).
 -define(RETRY_MS, 5).
 %% How long the last batches of a trace may wait for the connection.
 -define(LAST_RETRIES, 400).
