@@ -195,7 +195,9 @@ export class AgentClient {
     this.#finish(
       new ConnectionError("BT_CONNECTION_LOST", `the agent on the node has ended: ${inspect(reason)}`),
     );
-    if (!expected) this.#events.onLost(reason);
+    // With the connection the link's own end says more.
+    const disconnected = reason instanceof Atom && reason.name === "noconnection";
+    if (!expected && !disconnected) this.#events.onLost(reason);
   }
 
   #finish(error: Error): void {

@@ -38,12 +38,14 @@ export interface TraceFeed {
 /** A connection, and the thread that its events are decoded on. */
 export interface LinkHost {
   readonly link: NodeLink;
+  /** Events are written to the ring by this thread. */
+  readonly sameThread: boolean;
   openFeed(options: FeedOptions): TraceFeed;
 }
 
 /** Decodes on this thread. */
 export function localHost(link: NodeLink): LinkHost {
-  return { link, openFeed: (options) => openLocalFeed(link, options) };
+  return { link, sameThread: true, openFeed: (options) => openLocalFeed(link, options) };
 }
 
 function openLocalFeed(link: NodeLink, options: FeedOptions): TraceFeed {

@@ -209,7 +209,8 @@ export class Trace implements EventSource {
   }
 
   get #eventSource(): RingSource {
-    this.#source ??= ringSource(this.ring, this.#ownsRing ? { wait: false } : { only: this.#sourceId, wait: false });
+    const wait = this.#host?.sameThread === false;
+    this.#source ??= ringSource(this.ring, this.#ownsRing ? { wait } : { only: this.#sourceId, wait });
     return this.#source;
   }
 

@@ -1,6 +1,6 @@
 /** Each kind of event on a real node: what happened there is what arrives, once, in per-process order. */
 import { afterAll, afterEach, beforeAll, describe, expect, test } from "vitest";
-import type { TraceEvent } from "../../src/buffer";
+import type { EventKind, EventOf, TraceEvent } from "../../src/buffer";
 import type { Session } from "../../src/capture";
 import { atom, equals, inspect, Pid, tuple } from "../../src/erlang";
 import { expectClean } from "../support/clean";
@@ -38,13 +38,10 @@ const names = new Map<Pid, string>();
 const run = (pid: Pid, body: string): Promise<string> =>
   node.eval(`${names.get(pid)} ! {run, fun() -> ${body} end}, ok`);
 const kinds = (events: readonly TraceEvent[]): string[] => events.map((e) => e.kind);
-const find = <K extends TraceEvent["kind"]>(
-  events: readonly TraceEvent[],
-  kind: K,
-): Extract<TraceEvent, { kind: K }> => {
+const find = <K extends EventKind>(events: readonly TraceEvent[], kind: K): EventOf<K> => {
   const event = events.find((e) => e.kind === kind);
   if (event === undefined) throw new Error(`no ${kind} among ${kinds(events).join(" ")}`);
-  return event as Extract<TraceEvent, { kind: K }>;
+  return event as EventOf<K>;
 };
 
 describe("processes", () => {

@@ -42,6 +42,7 @@ export async function startProxy(node: ErlNode): Promise<TcpProxy> {
       client.write(chunk.subarray(0, Math.min(chunk.length, remaining)));
       remaining -= chunk.length;
       if (remaining <= 0) {
+        remaining = Infinity; // a later connection is whole again
         client.end();
         upstream.destroy();
       }
