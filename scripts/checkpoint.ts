@@ -1,6 +1,6 @@
 /**
- * `npm run checkpoint -- 1.1 [--quick] [--only NAME,…] [--json FILE]`: a sub-layer's acceptance checks and benchmarks as one table.
- * Exit code 1 when a figure falls short of its target or a check crashes. The rows are also written as JSON, with the machine they
+ * `npm run checkpoint -- 1.1 [--quick] [--tolerant] [--only NAME,…] [--json FILE]`: a sub-layer's acceptance checks and
+ * benchmarks as one table. Exit code 1 when a figure falls short of its target (not with --tolerant) or a check crashes. The rows are also written as JSON, with the machine they
  * were measured on (default .cache/checkpoint-1.1.json).
  */
 import { execFileSync } from "node:child_process";
@@ -29,12 +29,19 @@ function commit(): string {
 
 const { values, positionals } = parseArgs({
   allowPositionals: true,
-  options: { quick: { type: "boolean", default: false }, only: { type: "string" }, json: { type: "string" } },
+  options: {
+    quick: { type: "boolean", default: false },
+    tolerant: { type: "boolean", default: false },
+    only: { type: "string" },
+    json: { type: "string" },
+  },
 });
 const [layer] = positionals;
 const known = Object.keys(CHECKS).join(", ");
 if (layer === undefined || positionals.length > 1)
-  fail(`usage: npm run checkpoint -- SUBLAYER [--quick] [--only NAME,…] [--json FILE]; sub-layers: ${known}`);
+  fail(
+    `usage: npm run checkpoint -- SUBLAYER [--quick] [--tolerant] [--only NAME,…] [--json FILE]; sub-layers: ${known}`,
+  );
 const all = CHECKS[layer];
 if (all === undefined) fail(`there is no sub-layer ${layer}; there are: ${known}`);
 if (all.length === 0) fail(`sub-layer ${layer} has no checks yet`);
@@ -69,4 +76,5 @@ console.log(
     ? `checkpoint ${layer}: every target met`
     : `checkpoint ${layer}: short or failed: ${short.map((r) => r.check).join(", ")}`,
 );
-process.exit(short.length === 0 ? 0 : 1);
+const failed = values.tolerant ? results.filter((result) => result.failure !== undefined) : short;
+process.exit(failed.length === 0 ? 0 : 1);

@@ -2,7 +2,7 @@
  * Makes sure that this machine has Erlang (and for the tests Elixir and OpenSSL), installing Debian packages where it may.
  * `node scripts/setup-erlang.mjs demo` never fails: without Erlang the demo replays a recording.
  * `node scripts/setup-erlang.mjs test` fails with instructions, unless BEAMTRACE_WITHOUT_ERLANG=1 asks for the tests without a node;
- * `node scripts/setup-erlang.mjs bench` adds what the benchmarks' servers stand on.
+ * `bench` adds what the benchmarks' servers stand on, `ci` Dialyzer.
  * Plain Node without dependencies; returns at once when nothing is missing.
  */
 import { spawnSync } from "node:child_process";
@@ -42,6 +42,11 @@ PURPOSES.bench = {
     ...PURPOSES.test.packages,
     ...["erlang-eldap", "erlang-inets", "erlang-mnesia", "erlang-os-mon", "erlang-xmerl"],
   ],
+};
+PURPOSES.ci = {
+  ...PURPOSES.bench,
+  programs: [...PURPOSES.bench.programs, "dialyzer"],
+  packages: [...PURPOSES.bench.packages, "erlang-dialyzer"],
 };
 
 function onPath(program) {
