@@ -1,7 +1,7 @@
 /**
  * `npm run checkpoint -- 1.1 [--quick] [--tolerant] [--only NAME,…] [--json FILE]`: a sub-layer's acceptance checks and
- * benchmarks as one table. Exit code 1 when a figure falls short of its target (not with --tolerant) or a check crashes. The rows are also written as JSON, with the machine they
- * were measured on (default .cache/checkpoint-1.1.json).
+ * benchmarks as one table. Exit code 1 when a figure falls short of its target (not with --tolerant) or a check crashes.
+ * The rows are also written as JSON, with the machine they were measured on (default .cache/checkpoint-1.1.json).
  */
 import { execFileSync } from "node:child_process";
 import { mkdirSync, writeFileSync } from "node:fs";
