@@ -1,5 +1,19 @@
 /** Events: schema, ring, batches, codec, recordings, sources. */
-export { EVENT_KINDS, FLAG, GAP_HOPS, GC_FIELDS, IDENTITY, KIND_NAMES, SCHEMA_VERSION, SHAPE_TYPES, SLOT, SLOT_ALIAS, SLOT_BYTES, SLOT_GAP, SLOT_WORDS } from "./event-schema";
+export {
+  EVENT_KINDS,
+  FLAG,
+  GAP_HOPS,
+  GC_FIELDS,
+  IDENTITY,
+  KIND_NAMES,
+  SCHEMA_VERSION,
+  SHAPE_TYPES,
+  SLOT,
+  SLOT_ALIAS,
+  SLOT_BYTES,
+  SLOT_GAP,
+  SLOT_WORDS,
+} from "./event-schema";
 export type { EventKind, EventKindCode, GapHop, ShapeType } from "./event-schema";
 export { RingBuffer } from "./ring-buffer";
 export type { RingBufferOptions, RingReaderOptions } from "./ring-buffer";
@@ -26,3 +40,9 @@ export type { SlotSink } from "./slot-sink";
 export { TraceBatchDecoder } from "./trace-batch-decoder";
 export type { DecodedMessage, TraceBatchDecoderOptions } from "./trace-batch-decoder";
 export type * from "./trace-event";
+export { RawTraceDecoder } from "./raw-trace-decoder";
+export type { LayoutFlag, RawTraceDecoderOptions } from "./raw-trace-decoder";
+export { EventWriter } from "./event-writer";
+export { CODEC_VERSION, EventCodec } from "./event-codec";
+export { byProcess, flatten, ofKind, rate, select } from "./operators";
+export type { ProcessEvents, RateWindow } from "./operators";
