@@ -1,4 +1,5 @@
 /** A node to try match specifications on: terms travel as base64 of the external term format through its evaluation loop. */
+import { execFileSync } from "node:child_process";
 import { decode, encode, tuple, atom, BeamtraceError, type Term } from "../../../src/erlang";
 import type { Evaluate } from "../../../src/capture/match-spec";
 import { type ErlNode, startNode } from "../../support/erl-node";
@@ -19,11 +20,16 @@ export interface SpecNode {
 
 const base64 = (term: Term): string => Buffer.from(encode(term)).toString("base64");
 
-/** Where Elixir's beams are, on Debian. */
-export const ELIXIR_EBIN = "/usr/lib/elixir/lib/elixir/ebin";
+/** Where Elixir's beams are: asked of `elixir` itself, of the root that the nodes run in. */
+export function elixirEbin(): string {
+  const root = process.env["BEAMTRACE_OTP_ROOT"] ?? "";
+  const ask = ["-e", "IO.write(:code.lib_dir(:elixir))"];
+  const [program, args] = root === "" ? ["elixir", ask] : ["chroot", [root, "elixir", ...ask]];
+  return `${execFileSync(program, args, { encoding: "utf8" })}/ebin`;
+}
 
 export async function startSpecNode(options: { readonly elixir?: boolean } = {}): Promise<SpecNode> {
-  const node = await startNode({ args: options.elixir ? ["-pa", ELIXIR_EBIN] : [] });
+  const node = await startNode({ args: options.elixir ? ["-pa", elixirEbin()] : [] });
   const term = async (expressions: string): Promise<Term> => {
     // The value as a tuple of printed text would lose what it is; so: external term format.
     const printed = await node.eval(`base64:encode(term_to_binary(begin ${expressions} end))`);

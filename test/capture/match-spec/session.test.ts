@@ -13,13 +13,13 @@ import { atom, tuple } from "../../../src/erlang";
 import { expectClean } from "../../support/clean";
 import { type ErlNode, startNode } from "../../support/erl-node";
 import { attachTo, collect } from "../../support/traced";
-import { ELIXIR_EBIN } from "./node";
+import { elixirEbin } from "./node";
 
 let node: ErlNode;
 let session: Session;
 let evaluate: Evaluate;
 beforeAll(async () => {
-  node = await startNode({ args: ["-pa", ELIXIR_EBIN] });
+  node = await startNode({ args: ["-pa", elixirEbin()] });
   session = await attachTo(node);
   evaluate = (module, fn, args) => session.call(module, fn, args);
 });
