@@ -36,7 +36,7 @@ export interface EncodeOptions {
 }
 
 /** Terms nested deeper than this are taken for cyclic. */
-const MAX_DEPTH = 10_000_000;
+const MAX_DEPTH = 1_000_000;
 const KEPT_FRAMES = 256;
 const NONE: readonly Term[] = [];
 const utf8 = new TextEncoder();
