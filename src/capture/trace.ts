@@ -74,10 +74,10 @@ export class Trace implements EventSource {
   readonly stats$: Observable<TraceStats>;
 
   /** @internal */
-  constructor(options: TraceOptions, hooks: TraceHooks) {
+  constructor(options: TraceOptions, hooks: TraceHooks, otp: number) {
     this.#options = options;
     this.#hooks = hooks;
-    this.#spec = resolveTraceSpec(options);
+    this.#spec = resolveTraceSpec(options, otp);
     this.#ownsRing = options.into === undefined;
     this.ring = options.into ?? new RingBuffer();
     this.ended = new Promise((resolve) => (this.#settleEnded = resolve));
