@@ -119,9 +119,7 @@ export class OverwritingReader extends BaseReader {
     // Our copy needs no release: the record counts as read when it is handed out.
     this.available--;
     this.unshown++;
-    const at = this.at++;
-    this.start = at;
-    return at << 4;
+    return this.at++ << 4;
   }
 
   protected flush(): void {
