@@ -3,6 +3,7 @@
  * a compound is looked up by the numbers of its parts. So the cost is linear in the size of the terms, whatever a hostile peer
  * sends (no hash to collide with but the engine's seeded string hash), and nothing recurses.
  */
+import { BeamtraceError } from "../errors";
 import { Atom } from "./atom";
 import { BitString } from "./bit-string";
 import type { ErlMap } from "./erl-map";
@@ -123,7 +124,7 @@ class Frame {
     if (term instanceof Fun) {
       return `F${term.arity},${term.index},${term.oldIndex},${term.oldUniq},${ids.join()},${latin1(term.uniq)}`;
     }
-    throw new TypeError("not an Erlang term");
+    throw new BeamtraceError("BT_NOT_ENCODABLE", `a key of type ${typeof term} is no term`);
   }
 }
 
@@ -145,7 +146,7 @@ function childrenOf(term: Term): readonly Term[] {
   if (term instanceof NativeRecord) return [term.module, term.name, ...term.fields, ...term.values];
   if (term instanceof ExportFun) return [term.module, term.function];
   if (term instanceof Fun) return [term.module, term.pid, ...term.freeVars];
-  throw new TypeError("not an Erlang term");
+  throw new BeamtraceError("BT_NOT_ENCODABLE", `a key of type ${typeof term} is no term`);
 }
 
 /** By `kind`, not by class: `erl-map.ts` needs this file. */
