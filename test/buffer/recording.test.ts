@@ -361,3 +361,20 @@ test("both ways to compute a CRC-32 agree", () => {
   expect(crc32(new TextEncoder().encode("123456789"))).toBe(0xcbf43926);
   fc.assert(fc.property(fc.uint8Array(), (bytes) => crc32ByTable(bytes) === crc32(bytes)));
 });
+
+test("the bundled demo recording is whole", async () => {
+  const path = new URL("../../assets/demo.btrec", import.meta.url).pathname;
+  await withRecording(path, async (recording) => {
+    expect(recording).toMatchObject({
+      complete: true,
+      damage: [],
+      sources: [{ node: "shop@127.0.0.1", otp: "27" }],
+    });
+    const events = await eventsIn(recording);
+    expect(events.length).toBe(recording.events);
+    expect(events.filter((e) => e.kind === "marker").map((e) => e.name)).toEqual(Array(5).fill("segment"));
+    expect(
+      events.every((e, i) => i === 0 || e.kind !== "marker" || e.timestamp >= events[i - 1]!.timestamp),
+    ).toBe(true);
+  });
+});
