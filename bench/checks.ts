@@ -21,6 +21,11 @@ export const CHECKS: Readonly<Record<string, readonly Check[]>> = {
     },
     { name: "ring", what: "the ring against ringbuf.js, on one thread and on two", module: "bench/ring" },
     {
+      name: "ring-two-threads",
+      what: "a billion records between two threads, every word checked",
+      module: "stress/ring-two-threads",
+    },
+    {
       name: "attach-latency",
       what: "from attach() to the first event at the subscriber",
       module: "bench/server/attach-latency",

@@ -6,22 +6,14 @@
  */
 import { fileURLToPath } from "node:url";
 import { Worker } from "node:worker_threads";
+import type { Row } from "../bench/row";
+import { isProgram } from "../bench/server/command-line";
 import { RingBuffer } from "../src/buffer/ring-buffer";
 import type { Overflow } from "../src/buffer/ring/layout";
 import { bundleWorker } from "./ring-bundle";
 import type { ConsumerReport, TwoThreadsData } from "./ring-two-threads-worker";
 
-const args = process.argv.slice(2);
-const count = Number(args.find((a) => !a.startsWith("--")) ?? 1e9);
-const modes: Overflow[] = args.includes("--overwrite")
-  ? ["overwrite-oldest"]
-  : args.includes("--drop")
-    ? ["drop-newest"]
-    : ["drop-newest", "overwrite-oldest"];
-if (!Number.isSafeInteger(count) || count < 1)
-  throw new RangeError(`not a number of records: ${args.join(" ")}`);
-
-async function run(path: string, overflow: Overflow): Promise<boolean> {
+async function twoThreads(path: string, overflow: Overflow, count: number): Promise<Row> {
   const ring = new RingBuffer({ capacity: 1 << 16, payloadBytes: 0, overflow });
   const start = performance.now();
   const started = new Int32Array(new SharedArrayBuffer(4));
@@ -45,7 +37,15 @@ async function run(path: string, overflow: Overflow): Promise<boolean> {
   };
   console.table([line]);
   if (report.firstWrong !== undefined) console.error(report.firstWrong);
-  return ok;
+  return {
+    what: `${count.toExponential(0)} records between two threads, ${overflow}: records wrong or unaccounted for`,
+    target: "0",
+    measured: ok
+      ? `0 (${line["M/s"]} M/s, every word checked)`
+      : `${report.wrong} wrong, ${report.lost} lost in ${report.gaps} gaps, ${report.read} read of ${written}`,
+    value: report.wrong + Math.abs(count - report.read - report.lost),
+    ok,
+  };
 }
 
 function spawn<T>(path: string, data: TwoThreadsData): Promise<T> {
@@ -57,9 +57,32 @@ function spawn<T>(path: string, data: TwoThreadsData): Promise<T> {
   });
 }
 
-await using bundle = await bundleWorker(
-  fileURLToPath(new URL("ring-two-threads-worker.ts", import.meta.url)),
-);
-for (const mode of modes) {
-  if (!(await run(bundle.path, mode))) process.exitCode = 1;
+/** Runs the modes one after another. */
+async function stress(modes: readonly Overflow[], count: number): Promise<Row[]> {
+  await using bundle = await bundleWorker(
+    fileURLToPath(new URL("ring-two-threads-worker.ts", import.meta.url)),
+  );
+  const rows: Row[] = [];
+  for (const mode of modes) rows.push(await twoThreads(bundle.path, mode, count));
+  return rows;
+}
+
+const MODES: readonly Overflow[] = ["drop-newest", "overwrite-oldest"];
+
+/** The stress as a check: a billion records, with `quick` ten million. */
+export function run(quick: boolean): Promise<Row[]> {
+  return stress(MODES, quick ? 1e7 : 1e9);
+}
+
+if (isProgram(import.meta.url)) {
+  const args = process.argv.slice(2);
+  const count = Number(args.find((a) => !a.startsWith("--")) ?? 1e9);
+  if (!Number.isSafeInteger(count) || count < 1)
+    throw new RangeError(`not a number of records: ${args.join(" ")}`);
+  const modes = MODES.filter((mode) =>
+    args.includes("--overwrite")
+      ? mode === "overwrite-oldest"
+      : !args.includes("--drop") || mode === "drop-newest",
+  );
+  if ((await stress(modes, count)).some((row) => !row.ok)) process.exitCode = 1;
 }
