@@ -318,7 +318,7 @@ export class Encoder extends ByteWriter {
 
   private reference(reference: Reference): void {
     const { numbers } = reference;
-    if (numbers.length < 1 || numbers.length > T.MAX_REFERENCE_NUMBERS) {
+    if (numbers.length > T.MAX_REFERENCE_NUMBERS) {
       throw notEncodable(`a reference of ${numbers.length} numbers`);
     }
     this.u8(T.NEWER_REFERENCE_EXT).u16(numbers.length);

@@ -186,7 +186,7 @@ export class TermReader {
       return new Reference(node, this.readU8(), [id]);
     }
     const length = this.readU16();
-    if (length === 0 || length > T.MAX_REFERENCE_NUMBERS) {
+    if (length > T.MAX_REFERENCE_NUMBERS) {
       throw new BadTermError(`a reference of ${length} numbers`, at);
     }
     const node = this.readAtom();

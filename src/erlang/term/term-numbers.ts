@@ -145,7 +145,7 @@ function childrenOf(term: Term): readonly Term[] {
   if (isMap(term)) return term.flat;
   if (term instanceof NativeRecord) return [term.module, term.name, ...term.fields, ...term.values];
   if (term instanceof ExportFun) return [term.module, term.function];
-  if (term instanceof Fun) return [term.module, term.pid, ...term.freeVars];
+  if (term instanceof Fun) return [term.module, ...term.freeVars];
   throw new BeamtraceError("BT_NOT_ENCODABLE", `a key of type ${typeof term} is no term`);
 }
 

@@ -12,6 +12,7 @@ import {
   equals,
   ErlMap,
   float,
+  Fun,
   improper,
   ImproperList,
   map,
@@ -94,6 +95,11 @@ describe("maps", () => {
   });
 });
 
+function funOf(maker: number): Fun {
+  const fields = { module: atom("m"), arity: 1, index: 0, uniq: new Uint8Array(16), oldIndex: 0, oldUniq: 5 };
+  return new Fun({ ...fields, pid: new Pid(atom("a@b"), maker, 0, 1), freeVars: [7] });
+}
+
 describe("equality", () => {
   test("is that of the encoded bytes, apart from the order of maps", () => {
     fc.assert(
@@ -121,6 +127,7 @@ describe("equality", () => {
     ["maps with another value", map([[1, 2]]), map([[1, 3]]), false],
     ["maps with another key", map([[1, 2]]), map([[2, 2]]), false],
     ["pids of two lives of a node", new Pid(node, 1, 2, 3), new Pid(node, 1, 2, 4), false],
+    ["funs of two makers", funOf(1), funOf(2), true],
     [
       "bit strings that differ in unused bits",
       new BitString(Uint8Array.of(0xe0), 3),
