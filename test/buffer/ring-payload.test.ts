@@ -105,22 +105,25 @@ describe.each(["drop-newest", "overwrite-oldest"] as const)("%s", (overflow) => 
 });
 
 describe("drop-newest", () => {
-  it.each(["single", "multiple"] as const)("takes a payload of the whole area as soon as everything is read (%s)", (producers) => {
-    const ring = new RingBuffer({ capacity: 8, payloadBytes: 256, producers });
-    const producer = ring.producer();
-    const reader = ring.reader();
-    for (let round = 0; round < 40; round++) {
-      const length = round % 2 === 0 ? 256 : 8;
-      producer.claim(1);
-      expect(producer.writePayload(payloadOf(round, length), 0, length)).toBeGreaterThanOrEqual(0);
-      producer.publish();
-      producer.claim(1);
-      expect(producer.writePayload(payloadOf(0, 256), 0, 256)).toBe(-1);
-      producer.publish();
-      reader.release(reader.poll(2));
-    }
-    expect(ring.stats().payloadDropped).toBe(40);
-  });
+  it.each(["single", "multiple"] as const)(
+    "takes a payload of the whole area as soon as everything is read (%s)",
+    (producers) => {
+      const ring = new RingBuffer({ capacity: 8, payloadBytes: 256, producers });
+      const producer = ring.producer();
+      const reader = ring.reader();
+      for (let round = 0; round < 40; round++) {
+        const length = round % 2 === 0 ? 256 : 8;
+        producer.claim(1);
+        expect(producer.writePayload(payloadOf(round, length), 0, length)).toBeGreaterThanOrEqual(0);
+        producer.publish();
+        producer.claim(1);
+        expect(producer.writePayload(payloadOf(0, 256), 0, 256)).toBe(-1);
+        producer.publish();
+        reader.release(reader.poll(2));
+      }
+      expect(ring.stats().payloadDropped).toBe(40);
+    },
+  );
 
   it("reads into memory that it is given", () => {
     const ring = new RingBuffer({ capacity: 8, payloadBytes: 64 });
