@@ -4,7 +4,7 @@
  * A block in which the load fell short of its rate, or in which the tracer fell behind, is void and is measured again.
  */
 import { cpuTime, machineTime } from "./cpu-time";
-import { median, medianEstimate, random, type Estimate } from "./statistics";
+import { bootstrap, median, medianEstimate, random, type Estimate } from "./statistics";
 import type { TraceCount, UnitCount, Variant, Workload } from "./variant";
 
 export interface CompareOptions {
@@ -14,8 +14,10 @@ export interface CompareOptions {
   readonly settleMs?: number;
   /** Part of the demanded rate that a block must reach; default 0.98. */
   readonly minimumRate?: number;
-  /** Void blocks that are forgiven before the experiment fails; default 20 and five a round. */
+  /** Void blocks that are forgiven before the experiment fails; default 20 and five a round, any number where a quiet machine is asked for. */
   readonly maximumVoid?: number;
+  /** Share of the machine's CPU time that must be idle during a block; default 0. Above 0, blocks wait for a quiet moment. */
+  readonly minimumIdle?: number;
   readonly seed?: number;
   readonly log?: (line: string) => void;
 }
@@ -41,6 +43,9 @@ export interface Comparison {
   readonly voided: number;
 }
 
+const QUIET_PROBE_MS = 300;
+const QUIET_PATIENCE_MS = 600_000;
+
 const sleep = (ms: number): Promise<void> => new Promise((resolve) => setTimeout(resolve, ms));
 
 interface Sample {
@@ -57,6 +62,18 @@ async function sample(workload: Workload, variant: Variant): Promise<Sample> {
   return { at: performance.now(), cpu, units, machine: machineTime(), trace: await variant.count?.() };
 }
 
+/** Waits until the machine is as idle as a block needs it. */
+async function quietMoment(minimumIdle: number): Promise<void> {
+  const end = performance.now() + QUIET_PATIENCE_MS;
+  while (minimumIdle > 0) {
+    const before = machineTime();
+    await sleep(QUIET_PROBE_MS);
+    const after = machineTime();
+    if ((after.idle - before.idle) / (after.all - before.all) >= minimumIdle) return;
+    if (performance.now() > end) throw new Error(`the machine was never ${minimumIdle * 100} % idle`);
+  }
+}
+
 async function measureBlock(
   workload: Workload,
   variant: Variant,
@@ -64,6 +81,7 @@ async function measureBlock(
   options: CompareOptions,
 ): Promise<Block | string> {
   const { node } = workload;
+  await quietMoment(options.minimumIdle ?? 0);
   await variant.start(node);
   let before: Sample;
   let after: Sample;
@@ -97,6 +115,8 @@ async function measureBlock(
     if (reached < (options.minimumRate ?? 0.98))
       return `only ${(reached * 100).toFixed(1)} % of the rate was reached`;
   }
+  if (block.idle < (options.minimumIdle ?? 0))
+    return `the machine was only ${(block.idle * 100).toFixed(0)} % idle`;
   // A twentieth of a second's worth of events may wait; more is work that the block did not pay for.
   if (backlog > 0.05 * block.unitsPerSecond * (block.eventsPerUnit ?? 20))
     return `${backlog} events waited for the tracer`;
@@ -125,7 +145,8 @@ async function runRounds(
   progress: { blocks: Block[]; voided: number },
 ): Promise<void> {
   const next = random(options.seed ?? 1);
-  const maximumVoid = options.maximumVoid ?? 20 + 5 * options.rounds;
+  const maximumVoid =
+    options.maximumVoid ?? (options.minimumIdle === undefined ? 20 + 5 * options.rounds : Infinity);
   for (let round = 0; round < options.rounds; round += 1) {
     const order = variants.map((variant) => ({ variant, key: next() })).sort((a, b) => a.key - b.key);
     for (const { variant } of order) {
@@ -154,28 +175,43 @@ const of = (blocks: readonly Block[], variant: string): readonly Block[] =>
 export const cpuPerUnit = ({ blocks }: Comparison, variant: string): Estimate =>
   medianEstimate(of(blocks, variant).map((block) => block.cpuPerUnit));
 
-function addedByRound({ blocks }: Comparison, variant: string, base: string): Map<number, number> {
-  const bases = new Map(of(blocks, base).map((block) => [block.round, block.cpuPerUnit]));
-  return new Map(
-    of(blocks, variant).map((block) => [block.round, block.cpuPerUnit - (bases.get(block.round) ?? NaN)]),
-  );
+/** CPU per unit by variant of one round. */
+type Round = ReadonlyMap<string, number>;
+
+function rounds({ blocks }: Comparison): Round[] {
+  const result = new Map<number, Map<string, number>>();
+  for (const block of blocks) {
+    const round = result.get(block.round) ?? new Map<string, number>();
+    result.set(block.round, round.set(block.variant, block.cpuPerUnit));
+  }
+  return [...result.values()];
 }
 
-/** CPU per unit that a variant adds to the base (the same round's block without a trace). */
-export const addedCpu = (comparison: Comparison, variant: string, base: string): Estimate =>
-  medianEstimate([...addedByRound(comparison, variant, base).values()]);
+/**
+ * What a variant makes of a unit's CPU: the median over rounds of its ratio to the same round's base. A crowd on the machine (caches, clock,
+ * sibling threads) slows all blocks of a round by about the same factor, which a ratio cancels and a difference does not.
+ */
+const factor = (of: readonly Round[], variant: string, base: string): number =>
+  median(of.map((round) => (round.get(variant) ?? NaN) / (round.get(base) ?? NaN)));
 
-/** Median over rounds of (added CPU of `variant`) ÷ (added CPU of `reference`). */
-export function addedRatio(
+const baseCpu = (of: readonly Round[], base: string): number =>
+  median(of.map((round) => round.get(base) ?? NaN));
+
+/** CPU per unit that a variant adds to the base: (its factor − 1) × the base's median. */
+export const addedCpu = (comparison: Comparison, variant: string, base: string): Estimate =>
+  bootstrap(rounds(comparison), (sample) => (factor(sample, variant, base) - 1) * baseCpu(sample, base));
+
+/** (added CPU of `variant`) ÷ (added CPU of `reference`); the interval resamples whole rounds. */
+export const addedRatio = (
   comparison: Comparison,
   variant: string,
   reference: string,
   base: string,
-): Estimate {
-  const references = addedByRound(comparison, reference, base);
-  const added = addedByRound(comparison, variant, base);
-  return medianEstimate([...added].map(([round, value]) => value / (references.get(round) ?? NaN)));
-}
+): Estimate =>
+  bootstrap(
+    rounds(comparison),
+    (sample) => (factor(sample, variant, base) - 1) / (factor(sample, reference, base) - 1),
+  );
 
 /** Median of a figure of a variant's blocks; undefined where the variant does not count. */
 export function figure(

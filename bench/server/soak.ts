@@ -15,7 +15,7 @@ import {
   type ClientFootprint,
   type NodeFootprint,
 } from "./footprint";
-import { growthRow, objectsRow } from "./growth";
+import { growthRow, objectsRow, type Growth } from "./growth";
 import { beginSending, differences, finishTraffic, startTraffic, trafficPids } from "./traffic";
 
 const DEFAULTS = { minutes: 30, rate: 50_000, workers: 20 };
@@ -67,8 +67,8 @@ export async function run(quick: boolean, options: Partial<typeof DEFAULTS> = {}
     const wrong = differences(report.processes, trace.processes.values());
     const title = `${minutes} minutes at ${rate} events/s`;
     const at = samples.map((sample) => sample.minutes);
-    const growth = (what: string, bytes: (sample: Sample) => number): Row =>
-      growthRow({ what: `${title}: ${what}`, unit: "minute", at, bytes: samples.map(bytes) });
+    const growth = (what: string, bytes: (sample: Sample) => number, more: Partial<Growth> = {}): Row =>
+      growthRow({ what: `${title}: ${what}`, unit: "minute", at, bytes: samples.map(bytes), ...more });
     const missing = report.events - trace.delivered;
     return [
       {
@@ -88,7 +88,7 @@ export async function run(quick: boolean, options: Partial<typeof DEFAULTS> = {}
       growth("memory of the node", (sample) => sample.node.bytes),
       growth("resident memory of the node", (sample) => sample.node.residentBytes),
       objectsRow(`${title}: objects of the client`, objects, objectsAfter, OBJECTS_ALLOWED),
-      growth("heap of the client", (sample) => sample.client.heapBytes),
+      growth("heap of the client", (sample) => sample.client.heapBytes, { informative: true }),
       growth("external memory of the client", (sample) => sample.client.externalBytes),
       growth("resident memory of the client", (sample) => sample.client.residentBytes),
     ];
