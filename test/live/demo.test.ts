@@ -81,7 +81,7 @@ describe("npm run demo", () => {
       const block = lines.slice(at, at + 11).join("\n");
       expect(block).toMatch(/ {2}processes +[1-9][\d,]* started, [1-9][\d,]* ended/);
       expect(block).toMatch(/ price +[1-9][\d,]* × median +[\d,]+ µs p99 +[\d,]+ µs/);
-      expect(block).toMatch(/ {2}messages .*call price \d/);
+      expect(block).toMatch(/ {2}messages .*(call|cast) [a-z]+ \d/);
       expect(block).toMatch(/ {2}received by .*shop_catalogue \d/);
       expect(block).toMatch(/ {2}collections +(minor|major) +[1-9]/);
     }
