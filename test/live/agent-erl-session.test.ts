@@ -117,11 +117,11 @@ test("modules that were loaded for a session that never came are taken away", as
 
 test("a foreign module of the same name is left alone", async () => {
   await pair.target.eval(
-    `{ok, M, B} = compile:forms([{attribute,1,module,beamtrace_trim}], []), code:load_binary(M, "theirs", B)`,
+    `{ok, M, B} = compile:forms([{attribute,1,module,beamtrace_agent}], []), code:load_binary(M, "theirs", B)`,
   );
-  expect(await pair.on(`agent_client:load(Node)`)).toBe("{error,{foreign,[beamtrace_trim]}}");
-  expect(await pair.target.eval(`code:is_loaded(beamtrace_trim)`)).toBe('{file,"theirs"}');
-  await pair.target.eval(`code:delete(beamtrace_trim), code:purge(beamtrace_trim)`);
+  expect(await pair.on(`agent_client:load(Node)`)).toBe("{error,{foreign,[beamtrace_agent]}}");
+  expect(await pair.target.eval(`code:is_loaded(beamtrace_agent)`)).toBe('{file,"theirs"}');
+  await pair.target.eval(`code:delete(beamtrace_agent), code:purge(beamtrace_agent)`);
 });
 
 test("when the client node has gone as well the target is as it was", async () => {
