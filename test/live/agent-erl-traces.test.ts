@@ -346,6 +346,22 @@ describe("load", () => {
     await expectGone();
   });
 
+  test("sixty thousand processes are taken one by one, and none keeps its flags", async () => {
+    await pair.target.eval(
+      `register(crowd, spawn(fun() -> [spawn_link(fun() -> receive never -> ok end end) || _ <- lists:seq(1, 60000)], receive stop -> exit(stop) end end))`,
+    );
+    await eventually(
+      () => pair.target.eval(`erlang:system_info(process_count) > 60000`),
+      (there) => there === "true",
+    );
+    const result = await pair.on(
+      `${open}, {B, #{processes := N}} = agent_client:trace(S, 1, agent_client:spec(#{processes => all, flags => [send, procs]}), full), {ok, _} = agent_client:stop(S, 1), {final, _} = agent_client:collect(B), {N > 60000, agent_client:close(S)}`,
+    );
+    expect(result).toBe("{true,ok}");
+    await expectGone();
+    await pair.target.eval(`crowd ! stop`);
+  });
+
   test("a process with a million queued messages does not hold up a trace", async () => {
     await pair.target.eval(
       `P = spawn(fun() -> receive never -> ok end end), register(full, P), [P ! I || I <- lists:seq(1, 1000000)], ok`,
