@@ -38,7 +38,8 @@ export async function run(quick: boolean, options: Partial<typeof DEFAULTS> = {}
   const node = await startNode();
   try {
     await startTraffic(node, workers);
-    await using session = await attachTo(node);
+    // The snapshots below stop this thread for longer than the default lease.
+    await using session = await attachTo(node, { leaseMs: 600_000 });
     const trace = await CountedTrace.start(
       session,
       {
@@ -48,22 +49,24 @@ export async function run(quick: boolean, options: Partial<typeof DEFAULTS> = {}
       },
       true,
     );
+    // A heap snapshot stands still for many seconds: before the load and after it, never within.
+    const objects = await liveObjects();
     const start = performance.now();
     await beginSending(node, Math.round((rate / 2 / workers) * minutes * 60), durationMs);
     const samples: Sample[] = [];
-    let objects = 0;
     for (let i = 1; i * SAMPLE_MS < durationMs; i += 1) {
       await sleep(start + i * SAMPLE_MS - performance.now());
       const passed = (performance.now() - start) / 60_000;
+      if (trace.trace.hasEnded)
+        throw new Error(`the trace ended: ${JSON.stringify(await trace.trace.ended)}`);
       if (passed < minutes / 10) continue;
-      if (samples.length === 0) objects = await liveObjects();
       samples.push({ minutes: passed, node: await nodeFootprint(node), client: clientFootprint() });
       if (i % 12 === 0)
         process.stderr.write(`${passed.toFixed(1)} min: ${trace.delivered} events, ${trace.lost} lost\n`);
     }
-    const objectsAfter = await liveObjects();
     const report = await finishTraffic(session, 120_000);
     await trace.stop();
+    const objectsAfter = await liveObjects();
     const wrong = differences(report.processes, trace.processes.values());
     const title = `${minutes} minutes at ${rate} events/s`;
     const at = samples.map((sample) => sample.minutes);
