@@ -3,7 +3,7 @@
  * order, and figures are compared within a round, so that what a shared machine does to a whole minute cancels out.
  * A block in which the load fell short of its rate, or in which the tracer fell behind, is void and is measured again.
  */
-import { cpuTime, machineTime } from "./cpu-time";
+import { cpuTime, foreignTime } from "./cpu-time";
 import { bootstrap, median, medianEstimate, random, type Estimate } from "./statistics";
 import type { TraceCount, UnitCount, Variant, Workload } from "./variant";
 
@@ -16,8 +16,8 @@ export interface CompareOptions {
   readonly minimumRate?: number;
   /** Void blocks that are forgiven before the experiment fails; default 20 and five a round, any number where a quiet machine is asked for. */
   readonly maximumVoid?: number;
-  /** Share of the machine's CPU time that must be idle during a block; default 0. Above 0, blocks wait for a quiet moment. */
-  readonly minimumIdle?: number;
+  /** CPUs that processes other than ours may use during a block; default: any. When given, blocks wait for a quiet moment. */
+  readonly maximumForeign?: number;
   readonly seed?: number;
   readonly log?: (line: string) => void;
 }
@@ -34,8 +34,8 @@ export interface Block {
   readonly eventsPerUnit: number | undefined;
   readonly lostPerUnit: number | undefined;
   readonly backlog: number;
-  /** Share of the machine's CPU time that nobody used: near 0, the block was measured in a crowd. */
-  readonly idle: number;
+  /** CPUs that processes other than ours used meanwhile: the crowd in which the block was measured. */
+  readonly foreign: number;
 }
 
 export interface Comparison {
@@ -53,24 +53,25 @@ interface Sample {
   readonly cpu: number;
   readonly units: UnitCount;
   readonly trace: TraceCount | undefined;
-  readonly machine: ReturnType<typeof machineTime>;
+  readonly foreign: number;
 }
 
 async function sample(workload: Workload, variant: Variant): Promise<Sample> {
   const units = await workload.units();
   const cpu = cpuTime(workload.node.osPid);
-  return { at: performance.now(), cpu, units, machine: machineTime(), trace: await variant.count?.() };
+  return { at: performance.now(), cpu, units, foreign: foreignTime(), trace: await variant.count?.() };
 }
 
-/** Waits until the machine is as idle as a block needs it. */
-async function quietMoment(minimumIdle: number): Promise<void> {
+/** Waits until others leave the machine alone. */
+async function quietMoment(maximumForeign: number): Promise<void> {
   const end = performance.now() + QUIET_PATIENCE_MS;
-  while (minimumIdle > 0) {
-    const before = machineTime();
+  while (maximumForeign < Infinity) {
+    const [at, foreign] = [performance.now(), foreignTime()];
     await sleep(QUIET_PROBE_MS);
-    const after = machineTime();
-    if ((after.idle - before.idle) / (after.all - before.all) >= minimumIdle) return;
-    if (performance.now() > end) throw new Error(`the machine was never ${minimumIdle * 100} % idle`);
+    const cpus = (foreignTime() - foreign) / 1000 / (performance.now() - at);
+    if (cpus <= maximumForeign) return;
+    if (performance.now() > end)
+      throw new Error(`other processes always used more than ${maximumForeign} CPUs`);
   }
 }
 
@@ -81,7 +82,7 @@ async function measureBlock(
   options: CompareOptions,
 ): Promise<Block | string> {
   const { node } = workload;
-  await quietMoment(options.minimumIdle ?? 0);
+  await quietMoment(options.maximumForeign ?? Infinity);
   await variant.start(node);
   let before: Sample;
   let after: Sample;
@@ -108,15 +109,15 @@ async function measureBlock(
     eventsPerUnit: perUnit(({ delivered, lost }) => delivered + lost),
     lostPerUnit: perUnit(({ lost }) => lost),
     backlog,
-    idle: (after.machine.idle - before.machine.idle) / (after.machine.all - before.machine.all),
+    foreign: (after.foreign - before.foreign) / 1e6 / seconds,
   };
   if (after.units.due !== undefined && before.units.due !== undefined) {
     const reached = done / (after.units.due - before.units.due);
     if (reached < (options.minimumRate ?? 0.98))
       return `only ${(reached * 100).toFixed(1)} % of the rate was reached`;
   }
-  if (block.idle < (options.minimumIdle ?? 0))
-    return `the machine was only ${(block.idle * 100).toFixed(0)} % idle`;
+  if (block.foreign > (options.maximumForeign ?? Infinity))
+    return `other processes used ${block.foreign.toFixed(2)} CPUs`;
   // A twentieth of a second's worth of events may wait; more is work that the block did not pay for.
   if (backlog > 0.05 * block.unitsPerSecond * (block.eventsPerUnit ?? 20))
     return `${backlog} events waited for the tracer`;
@@ -146,7 +147,7 @@ async function runRounds(
 ): Promise<void> {
   const next = random(options.seed ?? 1);
   const maximumVoid =
-    options.maximumVoid ?? (options.minimumIdle === undefined ? 20 + 5 * options.rounds : Infinity);
+    options.maximumVoid ?? (options.maximumForeign === undefined ? 20 + 5 * options.rounds : Infinity);
   for (let round = 0; round < options.rounds; round += 1) {
     const order = variants.map((variant) => ({ variant, key: next() })).sort((a, b) => a.key - b.key);
     for (const { variant } of order) {
@@ -217,7 +218,7 @@ export const addedRatio = (
 export function figure(
   { blocks }: Comparison,
   variant: string,
-  field: "eventsPerUnit" | "lostPerUnit" | "unitsPerSecond" | "cpus" | "idle",
+  field: "eventsPerUnit" | "lostPerUnit" | "unitsPerSecond" | "cpus" | "foreign",
 ): number | undefined {
   const values = of(blocks, variant).map((block) => block[field]);
   return values.some((value) => value === undefined) ? undefined : median(values as number[]);
