@@ -2,7 +2,7 @@
 %% under different tracers. The figure is CPU of the whole VM, so the client's part of the work counts elsewhere.
 -module(agent_bench).
 
--export([cpu/0, round/4, discard/0, batcher/2, sink/0]).
+-export([round/4, discard/0, sink/0]).
 
 %% One block: CPU in microseconds and events; `How` is none | {tracer, pid()}.
 round(How, Pairs, Rounds, Pause) ->
@@ -77,14 +77,6 @@ discard() ->
     receive
         {trace_ts, _, _, _, _} -> discard();
         {trace_ts, _, _, _, _, _} -> discard()
-    end.
-
-%% Collects and throws away in batches: what the lists alone cost.
-batcher(Acc, 0) -> _ = lists:reverse(Acc), batcher([], 512);
-batcher(Acc, N) ->
-    receive
-        {trace_ts, P, Tag, _, Ts} -> batcher([{Tag, P, Ts} | Acc], N - 1);
-        {trace_ts, P, Tag, _, To, Ts} -> batcher([{Tag, P, To, Ts} | Acc], N - 1)
     end.
 
 %% The client's mailbox.

@@ -106,6 +106,14 @@ test("fifty sessions that come and go at the same time never meet half-loaded co
 });
 
 test("modules that were loaded for a session that never came are taken away", async () => {
+  // The unloader of an earlier session would do it at once.
+  await eventually(
+    () =>
+      pair.target.eval(
+        `[P || P <- processes(), process_info(P, initial_call) =:= {initial_call, {erl_eval, exprs, 2}}]`,
+      ),
+    (unloaders) => unloaders === "[]",
+  );
   expect(await pair.on(`agent_client:load(Node)`)).toBe("ok");
   expect(await leftovers(pair.target)).toContain("beamtrace_guard");
   await eventually(
