@@ -7,7 +7,7 @@ import { BadTermError } from "../erlang/errors";
 import { decodeWithoutVersion } from "../erlang/etf/decode";
 import type { Term } from "../erlang/term";
 import type { Dictionary } from "./dictionary";
-import { EventDecoder } from "./event-decoder";
+import { EventListDecoder } from "./event-list-decoder";
 import { EVENT_KINDS, GAP_HOPS, SLOT, SLOT_GAP, SLOT_WORDS } from "./event-schema";
 import { SlotBlock } from "./slot-block";
 import { deliver, type SlotSink } from "./slot-sink";
@@ -58,7 +58,7 @@ export class TraceBatchDecoder {
   readonly dictionary: Dictionary;
   readonly source: number;
   readonly #reader: WireReader;
-  readonly #events: EventDecoder;
+  readonly #events: EventListDecoder;
   readonly #staged = new SlotBlock(1024);
   readonly #message: DecodedMessage = {
     type: "batch",
@@ -83,7 +83,7 @@ export class TraceBatchDecoder {
     this.source = options.source ?? 0;
     this.#base = options.base;
     this.#reader = new WireReader(options.dictionary, options.node, options.creation);
-    this.#events = new EventDecoder(this.#reader, this.source);
+    this.#events = new EventListDecoder(this.#reader, this.source);
   }
 
   /** Base of the time stamps; undefined until the first batch when it was not given. */
@@ -165,45 +165,17 @@ export class TraceBatchDecoder {
     if (count > MAX_EVENTS) throw new BadTermError(`${count} events in a message`, r.at);
     staged.reserve(count);
     staged.words.fill(0, 0, count * SLOT_WORDS);
-    const words = staged.words;
-    const floats = staged.floats;
-    const events = this.#events;
-    let marks = 0;
-    for (let base = 0; base < count * SLOT_WORDS; base += SLOT_WORDS) {
-      const start = r.at;
-      let kind: number;
-      try {
-        kind = events.decode(words, floats, base, offset);
-      } catch (error) {
-        if (error !== MISFIT && !(error instanceof RangeError)) throw error;
-        kind = this.#misfit(base, start, offset);
-        m.misfits++;
-      }
-      if (kind === EVENT_KINDS.gap || kind === EVENT_KINDS.marker) marks++;
-    }
+    this.#events.decode(staged, count, offset);
+    m.misfits = this.#events.misfits;
     m.events = staged.count = count;
     if (r.tag() !== TAG.nil) throw MISFIT;
     r.at++;
-    return this.#end(count - marks);
+    return this.#end(count - this.#events.marks);
   }
 
   #end(shipped: number): number {
     if (this.#reader.at !== this.#reader.bytes.length) throw MISFIT;
     return shipped;
-  }
-
-  /** Stores a term that is no event as agreed as `unknown`, with its bytes as payload. */
-  #misfit(base: number, start: number, offset: number): number {
-    const r = this.#reader;
-    const { words, floats } = this.#staged;
-    const stamp = floats[(base >>> 1) + 1]!;
-    r.at = start;
-    r.skip();
-    words.fill(0, base, base + SLOT_WORDS);
-    words[base + SLOT.head] = EVENT_KINDS.unknown | (this.source << 8);
-    floats[(base >>> 1) + 1] = Number.isFinite(stamp) && stamp !== 0 ? stamp : offset;
-    this.#events.payloadRange(words, base, start, r.at);
-    return EVENT_KINDS.unknown;
   }
 
   #deliverGap(count: number, sink: SlotSink | SlotBlock): number {
