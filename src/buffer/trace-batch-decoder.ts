@@ -8,7 +8,7 @@ import { decodeWithoutVersion } from "../erlang/etf/decode";
 import type { Term } from "../erlang/term";
 import type { Dictionary } from "./dictionary";
 import { EventListDecoder } from "./event-list-decoder";
-import { EVENT_KINDS, GAP_HOPS, SLOT, SLOT_GAP, SLOT_WORDS } from "./event-schema";
+import { EVENT_KINDS, GAP_HOPS, SLOT, SLOT_GAP } from "./event-schema";
 import { SlotBlock } from "./slot-block";
 import { deliver, type SlotSink } from "./slot-sink";
 import { MISFIT, TAG, WireReader } from "./wire-reader";
@@ -164,10 +164,11 @@ export class TraceBatchDecoder {
       throw new BadTermError("message is cut off", r.bytes.length);
     if (count > MAX_EVENTS) throw new BadTermError(`${count} events in a message`, r.at);
     staged.reserve(count);
-    staged.words.fill(0, 0, count * SLOT_WORDS);
+    // From now on in use, so that a message that fails half-way is cleared.
+    staged.count = count;
     this.#events.decode(staged, count, offset);
     m.misfits = this.#events.misfits;
-    m.events = staged.count = count;
+    m.events = count;
     if (r.tag() !== TAG.nil) throw MISFIT;
     r.at++;
     return this.#end(count - this.#events.marks);
