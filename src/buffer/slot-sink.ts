@@ -5,7 +5,6 @@
 import { FLAG, SLOT, SLOT_WORDS } from "./event-schema";
 import { SlotBlock } from "./slot-block";
 
-
 /** What is needed of a ring's producer; `RingProducer` is one. */
 export interface SlotSink {
   /** All slots of the ring, `(mask + 1) × 16` words. */
