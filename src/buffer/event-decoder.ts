@@ -29,6 +29,9 @@ export class EventDecoder {
   readonly #source: number;
   readonly #undefinedAtom: number;
 
+  /** Slots given a payload since somebody set this to 0. */
+  payloads = 0;
+
   constructor(reader: WireReader, source: number) {
     this.#reader = reader;
     this.#source = source;
@@ -166,6 +169,7 @@ export class EventDecoder {
 
   /** The payload is this range of the message. */
   payloadRange(words: Uint32Array, base: number, from: number, to: number): void {
+    this.payloads++;
     words[base + SLOT.payloadAt] = from;
     words[base + SLOT.payloadBytes] = to - from;
     words[base + SLOT.flags]! |= FLAG.payload;

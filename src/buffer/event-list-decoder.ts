@@ -4,7 +4,7 @@
  * `EventDecoder`, which knows all of it; both give the same slots. Long on purpose: with a call for each element it takes twice the time.
  */
 import { EventDecoder } from "./event-decoder";
-import { EVENT_KINDS as K, FLAG, GC_FIELDS, IDENTITY, SLOT, SLOT_WORDS } from "./event-schema";
+import { EVENT_KINDS as K, GC_FIELDS, IDENTITY, SLOT, SLOT_WORDS } from "./event-schema";
 import type { SlotBlock } from "./slot-block";
 import { toMinifloat } from "./minifloat";
 import { MISFIT, type WireReader } from "./wire-reader";
@@ -70,10 +70,15 @@ export class EventListDecoder {
     this.#events = new EventDecoder(reader, source);
   }
 
+  /** Whether an event of the last list has a payload. */
+  get hasPayload(): boolean {
+    return this.#events.payloads > 0;
+  }
+
   /** Decodes `count` events from the reader's position into the first slots of the block, which has room and is zeroed. */
   decode(block: SlotBlock, count: number, offset: number): void {
     const r = this.#reader;
-    this.marks = this.misfits = 0;
+    this.marks = this.misfits = this.#events.payloads = 0;
     for (let i = 0; i < count;) {
       try {
         this.#usual(block, i, count, offset);
@@ -266,9 +271,7 @@ export class EventListDecoder {
       words.fill(0, base, base + SLOT_WORDS);
       words[base] = K.unknown | (this.#source << 8);
       floats[i * 8 + 1] = Number.isFinite(stamp) && stamp !== 0 ? stamp : offset;
-      words[base + SLOT.payloadAt] = start;
-      words[base + SLOT.payloadBytes] = r.at - start;
-      words[base + SLOT.flags] = FLAG.payload;
+      this.#events.payloadRange(words, base, start, r.at);
       this.misfits++;
       return;
     }

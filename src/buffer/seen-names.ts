@@ -5,40 +5,38 @@
  */
 
 const ENTRIES = 1 << 10;
+/** An entry is one cache line: up to seven float64 of bytes, and one that holds id × 256 + length. */
+const DOUBLES = 8;
+const META = 7;
 /** Longest bytes that are remembered. */
-const MAX_BYTES = 64;
-const DOUBLES = MAX_BYTES / 8;
+const MAX_BYTES = META * 8;
 
-/** Byte strings of 8 to 64 bytes and the ids that they stand for. */
+/** Byte strings of 8 to 56 bytes and the ids that they stand for. */
 export class SeenNames {
-  readonly #ids = new Uint32Array(ENTRIES);
-  readonly #lengths = new Uint8Array(ENTRIES);
-  readonly #copies = new Float64Array(ENTRIES * DOUBLES);
+  readonly #entries = new Float64Array(ENTRIES * DOUBLES);
 
   /** The id for the bytes in `view` at [at, at + length), 0 when not known. `hash` is any number that depends on nothing else. */
   find(view: DataView, at: number, length: number, hash: number): number {
-    const entry = (hash ^ (hash >>> 11) ^ (hash >>> 22)) & (ENTRIES - 1);
-    if (this.#lengths[entry] !== length) return 0;
-    const copies = this.#copies;
-    let copy = entry * DOUBLES;
+    let word = ((hash ^ (hash >>> 11) ^ (hash >>> 22)) & (ENTRIES - 1)) * DOUBLES;
+    const entries = this.#entries;
+    const meta = entries[word + META]! >>> 0;
     const end = at + length - 8;
-    if (view.getFloat64(end, true) !== copies[copy]) return 0;
-    for (let i = at; i < end; i += 8) if (view.getFloat64(i, true) !== copies[++copy]) return 0;
-    return this.#ids[entry]!;
+    if ((meta & 0xff) !== length || view.getFloat64(end, true) !== entries[word]) return 0;
+    for (let i = at; i < end; i += 8) if (view.getFloat64(i, true) !== entries[++word]) return 0;
+    return meta >>> 8;
   }
 
   /** Keeps an id for these bytes, in place of others with the same hash. */
   remember(view: DataView, at: number, length: number, hash: number, id: number): void {
-    if (length < 8 || length > MAX_BYTES) return;
-    const entry = (hash ^ (hash >>> 11) ^ (hash >>> 22)) & (ENTRIES - 1);
+    if (length < 8 || length > MAX_BYTES || id > 0xffffff) return;
+    const first = ((hash ^ (hash >>> 11) ^ (hash >>> 22)) & (ENTRIES - 1)) * DOUBLES;
     const end = at + length - 8;
-    let copy = entry * DOUBLES;
-    this.#lengths[entry] = 0;
-    if (!comparable((this.#copies[copy] = view.getFloat64(end, true)))) return;
+    let word = first;
+    this.#entries[first + META] = 0;
+    if (!comparable((this.#entries[word] = view.getFloat64(end, true)))) return;
     for (let i = at; i < end; i += 8)
-      if (!comparable((this.#copies[++copy] = view.getFloat64(i, true)))) return;
-    this.#lengths[entry] = length;
-    this.#ids[entry] = id;
+      if (!comparable((this.#entries[++word] = view.getFloat64(i, true)))) return;
+    this.#entries[first + META] = id * 256 + length;
   }
 }
 

@@ -144,7 +144,7 @@ export class TraceBatchDecoder {
     this.#shipped = before + shipped;
     if (m.missing > 0 || skipped) m.written += this.#deliverGap(m.missing, sink);
     if (this.#staged.count > 0) this.#lastStamp = this.#staged.floats[(this.#staged.count - 1) * 8 + 1]!;
-    m.written += deliver(this.#staged, bytes, sink);
+    m.written += deliver(this.#staged, bytes, sink, this.#events.hasPayload);
     return m;
   }
 
@@ -189,7 +189,7 @@ export class TraceBatchDecoder {
     gap.floats[SLOT_GAP.fromF64] = this.#lastStamp;
     gap.floats[SLOT_GAP.toF64] = first;
     gap.words[base + SLOT_GAP.hop] = GAP_HOPS.link;
-    return deliver(gap, EMPTY, sink);
+    return deliver(gap, EMPTY, sink, false);
   }
 }
 
