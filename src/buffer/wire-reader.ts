@@ -5,6 +5,7 @@
  * DataView's own bounds check. Formats: External Term Format, erts user's guide; tags in wire facts F.9.
  */
 import { BadTermError } from "../erlang/errors";
+import { skipTerm } from "../erlang/etf/skip-term";
 import type { Dictionary } from "./dictionary";
 import { IDENTITY } from "./event-schema";
 import type { AtomId, MfaId, NodeId } from "./ids";
@@ -418,118 +419,7 @@ export class WireReader {
    * @throws BadTermError when it is no term
    */
   skip(): void {
-    let pending = 1;
-    let at = this.at;
-    const view = this.view;
-    while (pending > 0) {
-      pending--;
-      const tag = view.getUint8(at);
-      switch (tag) {
-        case TAG.smallInteger:
-          at += 2;
-          break;
-        case TAG.integer:
-          at += 5;
-          break;
-        case TAG.newFloat:
-          at += 9;
-          break;
-        case TAG.float:
-          at += 32;
-          break;
-        case TAG.nil:
-          at += 1;
-          break;
-        case TAG.smallAtomUtf8:
-        case TAG.smallAtomLatin1:
-          at += 2 + view.getUint8(at + 1);
-          break;
-        case TAG.atomUtf8:
-        case TAG.atomLatin1:
-        case TAG.string:
-          at += 3 + view.getUint16(at + 1);
-          break;
-        case TAG.smallBig:
-          at += 3 + view.getUint8(at + 1);
-          break;
-        case TAG.largeBig:
-          at += 6 + view.getUint32(at + 1);
-          break;
-        case TAG.binary:
-          at += 5 + view.getUint32(at + 1);
-          break;
-        case TAG.bitBinary:
-          at += 6 + view.getUint32(at + 1);
-          break;
-        case TAG.smallTuple:
-          pending += view.getUint8(at + 1);
-          at += 2;
-          break;
-        case TAG.largeTuple:
-          pending += view.getUint32(at + 1);
-          at += 5;
-          break;
-        case TAG.list:
-          pending += view.getUint32(at + 1) + 1;
-          at += 5;
-          break;
-        case TAG.map:
-          pending += 2 * view.getUint32(at + 1);
-          at += 5;
-          break;
-        case TAG.newPid:
-          at = this.#atomEnd(at + 1) + 12;
-          break;
-        case TAG.pid:
-          at = this.#atomEnd(at + 1) + 9;
-          break;
-        case TAG.newPort:
-          at = this.#atomEnd(at + 1) + 8;
-          break;
-        case TAG.v4Port:
-          at = this.#atomEnd(at + 1) + 12;
-          break;
-        case TAG.port:
-          at = this.#atomEnd(at + 1) + 5;
-          break;
-        case TAG.reference:
-          at = this.#atomEnd(at + 1) + 5;
-          break;
-        case TAG.newerReference:
-        case TAG.newReference: {
-          const numbers = view.getUint16(at + 1);
-          at = this.#atomEnd(at + 3) + (tag === TAG.newerReference ? 4 : 1) + 4 * numbers;
-          break;
-        }
-        case TAG.newFun: {
-          const size = view.getUint32(at + 1);
-          if (size < 29) throw new BadTermError("fun of impossible size", at);
-          at += 1 + size;
-          break;
-        }
-        case TAG.exportFun:
-          pending += 3;
-          at += 1;
-          break;
-        case TAG.record:
-          // N values, then flags, module, name and N field names.
-          pending += 2 + 2 * view.getUint32(at + 1);
-          at += 6;
-          break;
-        default:
-          throw new BadTermError(`unknown tag ${tag}`, at);
-      }
-      if (at > view.byteLength || pending > view.byteLength - at) {
-        throw new BadTermError("term is cut off", view.byteLength);
-      }
-    }
-    this.at = at;
-  }
-
-  #atomEnd(at: number): number {
-    const tag = this.view.getUint8(at);
-    if (tag === TAG.smallAtomUtf8 || tag === TAG.smallAtomLatin1) return at + 2 + this.view.getUint8(at + 1);
-    if (tag === TAG.atomUtf8 || tag === TAG.atomLatin1) return at + 3 + this.view.getUint16(at + 1);
-    throw new BadTermError("node name is no atom", at);
+    if (this.bytes[this.at] === TAG.version) throw new BadTermError("version byte within a term", this.at);
+    this.at = skipTerm(this.bytes, this.at);
   }
 }
