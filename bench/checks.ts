@@ -26,6 +26,21 @@ export const CHECKS: Readonly<Record<string, readonly Check[]>> = {
       module: "stress/ring-two-threads",
     },
     {
+      name: "trace-tuples",
+      what: "batches of the tracer into slots, against erlang_js and etf.js on the same bytes",
+      module: "bench/trace-tuples",
+    },
+    {
+      name: "streams",
+      what: "slots to columns and objects, batches$ and events$ through RxJS",
+      module: "bench/streams",
+    },
+    {
+      name: "codec",
+      what: "EventCodec's size and speed, against JSON and plain msgpackr",
+      module: "bench/codec",
+    },
+    {
       name: "attach-latency",
       what: "from attach() to the first event at the subscriber",
       module: "bench/server/attach-latency",
