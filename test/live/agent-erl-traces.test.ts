@@ -41,7 +41,7 @@ describe("accounting", () => {
   test("what happened is what arrived", async () => {
     await startPump();
     await pair.on(
-      `${open}, register(s, S), B = agent_client:trace(S, 1, agent_client:spec(#{processes => {registered, [pump]}, flags => [send]})), register(b, B)`,
+      `${open}, register(s, S), B = agent_client:trace(S, 1, agent_client:spec(#{processes => {registered, [pump]}, flags => [send], limits => #{queue => 4000000}})), register(b, B)`,
     );
     await pump(100_000);
     expect(
