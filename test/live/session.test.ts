@@ -21,7 +21,12 @@ const code = (promise: Promise<unknown>): Promise<string> =>
   );
 /** A process that receives whatever comes, under this name. */
 const receiver = (name: string): Promise<string> =>
-  node.eval(`register(${name}, spawn(fun L() -> receive stop -> ok; _ -> L() end end)), ok`);
+  node.eval(
+    `register(${name}, spawn(fun L() -> receive stop -> ok; {ack, From} -> From ! acked, L(); _ -> L() end end)), ok`,
+  );
+
+/** A hundred messages and one that is answered: then the receiver has fetched them all. */
+const HUNDRED = "[listener ! I || I <- lists:seq(1, 100)], listener ! {ack, self()}, receive acked -> ok end";
 
 describe("session", () => {
   test("knows its node, and puts nothing into it before the first trace", async () => {
@@ -137,11 +142,11 @@ describe("traces", () => {
     await receiver("listener");
     await using session = await attachTo(node);
     const trace = await session.trace({ processes: { registered: ["listener"] }, events: ["receive"] });
-    await node.eval("[listener ! I || I <- lists:seq(1, 100)], ok");
+    await node.eval(HUNDRED);
     await trace.stop();
     const seen = collect(trace);
     await seen.done;
-    expect(seen.events).toHaveLength(100);
+    expect(seen.events).toHaveLength(101);
   });
 
   test("several subscribers see the same", async () => {
@@ -149,10 +154,10 @@ describe("traces", () => {
     await using session = await attachTo(node);
     const trace = await session.trace({ processes: { registered: ["listener"] }, events: ["receive"] });
     const [a, b] = [collect(trace), collect(trace)];
-    await node.eval("[listener ! I || I <- lists:seq(1, 100)], ok");
+    await node.eval(HUNDRED);
     await trace.stop();
     await Promise.all([a.done, b.done]);
-    expect(a.events).toHaveLength(100);
+    expect(a.events).toHaveLength(101);
     expect(b.events).toEqual(a.events);
   });
 
