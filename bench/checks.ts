@@ -3,7 +3,7 @@ export interface Check {
   readonly name: string;
   /** What it measures, for `npm run bench`. */
   readonly what: string;
-  /** Module below bench/ that exports `run(quick): Promise<Row[]>`, without extension. */
+  /** Module that exports `run(quick): Promise<Row[]>`; from the project's folder, without extension. */
   readonly module: string;
   /** Time limit; 30 when not given. */
   readonly minutes?: number;
@@ -16,15 +16,46 @@ export const CHECKS: Readonly<Record<string, readonly Check[]>> = {
     {
       name: "releases",
       what: "the tests that talk to nodes, on OTP 25, 27 and 29",
-      module: "acceptance/releases",
+      module: "bench/acceptance/releases",
       quickMinutes: 0,
+    },
+    { name: "ring", what: "the ring against ringbuf.js, on one thread and on two", module: "bench/ring" },
+    {
+      name: "ring-two-threads",
+      what: "a billion records between two threads, every word checked",
+      module: "stress/ring-two-threads",
+    },
+    {
+      name: "attach-latency",
+      what: "from attach() to the first event at the subscriber",
+      module: "bench/server/attach-latency",
+    },
+    {
+      name: "burst",
+      what: "a million events in a second: produced = delivered + counted as lost",
+      module: "bench/server/burst",
+    },
+    {
+      name: "start-stop",
+      what: "a thousand traces and a thousand sessions, without growth on either side",
+      module: "bench/server/start-stop",
     },
     {
       name: "rabbitmq",
       what: "added VM CPU on RabbitMQ under an open loop, against other tracers",
-      module: "server/rabbitmq",
+      module: "bench/server/rabbitmq",
     },
-    { name: "pingpong", what: "the same for GenServer calls back and forth", module: "server/pingpong" },
+    {
+      name: "pingpong",
+      what: "added VM CPU on GenServer calls back and forth, against other tracers",
+      module: "bench/server/pingpong",
+    },
+    {
+      name: "soak",
+      what: "half an hour at 50,000 events a second: nothing lost, no memory slope",
+      module: "bench/server/soak",
+      minutes: 45,
+    },
   ],
   "1.2": [],
   "1.3": [],

@@ -1,11 +1,10 @@
 /**
- * A decoder of one's own: from events to gen_server calls with their duration. A decoder is a plain RxJS operator,
- * so it runs on a live trace and on a recording alike.
+ * A decoder of one's own: from messages to gen_server calls with their duration. It is a plain RxJS operator over events,
+ * so it runs on a live trace and on a recording alike. Prints ten calls.
  */
 import { attach, type TraceEvent } from "beamtrace";
-import { inspect, type Pid } from "beamtrace/erlang";
-import { filter, map, pipe, take, type OperatorFunction } from "rxjs";
-import { node, options } from "./target";
+import { Observable, take, type OperatorFunction } from "rxjs";
+import { node, options, show } from "./target";
 
 interface ServerCall {
   readonly caller: string;
@@ -14,36 +13,40 @@ interface ServerCall {
   readonly micros: number;
 }
 
-/** Joins `{'$gen_call', _, _}` with the caller's next received `{Ref, Reply}`: a gen_server call blocks its caller. */
-function genServerCalls(): OperatorFunction<TraceEvent, ServerCall> {
-  const open = new Map<object, { server: string; request: string; at: number }>();
-  return pipe(
-    map((event): ServerCall | undefined => {
-      if (event.kind === "send" && event.shape.tags[0] === "$gen_call") {
-        open.set(event.process, {
-          server: inspect(event.to),
-          request: event.shape.tags[1] ?? "?",
-          at: event.timestamp,
-        });
-      } else if (event.kind === "receive" && event.shape.type === "tuple" && event.shape.size === 2) {
-        const call = open.get(event.process);
-        open.delete(event.process);
-        if (call)
-          return {
-            caller: inspect(event.process as Pid),
-            server: call.server,
-            request: call.request,
-            micros: (event.timestamp - call.at) / 1000,
-          };
-      }
-      return undefined;
-    }),
-    filter((call) => call !== undefined),
-  );
+/** Joins `{'$gen_call', From, Request}` with the `{Tag, Reply}` that its sender receives next: a call blocks its caller. */
+function serverCalls(): OperatorFunction<TraceEvent, ServerCall> {
+  return (events$) =>
+    new Observable((subscriber) => {
+      const open = new Map<object, Omit<ServerCall, "micros"> & { at: number }>();
+      const next = (event: TraceEvent): void => {
+        if (event.kind === "send" && event.shape.tags[0] === "$gen_call") {
+          open.set(event.process, {
+            caller: show(event.process),
+            server: show(event.to),
+            request: event.shape.tags[1] ?? event.shape.type,
+            at: event.timestamp,
+          });
+        } else if (event.kind === "receive" && event.shape.type === "tuple" && event.shape.size === 2) {
+          const call = open.get(event.process);
+          if (call === undefined || event.shape.tags[0]) return; // the tag of a reply is a reference, not an atom
+          open.delete(event.process);
+          subscriber.next({ ...call, micros: (event.timestamp - call.at) / 1000 });
+        } else if (event.kind === "exit") open.delete(event.process);
+      };
+      return events$.subscribe({
+        next,
+        error: (error: unknown) => subscriber.error(error),
+        complete: () => subscriber.complete(),
+      });
+    });
 }
 
 await using session = await attach(node, options);
-const trace = await session.trace({ processes: "all", events: ["send", "receive"], limits: { seconds: 10 } });
-await trace.events$.pipe(genServerCalls(), take(10)).forEach((call) => {
-  console.log(`${call.caller} → ${call.server} ${call.request}: ${call.micros.toFixed(1)} µs`);
+const trace = await session.trace({
+  processes: "all",
+  events: ["send", "receive", "exit"],
+  limits: { seconds: 10 },
+});
+await trace.events$.pipe(serverCalls(), take(10)).forEach(({ caller, server, request, micros }) => {
+  console.log(`${caller} → ${server} ${request}: ${micros.toFixed(1)} µs`);
 });

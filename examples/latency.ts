@@ -1,35 +1,35 @@
-/** How long does one function take? Entry and return are joined by process; recursion keeps a stack. */
+/** How long does a function take? Its entry is joined with its return by process; recursion keeps a stack. */
 import { attach } from "beamtrace";
 import { node, options } from "./target";
 
-const [module, fn, arity] = (process.env["BEAMTRACE_MFA"] ?? "lists:sort/1").split(/[:/]/) as [
-  string,
-  string,
-  string,
-];
+const mfa = process.env["BEAMTRACE_MFA"] ?? "gen_server:call/2";
+const [module = "", name = "", arity] = mfa.split(/[:/]/);
 
 await using session = await attach(node, options);
 const trace = await session.trace({
   processes: "all",
-  calls: [{ module, function: fn, arity: Number(arity), returns: true }],
+  calls: [{ module, function: name, arity: Number(arity), exceptions: true }],
   payload: "none",
-  limits: { seconds: 2, events: 10_000 },
+  limits: { seconds: 2, events: 20_000 },
 });
-console.log(`${trace.matched} function(s) matched`);
+console.log(`${mfa} on ${session.info.node}: ${trace.matched} function matched`);
 
 const entered = new Map<object, number[]>();
 const micros: number[] = [];
 await trace.events$.forEach((event) => {
   if (event.kind === "call") {
-    const stack = entered.get(event.process) ?? [];
-    stack.push(event.timestamp);
-    entered.set(event.process, stack);
-  } else if (event.kind === "return_from") {
-    const start = entered.get(event.process)?.pop();
-    if (start !== undefined) micros.push((event.timestamp - start) / 1000);
+    const stack = entered.get(event.process);
+    if (stack === undefined) entered.set(event.process, [event.timestamp]);
+    else stack.push(event.timestamp);
+  } else if (event.kind === "return_from" || event.kind === "exception_from") {
+    const from = entered.get(event.process)?.pop();
+    if (from !== undefined) micros.push((event.timestamp - from) / 1000);
   }
 });
 
 micros.sort((a, b) => a - b);
-const at = (share: number): string => (micros[Math.floor(micros.length * share)] ?? NaN).toFixed(1);
-console.log(`${micros.length} calls: median ${at(0.5)} µs, p95 ${at(0.95)} µs, max ${at(0.9999)} µs`);
+const at = (share: number): string =>
+  (micros[Math.min(micros.length - 1, Math.floor(micros.length * share))] ?? NaN).toFixed(1);
+console.log(`${micros.length} calls: median ${at(0.5)} µs, p95 ${at(0.95)} µs, longest ${at(1)} µs`);
+const ended = await trace.ended;
+console.log(`ended by ${ended.kind === "limit" ? `limits.${ended.limit}` : ended.kind}`);

@@ -1,22 +1,20 @@
-/** Attach, and print each process that is spawned: who, by whom, to run what. Ends after twenty. */
+/** Attach to a node and print each process that is started there: who, by whom, to run what. Ends after twenty. */
 import { attach, ofKind } from "beamtrace";
-import { inspect } from "beamtrace/erlang";
 import { take } from "rxjs";
-import { node, options } from "./target";
+import { node, options, show } from "./target";
 
-const session = await attach(node, options);
+await using session = await attach(node, options);
 console.log(`attached to ${session.info.node}, OTP ${session.info.otp}`);
 
+// Only new processes carry the flag: what runs already is not touched.
 const trace = await session.trace({
-  processes: "all",
+  processes: "new",
   events: ["spawned"],
-  inherit: "spawn",
   limits: { seconds: 30 },
 });
 
-await trace.events$.pipe(ofKind("spawned"), take(20)).forEach((event) => {
-  const { module, function: fn, arity } = event.initialCall ?? event.mfa;
-  console.log(`${inspect(event.process)} spawned by ${inspect(event.parent)}: ${module}:${fn}/${arity}`);
+await trace.events$.pipe(ofKind("spawned"), take(20)).forEach(({ process, parent, mfa, initialCall }) => {
+  // Behind proc_lib, every process begins with proc_lib:init_p; the initial call is what it really runs.
+  const { module, function: name, arity } = initialCall ?? mfa;
+  console.log(`${show(process)} spawned by ${show(parent)}: ${module}:${name}/${arity}`);
 });
-
-await session.close();

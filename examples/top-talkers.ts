@@ -1,8 +1,8 @@
-/** Which processes send the most messages? Counts by column, without making an object an event. */
-import { attach } from "beamtrace";
-import { EVENT_KINDS, type ProcessKey } from "beamtrace/buffer";
-import { inspect } from "beamtrace/erlang";
-import { node, options } from "./target";
+/** Which processes send the most messages? Counted over columns: no object is made for an event. */
+import { attach, select } from "beamtrace";
+import type { ProcessKey } from "beamtrace/buffer";
+import { atom, Pid, Tuple, type Port } from "beamtrace/erlang";
+import { node, options, show } from "./target";
 
 await using session = await attach(node, options);
 const trace = await session.trace({
@@ -12,17 +12,24 @@ const trace = await session.trace({
   limits: { seconds: 2 },
 });
 
-const sent = new Map<ProcessKey, number>();
-const names = new Map<ProcessKey, string>();
-await trace.batches$.forEach((batch) => {
+const talkers = new Map<ProcessKey, { who: Pid | Port | undefined; messages: number }>();
+await trace.batches$.pipe(select("send")).forEach((batch) => {
   for (let i = 0; i < batch.length; i++) {
-    if (batch.kindCode(i) !== EVENT_KINDS.send) continue;
     const key = batch.process(i);
-    sent.set(key, (sent.get(key) ?? 0) + 1);
-    if (!names.has(key)) names.set(key, inspect(batch.processTerm(i)));
+    let talker = talkers.get(key);
+    if (talker === undefined) talkers.set(key, (talker = { who: batch.identityOf(key), messages: 0 }));
+    talker.messages += 1;
   }
 });
 
-const top = [...sent].sort((a, b) => b[1] - a[1]).slice(0, 10);
-for (const [key, count] of top) console.log(`${names.get(key) ?? "?"}\t${count} messages`);
-console.log(`${(await trace.ended).kind}, ${top.length} talkers`);
+/** Its registered name where it has one. */
+async function nameOf(who: Pid | Port | undefined): Promise<string> {
+  if (!(who instanceof Pid)) return who === undefined ? "?" : show(who);
+  const info = await session.call("erlang", "process_info", [who, atom("registered_name")]);
+  const [, name] = info instanceof Tuple ? info.elements : [];
+  return name === undefined ? show(who) : `${show(who)} ${show(name)}`;
+}
+
+const top = [...talkers.values()].sort((a, b) => b.messages - a.messages).slice(0, 10);
+console.log(`${talkers.size} processes sent messages in two seconds; the first ${top.length}:`);
+for (const { who, messages } of top) console.log(`${String(messages).padStart(8)}  ${await nameOf(who)}`);

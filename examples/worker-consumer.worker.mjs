@@ -3,9 +3,7 @@ import { parentPort, workerData } from "node:worker_threads";
 import { RingBuffer, ringSource } from "beamtrace/buffer";
 
 const counts = {};
-ringSource(RingBuffer.from(workerData)).batches$.subscribe({
-  next: (batch) => {
-    for (let i = 0; i < batch.length; i++) counts[batch.kind(i)] = (counts[batch.kind(i)] ?? 0) + 1;
-  },
-  complete: () => parentPort.postMessage(counts),
+await ringSource(RingBuffer.from(workerData)).batches$.forEach((batch) => {
+  for (let i = 0; i < batch.length; i++) counts[batch.kind(i)] = (counts[batch.kind(i)] ?? 0) + 1;
 });
+parentPort.postMessage(counts);

@@ -31,7 +31,7 @@ export async function runCheck(check: Check, quick: boolean): Promise<CheckResul
       process.execPath,
       [
         ...["--expose-gc", "--import", "tsx", join(root, "scripts/run-check.ts")],
-        ...[join(root, "bench", `${check.module}.ts`), result],
+        ...[join(root, `${check.module}.ts`), result],
         ...(quick ? ["--quick"] : []),
       ],
       { cwd: root, stdio: ["ignore", 2, 2] },

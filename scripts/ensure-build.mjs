@@ -41,6 +41,7 @@ function upToDate(hash) {
 const hash = sourcesHash();
 if (!upToDate(hash)) {
   rmSync(stampFile, { force: true });
+  rmSync(join(root, "dist"), { recursive: true, force: true });
   const tsup = join(root, "node_modules/tsup/dist/cli-default.js");
   const result = spawnSync(process.execPath, [tsup, "--silent", ...(types ? [] : ["--no-dts"])], {
     cwd: root,

@@ -3,7 +3,7 @@
  * order, and figures are compared within a round, so that what a shared machine does to a whole minute cancels out.
  * A block in which the load fell short of its rate, or in which the tracer fell behind, is void and is measured again.
  */
-import { cpuTime } from "./cpu-time";
+import { cpuTime, machineTime } from "./cpu-time";
 import { median, medianEstimate, random, type Estimate } from "./statistics";
 import type { TraceCount, UnitCount, Variant, Workload } from "./variant";
 
@@ -14,7 +14,7 @@ export interface CompareOptions {
   readonly settleMs?: number;
   /** Part of the demanded rate that a block must reach; default 0.98. */
   readonly minimumRate?: number;
-  /** Void blocks that are forgiven before the experiment fails; default as many as there are rounds. */
+  /** Void blocks that are forgiven before the experiment fails; default 20 and five a round. */
   readonly maximumVoid?: number;
   readonly seed?: number;
   readonly log?: (line: string) => void;
@@ -32,6 +32,8 @@ export interface Block {
   readonly eventsPerUnit: number | undefined;
   readonly lostPerUnit: number | undefined;
   readonly backlog: number;
+  /** Share of the machine's CPU time that nobody used: near 0, the block was measured in a crowd. */
+  readonly idle: number;
 }
 
 export interface Comparison {
@@ -46,12 +48,13 @@ interface Sample {
   readonly cpu: number;
   readonly units: UnitCount;
   readonly trace: TraceCount | undefined;
+  readonly machine: ReturnType<typeof machineTime>;
 }
 
 async function sample(workload: Workload, variant: Variant): Promise<Sample> {
   const units = await workload.units();
   const cpu = cpuTime(workload.node.osPid);
-  return { at: performance.now(), cpu, units, trace: await variant.count?.() };
+  return { at: performance.now(), cpu, units, machine: machineTime(), trace: await variant.count?.() };
 }
 
 async function measureBlock(
@@ -87,6 +90,7 @@ async function measureBlock(
     eventsPerUnit: perUnit(({ delivered, lost }) => delivered + lost),
     lostPerUnit: perUnit(({ lost }) => lost),
     backlog,
+    idle: (after.machine.idle - before.machine.idle) / (after.machine.all - before.machine.all),
   };
   if (after.units.due !== undefined && before.units.due !== undefined) {
     const reached = done / (after.units.due - before.units.due);
@@ -121,6 +125,7 @@ async function runRounds(
   progress: { blocks: Block[]; voided: number },
 ): Promise<void> {
   const next = random(options.seed ?? 1);
+  const maximumVoid = options.maximumVoid ?? 20 + 5 * options.rounds;
   for (let round = 0; round < options.rounds; round += 1) {
     const order = variants.map((variant) => ({ variant, key: next() })).sort((a, b) => a.key - b.key);
     for (const { variant } of order) {
@@ -135,7 +140,7 @@ async function runRounds(
         }
         progress.voided += 1;
         options.log?.(`round ${round + 1} ${variant.name}: void, ${block}`);
-        if (progress.voided > (options.maximumVoid ?? options.rounds * 2))
+        if (progress.voided > maximumVoid)
           throw new Error(`${workload.name}: too many void blocks; the last: ${variant.name}, ${block}`);
       }
     }
@@ -176,7 +181,7 @@ export function addedRatio(
 export function figure(
   { blocks }: Comparison,
   variant: string,
-  field: "eventsPerUnit" | "lostPerUnit" | "unitsPerSecond" | "cpus",
+  field: "eventsPerUnit" | "lostPerUnit" | "unitsPerSecond" | "cpus" | "idle",
 ): number | undefined {
   const values = of(blocks, variant).map((block) => block[field]);
   return values.some((value) => value === undefined) ? undefined : median(values as number[]);

@@ -2,7 +2,7 @@
 import type { Row } from "../row";
 import { formatTable } from "./command-line";
 import { addedCpu, addedRatio, cpuPerUnit, figure, type Comparison } from "./compare";
-import { formatEstimate } from "./statistics";
+import { formatEstimate, median } from "./statistics";
 import type { Workload } from "./variant";
 
 const BASE = "untraced";
@@ -34,8 +34,9 @@ export function costTable(title: string, { unit }: Workload, comparison: Compari
       number(figure(comparison, name, "cpus"), 2),
     ]);
   const rounds = new Set(comparison.blocks.map((block) => block.round)).size;
+  const idle = median(comparison.blocks.map((block) => block.idle));
   return [
-    `${title}; ${rounds} rounds, ${comparison.voided} void blocks; medians with 95 % intervals`,
+    `${title}; ${rounds} rounds, ${comparison.voided} void blocks, machine ${(idle * 100).toFixed(0)} % idle; medians with 95 % intervals`,
     formatTable([
       [
         "variant",

@@ -43,3 +43,10 @@ export function cpuTime(pid: number): number {
 export function residentBytes(pid: number): number {
   return Number(/^VmRSS:\s+(\d+) kB/m.exec(readFileSync(`/proc/${pid}/status`, "utf8"))?.[1] ?? NaN) * 1024;
 }
+
+/** CPU time of the whole machine in ticks so far: idle and all. */
+export function machineTime(): { readonly idle: number; readonly all: number } {
+  const line = readFileSync("/proc/stat", "utf8").split("\n", 1)[0] ?? "";
+  const fields = line.split(/\s+/).slice(1, 9).map(Number);
+  return { idle: (fields[3] ?? NaN) + (fields[4] ?? NaN), all: fields.reduce((sum, each) => sum + each, 0) };
+}

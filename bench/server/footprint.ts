@@ -1,6 +1,6 @@
 /** What is there on a node and in this process: what must not grow when traces and sessions come and go. */
 import { readdirSync } from "node:fs";
-import { setFlagsFromString } from "node:v8";
+import { getHeapSnapshot, setFlagsFromString } from "node:v8";
 import { runInNewContext } from "node:vm";
 import type { ErlNode } from "../../test/support/erl-node";
 import { residentBytes } from "./cpu-time";
@@ -62,6 +62,34 @@ export async function nodeFootprint(node: ErlNode): Promise<NodeFootprint> {
     bytes,
     residentBytes: residentBytes(node.osPid),
   };
+}
+
+/** Part of a heap snapshot's format. */
+interface HeapSnapshot {
+  readonly snapshot: {
+    readonly meta: {
+      readonly node_fields: readonly string[];
+      readonly node_types: readonly [readonly string[], ...unknown[]];
+    };
+  };
+  readonly nodes: readonly number[];
+}
+
+/** What the engine keeps for itself: compiled code, its feedback, shapes, boxed numbers. It comes and goes with optimisation. */
+const ENGINE_TYPES: ReadonlySet<string> = new Set(["hidden", "code", "object shape", "synthetic", "number"]);
+
+/** How many objects, strings, closures … are alive, the engine's own not counted. Takes a heap snapshot: a second or two. */
+export async function liveObjects(): Promise<number> {
+  collectGarbage();
+  const chunks: Buffer[] = [];
+  for await (const chunk of getHeapSnapshot()) chunks.push(chunk as Buffer);
+  const { snapshot, nodes } = JSON.parse(Buffer.concat(chunks).toString("utf8")) as HeapSnapshot;
+  const { node_fields: fields, node_types: types } = snapshot.meta;
+  const counted = types[0].map((type) => !ENGINE_TYPES.has(type));
+  let count = 0;
+  for (let i = fields.indexOf("type"); i < nodes.length; i += fields.length)
+    if (counted[nodes[i] ?? 0]) count += 1;
+  return count;
 }
 
 /** Collects garbage and looks at this process. */

@@ -8,12 +8,20 @@ import type { Row } from "../row";
 import { attachTo } from "./beamtrace";
 import { isProgram, numberOptions, runAsProgram } from "./command-line";
 import { CountedTrace } from "./counted-trace";
-import { clientFootprint, nodeFootprint, type ClientFootprint, type NodeFootprint } from "./footprint";
-import { growthRow } from "./growth";
+import {
+  clientFootprint,
+  liveObjects,
+  nodeFootprint,
+  type ClientFootprint,
+  type NodeFootprint,
+} from "./footprint";
+import { growthRow, objectsRow } from "./growth";
 import { beginSending, differences, finishTraffic, startTraffic, trafficPids } from "./traffic";
 
 const DEFAULTS = { minutes: 30, rate: 50_000, workers: 20 };
 const SAMPLE_MS = 5000;
+/** The samples themselves, and whatever a batch in the making holds. */
+const OBJECTS_ALLOWED = 5_000;
 
 interface Sample {
   readonly minutes: number;
@@ -43,21 +51,24 @@ export async function run(quick: boolean, options: Partial<typeof DEFAULTS> = {}
     const start = performance.now();
     await beginSending(node, Math.round((rate / 2 / workers) * minutes * 60), durationMs);
     const samples: Sample[] = [];
+    let objects = 0;
     for (let i = 1; i * SAMPLE_MS < durationMs; i += 1) {
       await sleep(start + i * SAMPLE_MS - performance.now());
       const passed = (performance.now() - start) / 60_000;
       if (passed < minutes / 10) continue;
+      if (samples.length === 0) objects = await liveObjects();
       samples.push({ minutes: passed, node: await nodeFootprint(node), client: clientFootprint() });
       if (i % 12 === 0)
         process.stderr.write(`${passed.toFixed(1)} min: ${trace.delivered} events, ${trace.lost} lost\n`);
     }
+    const objectsAfter = await liveObjects();
     const report = await finishTraffic(session, 120_000);
     await trace.stop();
     const wrong = differences(report.processes, trace.processes.values());
     const title = `${minutes} minutes at ${rate} events/s`;
     const at = samples.map((sample) => sample.minutes);
     const growth = (what: string, bytes: (sample: Sample) => number): Row =>
-      growthRow(`${title}: ${what}`, "minute", at, samples.map(bytes));
+      growthRow({ what: `${title}: ${what}`, unit: "minute", at, bytes: samples.map(bytes) });
     const missing = report.events - trace.delivered;
     return [
       {
@@ -76,6 +87,7 @@ export async function run(quick: boolean, options: Partial<typeof DEFAULTS> = {}
       },
       growth("memory of the node", (sample) => sample.node.bytes),
       growth("resident memory of the node", (sample) => sample.node.residentBytes),
+      objectsRow(`${title}: objects of the client`, objects, objectsAfter, OBJECTS_ALLOWED),
       growth("heap of the client", (sample) => sample.client.heapBytes),
       growth("external memory of the client", (sample) => sample.client.externalBytes),
       growth("resident memory of the client", (sample) => sample.client.residentBytes),

@@ -4,16 +4,27 @@
  * first tenth; bytes must not have a slope.
  * `npx tsx bench/server/start-stop.ts [--quick] [--times 1000]`
  */
+import type { Session } from "../../src/capture";
 import { startNode, type ErlNode } from "../../test/support/erl-node";
 import type { Row } from "../row";
 import { attachTo } from "./beamtrace";
 import { isProgram, numberOptions, runAsProgram } from "./command-line";
 import { CountedTrace } from "./counted-trace";
-import { clientFootprint, nodeFootprint, type ClientFootprint, type NodeFootprint } from "./footprint";
-import { growthRow } from "./growth";
+import { codeLoadingSlope } from "./code-loading";
+import {
+  clientFootprint,
+  liveObjects,
+  nodeFootprint,
+  type ClientFootprint,
+  type NodeFootprint,
+} from "./footprint";
+import { growthRow, objectsRow } from "./growth";
+import type { Estimate } from "./statistics";
 
 const DEFAULTS = { times: 1000 };
 const SAMPLES = 50;
+/** What a `Sample` is made of. */
+const OBJECTS_A_SAMPLE = 4;
 /** A second's worth. */
 const SETTLE_ATTEMPTS = 100;
 
@@ -36,23 +47,32 @@ async function settled(node: ErlNode, idle: NodeFootprint): Promise<NodeFootprin
   }
 }
 
-/** Repeats `once`, with footprints on the way, after a first tenth that is not looked at. */
-async function sampled(node: ErlNode, times: number, once: () => Promise<void>): Promise<Sample[]> {
-  const samples: Sample[] = [];
-  // Asking loads code and makes atoms, the first time.
-  await nodeFootprint(node);
-  clientFootprint();
-  const idle = await nodeFootprint(node);
-  const every = Math.max(1, Math.floor((times * 0.9) / SAMPLES));
-  for (let i = 0; i <= times; i += 1) {
-    if (i >= times / 10 && (i - Math.ceil(times / 10)) % every === 0)
-      samples.push({ at: i, node: await settled(node, idle), client: clientFootprint() });
-    await once();
-  }
-  return samples;
+interface Samples {
+  readonly samples: readonly Sample[];
+  /** Live objects of this process at the first and at the last sample. */
+  readonly objects: readonly [first: number, last: number];
 }
 
-function rows(title: string, samples: readonly Sample[]): Row[] {
+/** Repeats `once`, with footprints on the way, after a first tenth that is not looked at. */
+async function sampled(node: ErlNode, times: number, once: () => Promise<void>): Promise<Samples> {
+  // Asking loads code and makes atoms, the first time.
+  await nodeFootprint(node);
+  await liveObjects();
+  const idle = await nodeFootprint(node);
+  const warmUp = Math.ceil(times / 10);
+  for (let i = 0; i < warmUp; i += 1) await once();
+  const samples: Sample[] = [];
+  const first = await liveObjects();
+  const every = Math.max(1, Math.floor((times - warmUp) / SAMPLES));
+  for (let i = warmUp; i <= times; i += 1) {
+    if ((i - warmUp) % every === 0)
+      samples.push({ at: i, node: await settled(node, idle), client: clientFootprint() });
+    if (i < times) await once();
+  }
+  return { samples, objects: [first, await liveObjects()] };
+}
+
+function rows(title: string, times: number, { samples, objects }: Samples, control?: Estimate): Row[] {
   const first = samples[0];
   const last = samples.at(-1);
   if (!first || !last) throw new Error("nothing was measured");
@@ -64,8 +84,14 @@ function rows(title: string, samples: readonly Sample[]): Row[] {
     })),
   ].filter(({ by }) => by !== 0);
   const at = samples.map((sample) => sample.at);
-  const growth = (what: string, bytes: (sample: Sample) => number): Row =>
-    growthRow(`${title}: ${what}`, "time", at, samples.map(bytes));
+  const growth = (what: string, bytes: (sample: Sample) => number, slope?: Estimate): Row =>
+    growthRow({
+      what: `${title}: ${what}`,
+      unit: "time",
+      at,
+      bytes: samples.map(bytes),
+      ...(slope && { control: slope }),
+    });
   return [
     {
       what: `${title}: ${[...EXACT_NODE, ...EXACT_CLIENT].join(", ")}`,
@@ -78,7 +104,8 @@ function rows(title: string, samples: readonly Sample[]): Row[] {
       ok: grown.every(({ by }) => by < 0),
     },
     growth("memory of the node", (sample) => sample.node.bytes),
-    growth("resident memory of the node", (sample) => sample.node.residentBytes),
+    growth("resident memory of the node", (sample) => sample.node.residentBytes, control),
+    objectsRow(`${title}: objects of the client`, ...objects, samples.length * OBJECTS_A_SAMPLE + times / 2),
     growth("heap of the client", (sample) => sample.client.heapBytes),
     growth("external memory of the client", (sample) => sample.client.externalBytes),
     growth("resident memory of the client", (sample) => sample.client.residentBytes),
@@ -89,29 +116,32 @@ function rows(title: string, samples: readonly Sample[]): Row[] {
 export async function run(quick: boolean, options: Partial<typeof DEFAULTS> = {}): Promise<Row[]> {
   const { times } = { ...DEFAULTS, ...(quick ? { times: 100 } : {}), ...options };
   const spec = { processes: "all", events: ["send", "receive", "procs"] } as const;
-  const result: Row[] = [];
-  let node = await startNode();
-  try {
+  const once = async (session: Session): Promise<void> => {
+    const trace = await CountedTrace.start(session, spec);
+    await trace.stop();
+  };
+  const onNode = async (measure: (node: ErlNode) => Promise<Samples>): Promise<Samples> => {
+    const node = await startNode();
+    try {
+      return await measure(node);
+    } finally {
+      await node.stop();
+    }
+  };
+  const traces = await onNode(async (node) => {
     await using session = await attachTo(node);
-    const samples = await sampled(node, times, async () => {
-      await (await CountedTrace.start(session, spec)).stop();
-    });
-    result.push(...rows(`trace started and stopped ${times} times`, samples));
-  } finally {
-    await node.stop();
-  }
-  node = await startNode();
-  const target = node;
-  try {
-    const samples = await sampled(target, times, async () => {
-      await using session = await attachTo(target);
-      await (await CountedTrace.start(session, spec)).stop();
-    });
-    result.push(...rows(`attached, traced and detached ${times} times`, samples));
-  } finally {
-    await node.stop();
-  }
-  return result;
+    return await sampled(node, times, () => once(session));
+  });
+  const sessions = await onNode((node) =>
+    sampled(node, times, async () => {
+      await using session = await attachTo(node);
+      await once(session);
+    }),
+  );
+  return [
+    ...rows(`trace started and stopped ${times} times`, times, traces),
+    ...rows(`attached, traced and detached ${times} times`, times, sessions, await codeLoadingSlope(times)),
+  ];
 }
 
 if (isProgram(import.meta.url)) {

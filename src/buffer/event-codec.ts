@@ -82,6 +82,12 @@ export class EventCodec {
    * @throws BeamtraceError `BT_CODEC_INVALID` for anything that no codec of this version made
    */
   decode(bytes: Uint8Array): EventBatch {
+    const { block, sources } = this.decodeBlock(bytes);
+    return EventBatch.of(block, this.#factoryFor(sources));
+  }
+
+  /** Decodes a message into slots with ids of the codec's dictionary, for readers that have a factory of their own. */
+  decodeBlock(bytes: Uint8Array): { readonly block: SlotBlock; readonly sources: readonly SourceInfo[] } {
     checkMsgpack(bytes);
     const fields = this.#unpack(bytes);
     const block = unpackSlots(fields.columns, fields.count);
@@ -89,7 +95,7 @@ export class EventCodec {
     block.payloadBytes = fields.payload.length;
     requirePayloads(block);
     resolveNames(block, fields, this.dictionary);
-    return EventBatch.of(block, this.#factoryFor(fields.sources));
+    return { block, sources: fields.sources };
   }
 
   #unpack(bytes: Uint8Array): Fields {

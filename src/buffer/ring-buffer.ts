@@ -118,7 +118,9 @@ export class RingBuffer {
     this.memory = opened ? options.memory : create(options);
     this.dictionary = opened ? Dictionary.from(options.handle) : new Dictionary();
     this.sources = new SourceTable(this.dictionary, opened ? options.handle.sources : undefined);
-    this.handle = opened ? options.handle : handleOf(this.memory, this.dictionary.handle.dictionary, this.sources.handle);
+    this.handle = opened
+      ? options.handle
+      : handleOf(this.memory, this.dictionary.handle.dictionary, this.sources.handle);
     this.capacity = this.memory.capacity;
     this.overflow = this.memory.overflow;
   }

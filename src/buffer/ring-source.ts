@@ -18,8 +18,8 @@ import type { TraceEvent } from "./trace-event";
 export interface RingSourceOptions {
   /** `oldest` (default): with what is still in the ring. `latest`: with what is written from now on. */
   readonly from?: "oldest" | "latest";
-  /** Only events of this source, where several traces share the ring. Gaps come always. Default: all. */
-  readonly only?: number;
+  /** Only events of these sources, where several traces share the ring; what the ring itself lost is told to all. The set may grow. Default: all. */
+  readonly only?: ReadonlySet<number>;
   /** Waits for the ring by itself (default). False: whoever writes to the ring in this thread calls `pump()`. */
   readonly wait?: boolean;
   /** Most events of a batch. Default 1024. */
@@ -38,7 +38,9 @@ export class RingSource implements EventSource {
   readonly #factory: EventFactory;
   readonly #batches = new Subject<EventBatch>();
   readonly #gap = new SlotBlock(1);
-  readonly #options: Required<Omit<RingSourceOptions, "only">> & { readonly only: number | undefined };
+  readonly #options: Required<Omit<RingSourceOptions, "only">> & {
+    readonly only: ReadonlySet<number> | undefined;
+  };
   #lastStamp = NaN;
   #pumping = false;
   #scheduled = false;
@@ -70,7 +72,9 @@ export class RingSource implements EventSource {
 
   /** Records that wait to be read. */
   get pending(): number {
-    return this.#ended ? 0 : (this.#ring.stats().readers.find((reader) => reader.index === this.#reader.index)?.pending ?? 0);
+    return this.#ended
+      ? 0
+      : (this.#ring.stats().readers.find((reader) => reader.index === this.#reader.index)?.pending ?? 0);
   }
 
   /** Delivers what the ring holds to the subscribers, now. */
@@ -127,7 +131,10 @@ export class RingSource implements EventSource {
     const batch = new EventBatch({ words, floats, first, count, payload: this.#reader }, this.#factory);
     this.#lastStamp = batch.timestamp(count - 1);
     const { only } = this.#options;
-    const chosen = only === undefined || this.#ring.sources.list.length < 2 ? batch : batch.filter((b, i) => b.source(i) === only);
+    const chosen =
+      only === undefined || this.#ring.sources.list.length < 2
+        ? batch
+        : batch.filter((b, i) => only.has(b.source(i)));
     if (chosen.length > 0) this.#batches.next(chosen);
     batch.release();
   }
@@ -139,7 +146,7 @@ export class RingSource implements EventSource {
     gap.clear();
     const base = gap.add();
     const hop = this.#ring.overflow === "drop-newest" ? GAP_HOPS.ring : GAP_HOPS.reader;
-    const source = this.#options.only ?? (following > 0 ? ((words[(start & mask) * 16] ?? 0) >>> 8) & 0xff : 0);
+    const source = following > 0 ? ((words[(start & mask) * 16] ?? 0) >>> 8) & 0xff : 0;
     gap.words[base] = EVENT_KINDS.gap | (source << 8);
     gap.floats[1] = Number.isNaN(until) ? (Number.isNaN(this.#lastStamp) ? 0 : this.#lastStamp) : until;
     gap.floats[SLOT_GAP.countF64] = lost;

@@ -27,7 +27,8 @@ export class SourceTable {
   constructor(dictionary: Dictionary, handle?: SourceTableHandle) {
     const bytes = HEADER_BYTES + SOURCES_MAX * ENTRY_BYTES;
     this.handle = handle ?? new SharedArrayBuffer(bytes);
-    if (this.handle.byteLength !== bytes) throw new OptionError("BT_RING_INVALID", "handle", "holds no table of sources");
+    if (this.handle.byteLength !== bytes)
+      throw new OptionError("BT_RING_INVALID", "handle", "holds no table of sources");
     this.#dictionary = dictionary;
     this.#count = new Int32Array(this.handle, 0, 1);
     this.#view = new DataView(this.handle, HEADER_BYTES);

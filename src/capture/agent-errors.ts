@@ -68,7 +68,7 @@ export function traceRefused(detail: Term): TraceRefusedError {
       case "tracer_busy":
         return new TraceRefusedError(
           "BT_TRACER_BUSY",
-          `another tool already traces on this node (${text(first)}), and before OTP 27 a node has one tracer only. End it, or pass takeOver: true to clear it.`,
+          `another trace runs on this node (${text(first)}), and before OTP 27 a node can have one at a time. End it, or pass takeOver: true to clear another tool's.`,
           detail,
         );
       case "bad_match_spec":

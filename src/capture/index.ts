@@ -5,7 +5,14 @@ export { Session } from "./session";
 export type { SessionEvents } from "./session";
 export { Trace } from "./trace";
 export type { TraceOptions } from "./trace";
-export type { CallPattern, PayloadOption, PortSelection, ProcessSelection, TraceEventName, TraceSpec } from "./trace-spec";
+export type {
+  CallPattern,
+  PayloadOption,
+  PortSelection,
+  ProcessSelection,
+  TraceEventName,
+  TraceSpec,
+} from "./trace-spec";
 export { DEFAULT_REDACTED_KEYS } from "./trace-spec";
 export { DEFAULT_LIMITS } from "./limits";
 export type { EffectiveLimits, TraceLimits } from "./limits";

@@ -13,7 +13,7 @@ import { openMonitor, type Monitor } from "./monitor";
 import { reattachDelays, type ReattachOptions } from "./reattach";
 import type { SessionInfo } from "./session-info";
 import type { SessionCloseReason, SessionStatus, TraceEndReason } from "./session-status";
-import { Trace, type TraceOptions } from "./trace";
+import { Trace, type TraceHooks, type TraceOptions } from "./trace";
 import type { LinkHost } from "./trace-feed";
 
 /** Lifecycle events for those who don't use RxJS; they show what `status$`, `output$` and `closed` show. */
@@ -130,14 +130,15 @@ export class Session extends EventEmitter<SessionEvents> {
   async trace(options: TraceOptions): Promise<Trace> {
     this.#assertOpen();
     throwIfAborted(options.signal);
-    const trace = new Trace(options, {
+    const hooks: TraceHooks = {
       nextId: () => (this.#traceIds += 1),
       onEnded: (ended, reason) => {
         for (const [id, each] of this.#traces) if (each === ended) this.#traces.delete(id);
         this.emit("traceEnded", ended, reason);
       },
       onOverload: (status) => this.#setStatus(status),
-    });
+    };
+    const trace = new Trace(options, hooks, this.#info.otp);
     const agent = await this.#startAgent(options.signal);
     await trace.start(this.#host, agent, this.#info, this.#parts.callTimeoutMs);
     if (this.#ended !== undefined) {

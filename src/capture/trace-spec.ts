@@ -5,6 +5,7 @@
 import { OptionError } from "../erlang/errors";
 import { atom, binary, map, tuple, type ErlMap, Pid, Port, type Term } from "../erlang/term";
 import { EVENT_KINDS, type EventKind } from "../buffer/event-schema";
+import { MatchSpec, type MatchSpecOptions, type MatchTarget } from "./match-spec";
 import { boundsVolume, effectiveLimits, type EffectiveLimits, type TraceLimits } from "./limits";
 
 /** Names that stand for several event kinds. */
@@ -67,7 +68,7 @@ export interface CallPattern {
   /** Send the calling function with the event. */
   readonly caller?: boolean;
   /** A match specification (`matchSpec()`, or a term) instead of the one made from the options above. */
-  readonly matchSpec?: Term | { toTerm(): Term };
+  readonly matchSpec?: Term | MatchSpec<"call">;
 }
 
 /** How much of messages, arguments, results and reasons travels. */
@@ -106,9 +107,9 @@ export interface TraceSpec {
   readonly events?: readonly TraceEventName[];
   readonly calls?: readonly CallPattern[];
   /** Match specification that filters sent messages on the node (`[Receiver, Message]`). */
-  readonly sendSpec?: Term | { toTerm(): Term };
+  readonly sendSpec?: Term | MatchSpec<"send">;
   /** Match specification that filters received messages on the node (`[Node, Sender, Message]`). */
-  readonly receiveSpec?: Term | { toTerm(): Term };
+  readonly receiveSpec?: Term | MatchSpec<"receive">;
   /** Whether what a traced process spawns or links to is traced as well. */
   readonly inherit?: "spawn" | "first-spawn" | "link" | "first-link";
   /** Scheduler ids with every event. Default: only when `running` is traced. */
@@ -245,13 +246,14 @@ function portsTerm(selection: PortSelection): Term {
   return tuple(atom("ports"), [...selection]);
 }
 
-function specTerm(spec: Term | { toTerm(): Term }): Term {
-  return typeof spec === "object" && spec !== null && "toTerm" in spec && typeof spec.toTerm === "function"
-    ? spec.toTerm()
-    : (spec as Term);
+function specTerm(at: string, spec: Term | MatchSpec, target: MatchTarget, options: MatchSpecOptions): Term {
+  if (!(spec instanceof MatchSpec)) return spec;
+  if (spec.target !== target)
+    throw invalid(at, `is a match specification for ${spec.target}, not for ${target}`);
+  return spec.toTerm(options);
 }
 
-function callTerm(pattern: CallPattern, index: number): Term {
+function callTerm(pattern: CallPattern, index: number, otp: number | undefined): Term {
   const at = `calls[${index}]`;
   if (typeof pattern.module !== "string" || pattern.module === "")
     throw invalid(`${at}.module`, "a module name is needed");
@@ -268,7 +270,12 @@ function callTerm(pattern: CallPattern, index: number): Term {
   const mfa = tuple(atom(pattern.module), atom(pattern.function ?? "_"), pattern.arity ?? atom("_"));
   return tuple(
     mfa,
-    pattern.matchSpec === undefined ? defaultMatchSpec(pattern) : specTerm(pattern.matchSpec),
+    pattern.matchSpec === undefined
+      ? defaultMatchSpec(pattern)
+      : specTerm(`${at}.matchSpec`, pattern.matchSpec, "call", {
+          ...(pattern.arity !== undefined && { arity: pattern.arity }),
+          ...(otp !== undefined && { otp }),
+        }),
     [atom(pattern.local === false ? "global" : "local")],
   );
 }
@@ -320,9 +327,11 @@ function flags(kinds: ReadonlySet<EventKind>, spec: TraceSpec): Set<string> {
 /**
  * Checks a trace spec and translates it for the agent.
  *
+ * @param otp - release of the node, to check match specifications against
  * @throws OptionError `BT_TRACE_SPEC_INVALID` or `BT_LIMIT_INVALID`; nothing has been sent to the node then.
  */
-export function resolveTraceSpec(spec: TraceSpec): ResolvedTraceSpec {
+export function resolveTraceSpec(spec: TraceSpec, otp?: number): ResolvedTraceSpec {
+  const release: MatchSpecOptions = otp === undefined ? {} : { otp };
   for (const key of Object.keys(spec))
     if (!SPEC_KEYS.has(key))
       throw invalid(key, `there is no such option; options are ${[...SPEC_KEYS].join(", ")}`);
@@ -369,9 +378,13 @@ export function resolveTraceSpec(spec: TraceSpec): ResolvedTraceSpec {
     flags: [...processFlags].map(atom),
     port_flags: [...portFlags].map(atom),
     kinds: mask <= BigInt(Number.MAX_SAFE_INTEGER) ? Number(mask) : mask,
-    calls: calls.map(callTerm),
-    send_spec: spec.sendSpec === undefined ? atom("true") : specTerm(spec.sendSpec),
-    receive_spec: spec.receiveSpec === undefined ? atom("true") : specTerm(spec.receiveSpec),
+    calls: calls.map((call, i) => callTerm(call, i, otp)),
+    send_spec:
+      spec.sendSpec === undefined ? atom("true") : specTerm("sendSpec", spec.sendSpec, "send", release),
+    receive_spec:
+      spec.receiveSpec === undefined
+        ? atom("true")
+        : specTerm("receiveSpec", spec.receiveSpec, "receive", release),
     scheduler: atom(String(spec.scheduler ?? (kinds.has("in") || kinds.has("port_in")))),
     payload: payloadTerm(spec.payload ?? "shape"),
     limits: map({

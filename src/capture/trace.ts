@@ -54,6 +54,7 @@ export class Trace implements EventSource {
   readonly #onAbort = (): void => void this.stop().catch(() => undefined);
   #source: RingSource | undefined;
   #sourceId = 0;
+  readonly #sourceIds = new Set<number>();
   #feed: TraceFeed | undefined;
   #host: LinkHost | undefined;
   #agent: AgentClient | undefined;
@@ -74,10 +75,10 @@ export class Trace implements EventSource {
   readonly stats$: Observable<TraceStats>;
 
   /** @internal */
-  constructor(options: TraceOptions, hooks: TraceHooks) {
+  constructor(options: TraceOptions, hooks: TraceHooks, otp: number) {
     this.#options = options;
     this.#hooks = hooks;
-    this.#spec = resolveTraceSpec(options);
+    this.#spec = resolveTraceSpec(options, otp);
     this.#ownsRing = options.into === undefined;
     this.ring = options.into ?? new RingBuffer();
     this.ended = new Promise((resolve) => (this.#settleEnded = resolve));
@@ -210,7 +211,7 @@ export class Trace implements EventSource {
 
   get #eventSource(): RingSource {
     const wait = this.#host?.sameThread === false;
-    this.#source ??= ringSource(this.ring, this.#ownsRing ? { wait } : { only: this.#sourceId, wait });
+    this.#source ??= ringSource(this.ring, this.#ownsRing ? { wait } : { only: this.#sourceIds, wait });
     return this.#source;
   }
 
@@ -225,6 +226,7 @@ export class Trace implements EventSource {
       base: info.clock.base,
       timeOffset: info.clock.timeOffset,
     });
+    this.#sourceIds.add(this.#sourceId);
     if (this.#ownsRing) this.#eventSource.pump();
     let onLastMessage!: () => void;
     this.#lastMessage = new Promise((resolve) => (onLastMessage = resolve));

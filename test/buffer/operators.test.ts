@@ -1,4 +1,4 @@
-import { from, lastValueFrom, of, toArray } from "rxjs";
+import { from, lastValueFrom, of, toArray, type Observable } from "rxjs";
 import { describe, expect, expectTypeOf, test } from "vitest";
 import { Dictionary } from "../../src/buffer/dictionary";
 import { EventBatch } from "../../src/buffer/event-batch";
@@ -48,7 +48,7 @@ function batchOf(events: TraceEvent[]): EventBatch {
   return EventBatch.of(writer.block, new EventFactory(dictionary, SOURCES));
 }
 
-const all = <T>(source: import("rxjs").Observable<T>) => lastValueFrom(source.pipe(toArray()));
+const all = <T>(source: Observable<T>) => lastValueFrom(source.pipe(toArray()));
 
 describe("operators", () => {
   test("ofKind narrows events and their type", async () => {

@@ -3,7 +3,7 @@ import { spawn } from "node:child_process";
 import { once } from "node:events";
 import { createServer, type AddressInfo } from "node:net";
 import { afterEach, beforeEach, describe, expect, test } from "vitest";
-import type { TraceEvent } from "../../src/buffer";
+import { RingBuffer, type TraceEvent } from "../../src/buffer";
 import { attach, type Session, type Trace } from "../../src/capture";
 import { tuple, atom, type BeamtraceError } from "../../src/erlang";
 import { expectClean } from "../support/clean";
@@ -146,31 +146,35 @@ describe("the connection goes away", () => {
     await expectClean(node, { modules: ["lists"] });
   });
 
-  test("re-attachment goes on after the connection was cut, with a gap that says so", async () => {
-    const proxy = await startProxy(node);
-    const session = await attach(
-      { host: "127.0.0.1", port: proxy.port },
-      { cookie: node.cookie, reattach: { minDelayMs: 20 } },
-    );
-    await node.eval(TRAFFIC);
-    const trace = await session.trace({ events: ["send", "receive"] });
-    const id = trace.id;
-    const seen = collect(trace);
-    const states: string[] = [];
-    session.status$.subscribe((s) => states.push(s.state));
-    await seen.until((e) => e.length > 100);
-    proxy.cutAfter(100);
-    await seen.until((e) => {
-      const gap = e.findIndex((x) => x.kind === "gap" && x.hop === "reattach");
-      return gap >= 0 && e.length > gap + 100;
-    });
-    expect(trace.id).not.toBe(id);
-    expect(states).toContain("reattaching");
-    expect(states.at(-1)).toBe("connected");
-    await session.close();
-    await proxy.close();
-    await expectClean(node);
-  });
+  test.each(["a ring of its own", "a given ring"])(
+    "re-attachment goes on after the connection was cut, with a gap that says so (%s)",
+    async (kind) => {
+      const proxy = await startProxy(node);
+      const session = await attach(
+        { host: "127.0.0.1", port: proxy.port },
+        { cookie: node.cookie, reattach: { minDelayMs: 20 } },
+      );
+      await node.eval(TRAFFIC);
+      const ring = kind === "a given ring" ? { into: new RingBuffer() } : {};
+      const trace = await session.trace({ events: ["send", "receive"], ...ring });
+      const id = trace.id;
+      const seen = collect(trace);
+      const states: string[] = [];
+      session.status$.subscribe((s) => states.push(s.state));
+      await seen.until((e) => e.length > 100);
+      proxy.cutAfter(100);
+      await seen.until((e) => {
+        const gap = e.findIndex((x) => x.kind === "gap" && x.hop === "reattach");
+        return gap >= 0 && e.length > gap + 100;
+      });
+      expect(trace.id).not.toBe(id);
+      expect(states).toContain("reattaching");
+      expect(states.at(-1)).toBe("connected");
+      await session.close();
+      await proxy.close();
+      await expectClean(node);
+    },
+  );
 });
 
 describe("on the node", () => {

@@ -76,26 +76,27 @@ export class InPlaceReader extends BaseReader {
   }
 
   poll(max: number): number {
-    if (this.cursor !== this.shown) this.flush();
-    if (this.available < max) this.lookUp();
-    this.start = this.cursor;
+    const cursor = this.cursor;
+    let available = this.available;
+    if (available < max) {
+      available = (Atomics.load(this.cells, CELL.published) - (cursor << 1)) >> 1;
+      if (available === 0 || this.hasUntoldDrops()) available = this.lookUp(available);
+      this.available = available;
+    }
+    this.start = cursor;
     this.gap = this.pendingGap;
     this.pendingGap = 0;
-    const available = this.available;
     return available < max ? available : max;
   }
 
-  /** Looks what is published. */
-  private lookUp(): void {
-    const n = this.backlog();
-    if (this.cells[this.place + PLACE.state] !== this.placeState) this.checkPlace();
-    if (this.hasUntoldDrops()) this.lookUpGap(n);
-    else this.available = n;
-  }
-
-  private lookUpGap(n: number): void {
-    this.available = this.scanForGap(this.cursor, n);
+  /** The exceptions: nothing there (then at least show what was read), or something was dropped. Returns how many records come before the next gap. */
+  private lookUp(n: number): number {
+    this.flush();
+    this.checkPlace();
+    if (!this.hasUntoldDrops()) return n;
+    const available = this.scanForGap(this.cursor, n);
     if (n === 0) this.takeTrailingDrops();
+    return available;
   }
 
   contiguous(n: number): number {
@@ -104,34 +105,31 @@ export class InPlaceReader extends BaseReader {
 
   release(n: number): void {
     if (n > this.available || n < 0) throw new RangeError(`released ${n} records of ${this.available}`);
-    if (this.cells[this.place + PLACE.state] !== this.placeState) this.checkPlace();
     this.available -= n;
-    const cursor = (this.cursor + n) | 0;
-    this.cursor = cursor;
-    storeCounter(this.cells, this.place + PLACE.cursor, this.shown, cursor);
-    this.shown = cursor;
+    this.cursor = (this.cursor + n) | 0;
+    this.flush();
   }
 
   next(): number {
-    if (this.available === 0) {
-      this.lookUpNext();
-      if (this.available === 0) return -1;
+    const cursor = this.cursor;
+    let available = this.available;
+    if (available === 0) {
+      available = (Atomics.load(this.cells, CELL.published) - (cursor << 1)) >> 1;
+      if (available === 0 || ((cursor - this.shown) | 0) >= this.group || this.hasUntoldDrops()) {
+        available = this.lookUp(available);
+        this.gap = this.pendingGap;
+        this.pendingGap = 0;
+        if (available === 0) return -1;
+      } else {
+        this.gap = 0;
+      }
+      if (available > this.group) available = this.group;
     } else {
       this.gap = 0;
     }
-    const cursor = this.cursor;
-    this.available--;
+    this.available = available - 1;
     this.cursor = (cursor + 1) | 0;
-    this.start = cursor;
     return (cursor & this.mask) << 4;
-  }
-
-  private lookUpNext(): void {
-    this.lookUp();
-    this.gap = this.pendingGap;
-    this.pendingGap = 0;
-    if (this.available === 0 || ((this.cursor - this.shown) | 0) >= this.group) this.flush();
-    if (this.available > this.group) this.available = this.group;
   }
 
   protected flush(): void {

@@ -119,9 +119,7 @@ export class OverwritingReader extends BaseReader {
     // Our copy needs no release: the record counts as read when it is handed out.
     this.available--;
     this.unshown++;
-    const at = this.at++;
-    this.start = at;
-    return at << 4;
+    return this.at++ << 4;
   }
 
   protected flush(): void {
@@ -146,7 +144,10 @@ export class OverwritingReader extends BaseReader {
       const oldest = this.claimed() - capacity;
       if (oldest > this.filledTo)
         this.skipTo(
-          Math.min(published, oldest + (attempt === 0 ? 0 : Math.min(attempt, 8) * (capacity >>> 4))),
+          Math.min(
+            published,
+            oldest + (attempt === 0 ? 0 : Math.min(attempt, 8) * Math.max(1, capacity >>> 4)),
+          ),
         );
       if (published === this.filledTo) continue;
       if (this.tryCopy(Math.min(published - this.filledTo, this.mask + 1))) return;
@@ -166,7 +167,8 @@ export class OverwritingReader extends BaseReader {
     const count = untold ? this.scanForGap(low, n) : n;
     Atomics.add(this.cells, this.place + PLACE.lock, 0);
     const bad = Math.max(0, this.claimed() - capacity - filledTo);
-    if (bad > 0 && (untold || bad >= n)) {
+    // What we looked up beside the records (gaps, the payload floor) may have been that of newer ones.
+    if (bad > 0 && (untold || memory.payloadUnits > 0 || bad >= n)) {
       this.pendingGap = pendingGap;
       this.setDroppedSeen(droppedSeen);
       return false;

@@ -6,7 +6,7 @@
  */
 import { BeamtraceError } from "../../erlang/errors";
 import { SLOT_WORDS } from "../event-schema";
-import { crossesEpoch, readLow } from "./counter";
+import { EPOCH_STEPS, crossesEpoch, readLow } from "./counter";
 import { CELL } from "./layout";
 import type { RingMemory } from "./layout";
 import { gateOf } from "./places";
@@ -24,6 +24,8 @@ export class SingleProducer extends BaseProducer {
   /** First unit of the payload area that may not be written, as last looked up. */
   private payloadLimit: number;
   private readonly token: number;
+  /** Claiming has more to do than counting: overwriting, drops to mark, payloads. Set for good. */
+  private attentive: boolean;
 
   constructor(memory: RingMemory) {
     super(memory);
@@ -31,11 +33,34 @@ export class SingleProducer extends BaseProducer {
     this.published = readLow(memory.cells, CELL.published, 1);
     this.next = this.published;
     this.limit = this.published;
+    this.attentive = this.overwrite || this.dropped !== 0 || this.payloadUsed;
     this.announced = readLow(memory.cells, CELL.claimed);
     this.payloadLimit = Atomics.load(memory.cells, CELL.payloadHead);
   }
 
+  override claim(n: number): number {
+    const first = this.next;
+    if (((this.limit - first) | 0) < n || this.attentive || this.cells[CELL.closed] !== 0) {
+      const granted = this.claimAttentively(n);
+      if (granted !== n) this.drop(n - granted);
+      return granted;
+    }
+    this.first = first;
+    this.next = (first + n) | 0;
+    return n;
+  }
+
   tryClaim(n: number): number {
+    const first = this.next;
+    if (((this.limit - first) | 0) < n || this.attentive || this.cells[CELL.closed] !== 0)
+      return this.claimAttentively(n);
+    this.first = first;
+    this.next = (first + n) | 0;
+    return n;
+  }
+
+  /** Claims when there may be no room, or when something is to be done with claimed slots. */
+  private claimAttentively(n: number): number {
     const first = this.next;
     let granted = (this.limit - first) | 0;
     if (granted < n) granted = this.lookUpRoom();
@@ -74,24 +99,31 @@ export class SingleProducer extends BaseProducer {
   }
 
   publish(): void {
-    const { cells, published, next } = this;
+    const { published, next } = this;
     if (next !== published) {
-      const before = Atomics.exchange(cells, CELL.published, next << 1);
-      if (crossesEpoch(published, next)) Atomics.add(cells, CELL.published + 1, 1);
+      const before = Atomics.exchange(this.cells, CELL.published, next << 1);
       this.published = next;
-      if ((before & 1) !== 0) wake(cells);
+      if (((published ^ next) & EPOCH_STEPS) !== 0) Atomics.add(this.cells, CELL.published + 1, 1);
+      if ((before & 1) !== 0) wake(this.cells);
     }
     if (this.dropsHeldBack !== 0) this.tellDrops();
   }
 
   override push(src: Uint32Array, offset = 0): boolean {
-    if (this.tryClaim(1) === 0) {
-      this.drop(1);
-      return false;
-    }
+    if (this.claim(1) === 0) return false;
     copyRecord(src, offset, this.words, (this.first & this.mask) * SLOT_WORDS);
     this.publish();
     return true;
+  }
+
+  protected override tellDrops(): void {
+    super.tellDrops();
+    this.attentive = true;
+  }
+
+  override writePayload(bytes: Uint8Array, from: number, to: number): number {
+    this.attentive = true;
+    return super.writePayload(bytes, from, to);
   }
 
   protected hasClaim(): boolean {

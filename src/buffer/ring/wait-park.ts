@@ -2,7 +2,12 @@
  * Waits by sleeping in the kernel until a producer publishes: `Atomics.wait` in `waitSync`, `Atomics.waitAsync` in `wait`. The default.
  * `waitAsync` alone doesn't keep a Node process alive, so a timer is held while a promise is pending.
  */
+import { pause } from "./wait-spin";
 import type { WaitGate, WaitResult, WaitStrategy } from "./wait-strategy";
+
+/** Looks before going to sleep: a few microseconds, less than sleeping and being woken costs. */
+const LOOKS = 64;
+const PAUSE = 64;
 
 /** Longest time a timer can hold. */
 const LONGEST_MS = 2 ** 31 - 1;
@@ -12,6 +17,11 @@ export class ParkWait implements WaitStrategy {
   readonly name = "park";
 
   waitSync(gate: WaitGate, timeoutMs: number): WaitResult {
+    for (let look = 0; look < LOOKS; look++) {
+      const state = gate.state();
+      if (state !== undefined) return state;
+      pause(PAUSE);
+    }
     const deadline = performance.now() + timeoutMs;
     for (;;) {
       const state = gate.state();

@@ -10,7 +10,7 @@ const PAUSE_MAX = 256;
 let sink = 0;
 
 /** Spends a few nanoseconds a step without touching shared memory. */
-function pause(steps: number): void {
+export function pause(steps: number): void {
   let x = sink;
   for (let i = 0; i < steps; i++) x = (x * 31 + i) | 0;
   sink = x;

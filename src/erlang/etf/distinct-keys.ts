@@ -1,23 +1,37 @@
 /** Refusing maps that hold a key twice: the VM never writes one, and two equal keys would make equality of maps ambiguous. */
 import { Atom, type Term } from "../term";
-import { TermIndex } from "../term/term-index";
+import { TermNumbers } from "../term/term-numbers";
 
 /** Up to so many keys are compared pair by pair. */
 const PAIRWISE = 16;
 
-/** False when two keys are equal; otherwise the index if one had to be made. Keys are at the even positions. */
-export function distinctKeys(flat: readonly Term[]): TermIndex | undefined | false {
-  if (flat.length <= 2) return undefined;
-  if (flat.length <= 2 * PAIRWISE && keysAreSimple(flat)) {
-    for (let i = 2; i < flat.length; i += 2) {
-      const key = flat[i];
-      for (let j = 0; j < i; j += 2) if (flat[j] === key) return false;
+/**
+ * Checks the maps of one term. The numbers of compound keys are shared by all of them: in maps that are keys of maps that are
+ * keys … each sub-term is walked once, not once a level.
+ */
+export class DistinctKeys {
+  private numbers: TermNumbers | undefined;
+
+  /** Whether the keys, which are at the even positions, are all different. */
+  in(flat: readonly Term[]): boolean {
+    if (flat.length <= 2) return true;
+    if (flat.length <= 2 * PAIRWISE && keysAreSimple(flat)) {
+      for (let i = 2; i < flat.length; i += 2) {
+        const key = flat[i];
+        for (let j = 0; j < i; j += 2) if (flat[j] === key) return false;
+      }
+      return true;
     }
-    return undefined;
+    const numbers = (this.numbers ??= new TermNumbers(true));
+    const seen = new Set<number>();
+    for (let i = 0; i < flat.length; i += 2) seen.add(numbers.of(flat[i]!));
+    return seen.size * 2 === flat.length;
   }
-  const index = new TermIndex();
-  for (let i = 0; i < flat.length; i += 2) if (index.add(flat[i]!) !== i / 2) return false;
-  return index;
+
+  /** Forgets the term. */
+  clear(): void {
+    this.numbers = undefined;
+  }
 }
 
 /** Whether all keys are such that `===` is Erlang's equality. */

@@ -36,7 +36,7 @@ export interface EncodeOptions {
 }
 
 /** Terms nested deeper than this are taken for cyclic. */
-const MAX_DEPTH = 10_000_000;
+const MAX_DEPTH = 1_000_000;
 const KEPT_FRAMES = 256;
 const NONE: readonly Term[] = [];
 const utf8 = new TextEncoder();
@@ -292,9 +292,10 @@ export class Encoder extends ByteWriter {
   private pid(pid: Pid): void {
     this.u8(T.NEW_PID_EXT);
     this.atom(pid.node);
-    this.u32(unsigned(pid.id, 0xffffffff, "id of a pid"))
-      .u32(unsigned(pid.serial, 0xffffffff, "serial of a pid"))
-      .u32(unsigned(pid.creation, 0xffffffff, "creation"));
+    const at = this.reserve(12);
+    this.putU32(at, unsigned(pid.id, 0xffffffff, "id of a pid"));
+    this.putU32(at + 4, unsigned(pid.serial, 0xffffffff, "serial of a pid"));
+    this.putU32(at + 8, unsigned(pid.creation, 0xffffffff, "creation"));
   }
 
   private port(port: Port): void {
@@ -317,7 +318,7 @@ export class Encoder extends ByteWriter {
 
   private reference(reference: Reference): void {
     const { numbers } = reference;
-    if (numbers.length < 1 || numbers.length > T.MAX_REFERENCE_NUMBERS) {
+    if (numbers.length > T.MAX_REFERENCE_NUMBERS) {
       throw notEncodable(`a reference of ${numbers.length} numbers`);
     }
     this.u8(T.NEWER_REFERENCE_EXT).u16(numbers.length);
@@ -370,7 +371,7 @@ function isByteList(list: readonly Term[]): boolean {
 }
 
 function unsigned(value: number, max: number, what: string): number {
-  if (!Number.isInteger(value) || value < 0 || value > max) throw notEncodable(`${value} as ${what}`);
+  if (!(value >= 0 && value <= max) || !Number.isInteger(value)) throw notEncodable(`${value} as ${what}`);
   return value;
 }
 

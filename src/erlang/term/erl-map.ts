@@ -9,9 +9,9 @@ export class ErlMap implements Iterable<readonly [Term, Term]> {
   private index: TermIndex | undefined;
 
   /** @internal Trusts that all keys are distinct. */
-  constructor(flat: readonly Term[], index?: TermIndex) {
+  constructor(flat: readonly Term[]) {
     this.flat = flat;
-    this.index = index;
+    this.index = undefined;
   }
 
   /** From pairs; of several with equal keys the last one counts, as in `maps:from_list/1`. */
@@ -23,7 +23,7 @@ export class ErlMap implements Iterable<readonly [Term, Term]> {
       if (position * 2 === flat.length) flat.push(key, value);
       else flat[position * 2 + 1] = value;
     }
-    return new ErlMap(flat, index);
+    return new ErlMap(flat);
   }
 
   get kind(): "map" {

@@ -1,7 +1,7 @@
 /** References. */
 import type { Atom } from "./atom";
 
-/** A reference: 1 to 5 unsigned 32-bit numbers in wire order (`#Ref<…>` prints them in reverse). */
+/** A reference: up to 5 unsigned 32-bit numbers, usually 3, in wire order (`#Ref<…>` prints them in reverse). */
 export class Reference {
   readonly node: Atom;
   readonly creation: number;
