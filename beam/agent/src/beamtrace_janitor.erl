@@ -119,6 +119,8 @@ unloader_text() ->
     "     case [Name || Name <- Names, is_pid(whereis(Name))] of"
     "       [_ | _] -> in_use;"
     "       [] ->"
+    "         Barrier = erlang:trace_delivered(all),"
+    "         receive {trace_delivered, all, Barrier} -> ok after 5000 -> exit(no_barrier) end,"
     "         [begin Purge(M, 100), code:delete(M) end || M <- BeamtraceModules, code:is_loaded(M) =/= false],"
     "         [Purge(M, 100) || M <- BeamtraceModules],"
     "         case whereis(beamtrace_guard) of"

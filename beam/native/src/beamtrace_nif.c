@@ -8,7 +8,30 @@
 
 static bt_term bt_word_term(ErlNifEnv *env, uint32_t word) { return word == 0 ? enif_make_uint(env, 0) : (bt_term)word; }
 
-/* layout(Otp) -> ok */
+/* Bits of a process or port: [{Term, Low, High}], each with one bit more than the first, which has none. */
+static bool bt_learn_all(ErlNifEnv *env, bt_term list, bt_translation *table)
+{
+    bt_term cell;
+    bt_term none;
+    const bt_term *e;
+    unsigned low;
+    unsigned high;
+    int arity;
+
+    memset(table, 0, sizeof *table);
+    if (!enif_get_list_cell(env, list, &none, &list))
+        return false;
+    while (enif_get_list_cell(env, list, &cell, &list)) {
+        if (!enif_get_tuple(env, cell, &arity, &e) || arity != 3 || !enif_get_uint(env, e[1], &low) ||
+            !enif_get_uint(env, e[2], &high) || !(bt_is_local_pid(e[0]) || bt_is_local_port(e[0])) || e[0] == none ||
+            ((e[0] ^ none) & 0xf) != 0)
+            return false;
+        bt_learn(table, e[0] ^ none, (low & ~UINT32_C(0xf)) | (uint64_t)high << 32);
+    }
+    return true;
+}
+
+/* layout(Otp, AliasHasProcess, Pids, Ports) -> ok. Not while a trace is open: then it has been set already. */
 BT_NIF(layout)
 {
     int otp;
@@ -16,6 +39,9 @@ BT_NIF(layout)
     BT_UNUSED;
     if (!enif_get_int(env, argv[0], &otp) || otp < BT_LAYOUT_OTP25)
         return enif_make_badarg(env);
+    if (!bt_learn_all(env, argv[2], &bt_pids) || !bt_learn_all(env, argv[3], &bt_ports))
+        return enif_make_badarg(env);
+    bt_alias_has_process = argv[1] == bt_atoms.true_;
     bt_layout = otp >= BT_LAYOUT_OTP29 ? BT_LAYOUT_OTP29 : otp >= BT_LAYOUT_OTP27 ? BT_LAYOUT_OTP27 : BT_LAYOUT_OTP25;
     return bt_atoms.ok;
 }
@@ -28,6 +54,13 @@ BT_NIF(identity)
     BT_UNUSED;
     if (!bt_read_identity(argv[0], &id))
         return bt_atoms.false_;
+    if (id.node == 0 && id.flags == 0) {
+        uint32_t words[2] = {id.low, id.high};
+
+        bt_translate(words);
+        id.low = words[0];
+        id.high = words[1];
+    }
     return enif_make_tuple6(env, enif_make_uint(env, id.low), enif_make_uint(env, id.high),
                             enif_make_tuple3(env, enif_make_uint(env, id.numbers[0]), enif_make_uint(env, id.numbers[1]),
                                              enif_make_uint(env, id.numbers[2])),
@@ -91,7 +124,7 @@ static ErlNifFunc functions[] = {
     {"shut", 1, trace_shut, 0},
     {"free", 1, trace_free, 0},
     {"usage", 0, usage, 0},
-    {"layout", 1, layout, 0},
+    {"layout", 4, layout, 0},
     {"identity", 1, identity, 0},
     {"shape", 1, shape, 0},
     {"args", 1, args, 0},

@@ -6,6 +6,7 @@
 #define BEAMTRACE_DRAIN_H
 
 #include "callbacks.h"
+#include "translate.h"
 
 #define BT_CAPACITY_MIN 64u
 #define BT_CAPACITY_MAX (1u << 20)
@@ -222,13 +223,29 @@ static bt_term bt_name_atom(ErlNifEnv *env, bt_trace *trace, uint32_t word, bt_t
     return enif_make_list_cell(env, enif_make_tuple2(env, enif_make_uint(env, word), (bt_term)word), dictionary);
 }
 
-/* Atoms of the records that this trace has not told of yet: [{Word, Atom}]. */
-static bt_term bt_dictionary(ErlNifEnv *env, bt_trace *trace, const bt_record *records, uint64_t count)
+#define BT_BIT(kind) (UINT64_C(1) << BT_KIND_##kind)
+static const uint64_t bt_kinds_with_other = BT_BIT(SEND) | BT_BIT(SEND_TO_NON_EXISTING_PROCESS) | BT_BIT(LINK) |
+                                            BT_BIT(UNLINK) | BT_BIT(GETTING_LINKED) | BT_BIT(GETTING_UNLINKED) | BT_BIT(OPEN);
+static const uint64_t bt_spawn_kinds = BT_BIT(SPAWN) | BT_BIT(SPAWNED);
+
+/* Processes and ports of a record in the words of a slot. */
+static inline void bt_translate_record(uint32_t *words, uint64_t kind, uint32_t flags)
+{
+    bt_translate(words + BT_SLOT_TRACEE_LOW);
+    if (flags & (BT_FLAG_ALIAS | BT_FLAG_WIDE_PID | BT_FLAG_WIDE_PORT | BT_RAW_NAMED_FLAG))
+        return;
+    if ((kind & bt_kinds_with_other && words[BT_RAW_REMOTE_NODE] == 0) ||
+        (kind & bt_spawn_kinds && words[BT_RAW_SPAWN_REMOTE_NODE] == 0))
+        bt_translate(words + BT_SLOT_OTHER_LOW);
+}
+
+/* Translates identities, and gathers the atoms that this trace has not told of yet: [{Word, Atom}]. */
+static bt_term bt_finish_records(ErlNifEnv *env, bt_trace *trace, bt_record *records, uint64_t count)
 {
     bt_term dictionary = enif_make_list(env, 0);
 
     for (uint64_t i = 0; i < count; i++) {
-        const uint32_t *words = records[i].words;
+        uint32_t *words = records[i].words;
         uint32_t kind = words[BT_SLOT_HEAD] & 0xff;
         uint32_t flags = words[BT_SLOT_FLAGS];
         uint32_t mask = kind < BT_KIND_COUNT ? bt_atom_masks[kind] : 0;
@@ -240,6 +257,8 @@ static bt_term bt_dictionary(ErlNifEnv *env, bt_trace *trace, const bt_record *r
             if (word != 0)
                 dictionary = bt_name_atom(env, trace, word, dictionary);
         }
+        if (kind < BT_KIND_COUNT)
+            bt_translate_record(words, UINT64_C(1) << kind, flags);
         if (kind == BT_KIND_SEND || kind == BT_KIND_SEND_TO_NON_EXISTING_PROCESS || kind == BT_KIND_REGISTER ||
             kind == BT_KIND_UNREGISTER) {
             if ((flags & (BT_FLAG_WIDE_PID | BT_FLAG_WIDE_PORT | BT_FLAG_ALIAS)) == 0)
@@ -310,7 +329,7 @@ BT_NIF(trace_drain)
     count = bt_rings_prepare(trace->rings, (double)(now - trace->base), max, &cut);
     records = (bt_record *)(void *)enif_make_new_binary(env, count * sizeof *records, &binary);
     bt_rings_take(trace->rings, records);
-    dictionary = bt_dictionary(env, trace, records, count);
+    dictionary = bt_finish_records(env, trace, records, count);
     result = enif_make_tuple(env, 8, enif_make_uint64(env, count), binary, dictionary, enif_make_uint64(env, lost),
                              enif_make_uint64(env, bt_filtered_since(trace)),
                              enif_make_uint64(env, bt_rings_waiting(trace->rings)),
@@ -330,7 +349,11 @@ BT_NIF(trace_mask)
     BT_UNUSED;
     if (!bt_get_handle(env, argv[0], &handle) || !enif_get_uint64(env, argv[1], &mask))
         return enif_make_badarg(env);
-    atomic_store(&handle->trace->place->mask, mask);
+    enif_mutex_lock(bt_table_lock);
+    /* After it was shut the place may be another's. */
+    if (atomic_load(&handle->trace->place->trace) == handle->trace)
+        atomic_store(&handle->trace->place->mask, mask);
+    enif_mutex_unlock(bt_table_lock);
     return bt_atoms.ok;
 }
 

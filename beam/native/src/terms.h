@@ -18,6 +18,9 @@ static_assert(sizeof(ERL_NIF_TERM) == 8, "64-bit VMs only");
 
 typedef ERL_NIF_TERM bt_term;
 
+/* Whether this release's external format of an alias names the process behind it. */
+static bool bt_alias_has_process;
+
 /* The first release of each layout of bit strings and funs. */
 enum { BT_LAYOUT_OTP25 = 25, BT_LAYOUT_OTP27 = 27, BT_LAYOUT_OTP29 = 29 };
 
@@ -89,47 +92,27 @@ typedef struct {
     uint32_t arity;
 } bt_mfa;
 
-/* Module, function and arity before the first instruction of a function. */
-static inline bool bt_code_mfa(uint64_t address, uint64_t module, bt_mfa *mfa)
-{
-    const uint64_t *words = (const uint64_t *)(uintptr_t)address - 3;
-
-    if (words[0] != module || !bt_is_atom(words[1]) || words[2] > 1023)
-        return false;
-    mfa->module = bt_atom_word(module);
-    mfa->function = bt_atom_word(words[1]);
-    return true;
-}
-
-/* The function that a fun stands for, with the fun's arity; none where its module is not loaded. */
+/* The function that `fun M:F/A` stands for; none for a local fun, whose name the VM finds by a search of the code only. */
 static inline bt_mfa bt_fun_mfa(bt_term t, int layout)
 {
     bt_mfa mfa = {0, 0, 0};
     const uint64_t *box;
     const uint64_t *entry;
-    bool external;
+    unsigned at;
 
     if (!bt_is_boxed(t))
         return mfa;
     box = bt_box(t);
     if ((box[0] & 0x3f) != BT_TAG_FUN)
         return mfa;
-    entry = (const uint64_t *)(uintptr_t)box[1];
-    if (layout < BT_LAYOUT_OTP27) {
-        mfa.arity = (uint32_t)(box[3] & 0xff);
-        external = bt_is_atom(box[4]);
-    } else {
-        mfa.arity = (uint32_t)(box[0] >> 8 & 0xff);
-        external = layout < BT_LAYOUT_OTP29 ? (box[0] >> 16 & 0xff) == 0 : (box[0] >> 24 & 0xff) != 0;
-    }
-    if (external) {
-        unsigned at = layout < BT_LAYOUT_OTP27 ? 7 : 8;
-
-        mfa.module = bt_atom_word(entry[at]);
-        mfa.function = bt_atom_word(entry[at + 1]);
+    if (layout < BT_LAYOUT_OTP27 ? !bt_is_atom(box[4])
+                                 : layout < BT_LAYOUT_OTP29 ? (box[0] >> 16 & 0xff) != 0 : (box[0] >> 24 & 0xff) == 0)
         return mfa;
-    }
-    (void)bt_code_mfa(entry[0], entry[layout < BT_LAYOUT_OTP29 ? 4 : 5], &mfa);
+    entry = (const uint64_t *)(uintptr_t)box[1];
+    at = layout < BT_LAYOUT_OTP27 ? 7 : 8;
+    mfa.module = bt_atom_word(entry[at]);
+    mfa.function = bt_atom_word(entry[at + 1]);
+    mfa.arity = (uint32_t)(layout < BT_LAYOUT_OTP27 ? box[3] & 0xff : box[0] >> 8 & 0xff);
     return mfa;
 }
 
@@ -200,7 +183,7 @@ static inline bool bt_read_identity(bt_term t, bt_identity *id)
             return false;
         id->flags = BT_FLAG_ALIAS;
         memcpy(id->numbers, (const uint32_t *)(box + 1) + 1, sizeof id->numbers);
-        if (bt_header_arity(box[0]) == 3) {
+        if (bt_alias_has_process && bt_header_arity(box[0]) == 3) {
             id->low = (uint32_t)box[3];
             id->high = (uint32_t)(box[3] >> 32);
         }
