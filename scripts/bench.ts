@@ -16,7 +16,8 @@ const all = Object.values(CHECKS).flat().filter(here);
 if (positionals.length === 0) {
   console.log(`npm run ${folder} -- NAME… [--quick]`);
   for (const [layer, checks] of Object.entries(CHECKS))
-    for (const check of checks.filter(here)) console.log(`  ${check.name.padEnd(16)} ${layer}  ${check.what}`);
+    for (const check of checks.filter(here))
+      console.log(`  ${check.name.padEnd(16)} ${layer}  ${check.what}`);
 } else {
   const unknown = positionals.filter((name) => !all.some((check) => check.name === name));
   if (unknown.length > 0) {

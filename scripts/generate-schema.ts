@@ -95,7 +95,9 @@ export function cHeader(): string {
   table("SHAPE", SHAPE_TYPES);
   define("SHAPE_LIST_MAX", `${SHAPE_LIST_MAX}u`);
   define("SHAPE_SIZE_MAX", `${SHAPE_SIZE_MAX}u`);
-  section("Values of a gc event in wire order: name and word; word 0 for the two that share the word of the flags.");
+  section(
+    "Values of a gc event in wire order: name and word; word 0 for the two that share the word of the flags.",
+  );
   define("GC_COUNT", GC_FIELDS.length);
   define(
     "GC_FIELDS",

@@ -327,6 +327,7 @@ set(TraceId, Mailbox, Spec, #state{janitor = Janitor} = S) ->
             ports => Ports,
             tracer => Tracer
         },
+        mark(Spec, Tracer),
         {ok, Value, store(Trace, S)}
     catch
         throw:{beamtrace, Reason} ->
@@ -334,6 +335,9 @@ set(TraceId, Mailbox, Spec, #state{janitor = Janitor} = S) ->
             beamtrace_janitor:remove(Janitor, TraceId),
             abandon(Tracer, Reason)
     end.
+
+mark(#{marker := {Name, A, B}}, Tracer) -> Tracer ! {beamtrace_marker, Name, A, B};
+mark(_, _) -> ok.
 
 %% The process that ships, and what the VM is to call.
 start_tracer(#{tracer := native}, Options) ->
