@@ -39,6 +39,7 @@ export const CHECKS: Readonly<Record<string, readonly Check[]>> = {
       name: "start-stop",
       what: "a thousand traces and a thousand sessions, without growth on either side",
       module: "bench/server/start-stop",
+      quickMinutes: 8,
     },
     {
       name: "rabbitmq",

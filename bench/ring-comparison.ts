@@ -1,5 +1,6 @@
 /**
- * What bench/ring.ts measures: blocks of our ring and of ringbuf.js by turns.
+ * What bench/ring.ts measures: blocks of our ring and of ringbuf.js by turns. Bundled and run as a program: arguments are the bundle of ring-worker.ts and
+ * the number of blocks; prints rows as JSON.
  */
 import { Worker } from "node:worker_threads";
 import { RingBuffer as RingbufJs } from "ringbuf.js";
@@ -12,8 +13,13 @@ import type { Row } from "./row";
 /** Slots of both rings. */
 const CAPACITY = 4096;
 
-/** Moves n records and returns the sum of their words. */
-type Side = (n: number) => number;
+/** One side of a comparison. */
+interface Side {
+  /** What comes before the clock starts: waking the other thread. */
+  prepare?(n: number): void;
+  /** Moves n records and returns the sum of their words. */
+  move(n: number): number;
+}
 
 interface Comparison {
   readonly what: string;
@@ -26,13 +32,20 @@ interface Comparison {
   readonly block: number;
 }
 
-function millionsPerSecond(side: Side, n: number): number {
+/** Comparisons give up waiting for undisturbed blocks after so long. */
+const PATIENCE_MS = 60_000;
+
+/** Million records a second; undefined when a thread of ours was taken off its processor meanwhile. */
+function millionsPerSecond(side: Side, n: number): number | undefined {
+  side.prepare?.(n);
+  const switches = process.resourceUsage().involuntaryContextSwitches;
   const start = process.hrtime.bigint();
-  const total = side(n);
+  const total = side.move(n);
   const ns = Number(process.hrtime.bigint() - start);
+  const disturbed = process.resourceUsage().involuntaryContextSwitches !== switches;
   if (total !== expectedSum(n))
     throw new Error("the sum of the words is wrong: records were lost or damaged");
-  return (n / ns) * 1e3;
+  return disturbed ? undefined : (n / ns) * 1e3;
 }
 
 function median(values: readonly number[]): number {
@@ -42,32 +55,37 @@ function median(values: readonly number[]): number {
 }
 
 function compare({ what, ours, theirs, ratio, millions, block }: Comparison, blocks: number): Row[] {
+  for (let i = 0; i < blocks / 3; i++) {
+    millionsPerSecond(ours, block);
+    millionsPerSecond(theirs, block);
+  }
   const a: number[] = [];
   const b: number[] = [];
-  for (let i = -Math.ceil(blocks / 5); i < blocks; i++) {
-    const first = i % 2 === 0;
-    const x = first ? millionsPerSecond(ours, block) : 0;
+  let tried = 0;
+  const until = performance.now() + PATIENCE_MS;
+  for (; Math.min(a.length, b.length) < blocks && performance.now() < until; tried++) {
+    const x = millionsPerSecond(ours, block);
     const y = millionsPerSecond(theirs, block);
-    const z = first ? x : millionsPerSecond(ours, block);
-    if (i < 0) continue; // the first blocks warm up
-    a.push(z);
-    b.push(y);
+    if (x !== undefined) a.push(x);
+    if (y !== undefined) b.push(y);
   }
+  if (a.length === 0 || b.length === 0)
+    throw new Error(`${what}: no block was undisturbed in ${PATIENCE_MS / 1000} s`);
   const found = median(a);
-  const foundRatio = median(a.map((x, i) => x / b[i]!));
+  const foundRatio = found / median(b);
   const m = (x: number) => x.toFixed(1);
   return [
     {
       what: `ring, ${what}: records/s`,
       target: `≥ ${millions} M/s`,
-      measured: `${m(found)} M/s (quartiles ${m(quantile(a, 0.25))}–${m(quantile(a, 0.75))}, best ${m(Math.max(...a))})`,
+      measured: `${m(found)} M/s (quartiles ${m(quantile(a, 0.25))}–${m(quantile(a, 0.75))}, best ${m(Math.max(...a))}; ${a.length} of ${tried} blocks)`,
       value: found,
       ok: found >= millions,
     },
     {
       what: `ring, ${what}: against ringbuf.js`,
       target: `≥ ${ratio} ×`,
-      measured: `${foundRatio.toFixed(2)} × (ringbuf.js ${m(median(b))} M/s)`,
+      measured: `${foundRatio.toFixed(2)} × (ringbuf.js ${m(median(b))} M/s, quartiles ${m(quantile(b, 0.25))}–${m(quantile(b, 0.75))}; ${b.length} of ${tried} blocks)`,
       value: foundRatio,
       ok: foundRatio >= ratio,
     },
@@ -84,15 +102,15 @@ function newTheirs(sab = RingbufJs.getStorageForCapacity(CAPACITY * 16, Uint32Ar
 }
 
 /** Both ends on one thread. */
-export function oneThread(blocks: number): Row[] {
+function oneThread(blocks: number): Row[] {
   const ours = oursOneThread(new RingBuffer({ capacity: CAPACITY, payloadBytes: 0 }));
   const theirs = theirsOneThread(newTheirs());
   return [
     ...compare(
       {
         what: "one thread, record by record",
-        ours: ours.perRecord,
-        theirs: theirs.perRecord,
+        ours: { move: ours.perRecord },
+        theirs: { move: theirs.perRecord },
         ratio: 3,
         millions: 25,
         block: 20_000,
@@ -102,8 +120,8 @@ export function oneThread(blocks: number): Row[] {
     ...compare(
       {
         what: `one thread, batches of ${BATCH}`,
-        ours: ours.batched,
-        theirs: theirs.batched,
+        ours: { move: ours.batched },
+        theirs: { move: theirs.batched },
         ratio: 3,
         millions: 100,
         block: 64 * 1000,
@@ -114,7 +132,7 @@ export function oneThread(blocks: number): Row[] {
 }
 
 /** One end here, the other in a worker. */
-export async function twoThreads(blocks: number, workerPath: string): Promise<Row[]> {
+async function twoThreads(blocks: number, workerPath: string): Promise<Row[]> {
   const ring = new RingBuffer({ capacity: CAPACITY, payloadBytes: 0 });
   const ours = oursProduce(ring);
   const theirsMemory = RingbufJs.getStorageForCapacity(CAPACITY * 16, Uint32Array);
@@ -136,16 +154,17 @@ export async function twoThreads(blocks: number, workerPath: string): Promise<Ro
     Atomics.store(control, CONTROL.order, ++order);
     Atomics.notify(control, CONTROL.order);
   };
-  const across =
-    (kind: number, produce: (n: number) => void): Side =>
-    (n) => {
+  const across = (kind: number, produce: (n: number) => void): Side => ({
+    prepare(n) {
       tell(kind, n);
       while (Atomics.load(control, CONTROL.ready) !== order);
+    },
+    move(n) {
       produce(n);
-      while (Atomics.load(control, CONTROL.done) !== order)
-        Atomics.wait(control, CONTROL.done, order - 1, 1000);
+      while (Atomics.load(control, CONTROL.done) !== order);
       return Atomics.load(control, CONTROL.sum);
-    };
+    },
+  });
   try {
     return [
       ...compare(
@@ -155,7 +174,7 @@ export async function twoThreads(blocks: number, workerPath: string): Promise<Ro
           theirs: across(KIND.theirsPerRecord, theirs.perRecord),
           ratio: 3,
           millions: 25,
-          block: 20_000,
+          block: 8192,
         },
         blocks,
       ),
@@ -166,7 +185,7 @@ export async function twoThreads(blocks: number, workerPath: string): Promise<Ro
           theirs: across(KIND.theirsBatched, theirs.batched),
           ratio: 2,
           millions: 40,
-          block: 64 * 1000,
+          block: 64 * 400,
         },
         blocks,
       ),
@@ -176,3 +195,7 @@ export async function twoThreads(blocks: number, workerPath: string): Promise<Ro
     await exited;
   }
 }
+
+const [workerPath = "", blocks = ""] = process.argv.slice(2);
+const rows = [...oneThread(Number(blocks)), ...(await twoThreads(Number(blocks), workerPath))];
+process.stdout.write(JSON.stringify(rows));

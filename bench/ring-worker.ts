@@ -53,7 +53,6 @@ function serve(data: RingWorkerData): void {
     }
     Atomics.store(control, CONTROL.sum, sum);
     Atomics.store(control, CONTROL.done, order + 1);
-    Atomics.notify(control, CONTROL.done);
   }
 }
 

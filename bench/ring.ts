@@ -2,12 +2,14 @@
  * The ring against ringbuf.js, in one run: short blocks of both by turns, medians, and the median of the ratios of neighbouring blocks.
  * `npx tsx bench/ring.ts [--quick] [--json]`
  *
- * Both are bundled first, as a program that uses them would be. Blocks last about a millisecond, so that most of them run undisturbed on a machine
- * that has other things to do; two threads need two processors that are free for so long.
+ * Both are bundled first, as a program that uses them would be, and run in a process of their own: V8 compiles accesses to typed arrays worse in a process
+ * in which an ArrayBuffer was ever transferred, as loaders of TypeScript do. Blocks last about a millisecond; those in which one of our threads was
+ * taken off its processor (an involuntary context switch) are left out on both sides, so that a machine with other things to do gives the same figures.
  */
-import { fileURLToPath, pathToFileURL } from "node:url";
+import { execFile } from "node:child_process";
+import { fileURLToPath } from "node:url";
+import { promisify } from "node:util";
 import { bundleWorker } from "../stress/ring-bundle";
-import type * as Comparison from "./ring-comparison";
 import type { Row } from "./row";
 
 const here = (file: string) => fileURLToPath(new URL(file, import.meta.url));
@@ -16,9 +18,13 @@ const here = (file: string) => fileURLToPath(new URL(file, import.meta.url));
 export async function run(quick: boolean): Promise<Row[]> {
   await using comparison = await bundleWorker(here("ring-comparison.ts"));
   await using worker = await bundleWorker(here("ring-worker.ts"));
-  const { oneThread, twoThreads } = (await import(pathToFileURL(comparison.path).href)) as typeof Comparison;
   const blocks = quick ? 101 : 501;
-  return [...oneThread(blocks), ...(await twoThreads(blocks, worker.path))];
+  const { stdout } = await promisify(execFile)(process.execPath, [
+    comparison.path,
+    worker.path,
+    String(blocks),
+  ]);
+  return JSON.parse(stdout) as Row[];
 }
 
 if (process.argv[1] === fileURLToPath(import.meta.url)) {

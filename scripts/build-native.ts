@@ -2,8 +2,10 @@
  * Writes `src/capture/native-code.generated.ts` from `beam/native/prebuilt`: the native tracer's libraries, compressed, with what identifies
  * them. `beam/native/build.sh` makes the libraries; both are committed, so that nobody needs a C compiler. `--check` only compares.
  */
+import { execFileSync } from "node:child_process";
 import { createHash } from "node:crypto";
-import { readdirSync, readFileSync, writeFileSync } from "node:fs";
+import { mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";
+import { tmpdir } from "node:os";
 import { join, resolve } from "node:path";
 import { fileURLToPath, pathToFileURL } from "node:url";
 import { deflateRawSync } from "node:zlib";
@@ -11,6 +13,7 @@ import { deflateRawSync } from "node:zlib";
 const ROOT = resolve(fileURLToPath(new URL("..", import.meta.url)));
 const PREBUILT = join(ROOT, "beam/native/prebuilt");
 const SOURCES = join(ROOT, "beam/native/src");
+const MODULE = join(ROOT, "beam/native/erl/beamtrace_nif.erl");
 const TARGET = join(ROOT, "src/capture/native-code.generated.ts");
 
 /** Identifies the C sources. */
@@ -22,7 +25,23 @@ export function nativeSourceHash(): string {
       .update("\0")
       .update(readFileSync(join(SOURCES, name)))
       .update("\0");
-  return hash.digest("hex");
+  return hash.update(readFileSync(MODULE)).digest("hex");
+}
+
+/** Object code of the library's module, without debug info. */
+function moduleCode(): string {
+  const out = mkdtempSync(join(tmpdir(), "beamtrace-native-"));
+  try {
+    execFileSync("erlc", ["+deterministic", "-Wall", "-Werror", "-o", out, MODULE], { stdio: "inherit" });
+    const beam = JSON.stringify(join(out, "beamtrace_nif.beam"));
+    const strip =
+      `{ok, Raw} = file:read_file(${beam}), {ok, _, Chunks} = beam_lib:all_chunks(Raw),` +
+      ` {ok, Beam} = beam_lib:build_module([C || {Id, _} = C <- Chunks, not lists:member(Id, ["Docs", "Dbgi", "Abst", "ExCk"])]),` +
+      ` io:put_chars(base64:encode(Beam)), halt(0).`;
+    return execFileSync("erl", ["-noshell", "-noinput", "-eval", strip], { encoding: "utf8" }).trim();
+  } finally {
+    rmSync(out, { recursive: true });
+  }
 }
 
 function libraries(): { platform: string; bytes: Buffer }[] {
@@ -58,6 +77,8 @@ export interface NativeLibrary {
 
 /** SHA-256 of the sources that the libraries were made from. */
 export const NATIVE_SOURCE_HASH = "${nativeSourceHash()}";
+/** The module that the library belongs to: object code, base64. */
+export const NATIVE_MODULE = { name: "beamtrace_nif", beam: "${moduleCode()}" } as const;
 export const NATIVE_LIBRARIES: readonly NativeLibrary[] = [
 ${rows(true)
   .map((row) => `${row}\n  },`)

@@ -8,7 +8,7 @@ set -euo pipefail
 release=${1:?usage: scripts/otp-root.sh 27|29}
 case $release in
   27) suites=(trixie) ;;
-  29) suites=(forky sid) ;;
+  29) suites=(sid forky) ;;
   *) echo "no Debian suite is known to have Erlang/OTP $release" >&2; exit 2 ;;
 esac
 packages=(erlang-base erlang-dev erlang-crypto erlang-parsetools erlang-runtime-tools erlang-ssl

@@ -1,12 +1,12 @@
 /** beamtrace as a variant: attach, trace everything into a ring, hand every event to a subscriber. Attached only while it is measured. */
-import { attach, type Session } from "../../src/capture";
+import { attach, type AttachOptions, type Session } from "../../src/capture";
 import type { ErlNode } from "../../test/support/erl-node";
 import { CountedTrace } from "./counted-trace";
 import type { Variant } from "./variant";
 
 /** Attaches to a node of the benchmarks. */
-export const attachTo = (node: ErlNode): Promise<Session> =>
-  attach(node.name, { cookie: node.cookie, epmd: { port: node.epmdPort } });
+export const attachTo = (node: ErlNode, options: AttachOptions = {}): Promise<Session> =>
+  attach(node.name, { cookie: node.cookie, epmd: { port: node.epmdPort }, ...options });
 
 /** The portable tracer with its defaults, but for a rate limit that a busy server would trip. */
 export function beamtrace(): Variant {

@@ -3,8 +3,8 @@
  * order, and figures are compared within a round, so that what a shared machine does to a whole minute cancels out.
  * A block in which the load fell short of its rate, or in which the tracer fell behind, is void and is measured again.
  */
-import { cpuTime, machineTime } from "./cpu-time";
-import { median, medianEstimate, random, type Estimate } from "./statistics";
+import { cpuTime, foreignTime } from "./cpu-time";
+import { bootstrap, median, medianEstimate, random, type Estimate } from "./statistics";
 import type { TraceCount, UnitCount, Variant, Workload } from "./variant";
 
 export interface CompareOptions {
@@ -14,8 +14,10 @@ export interface CompareOptions {
   readonly settleMs?: number;
   /** Part of the demanded rate that a block must reach; default 0.98. */
   readonly minimumRate?: number;
-  /** Void blocks that are forgiven before the experiment fails; default 20 and five a round. */
+  /** Void blocks that are forgiven before the experiment fails; default 20 and five a round, any number where a quiet machine is asked for. */
   readonly maximumVoid?: number;
+  /** CPUs that processes other than ours may use during a block; default: any. When given, blocks wait for a quiet moment. */
+  readonly maximumForeign?: number;
   readonly seed?: number;
   readonly log?: (line: string) => void;
 }
@@ -32,14 +34,17 @@ export interface Block {
   readonly eventsPerUnit: number | undefined;
   readonly lostPerUnit: number | undefined;
   readonly backlog: number;
-  /** Share of the machine's CPU time that nobody used: near 0, the block was measured in a crowd. */
-  readonly idle: number;
+  /** CPUs that processes other than ours used meanwhile: the crowd in which the block was measured. */
+  readonly foreign: number;
 }
 
 export interface Comparison {
   readonly blocks: readonly Block[];
   readonly voided: number;
 }
+
+const QUIET_PROBE_MS = 300;
+const QUIET_PATIENCE_MS = 600_000;
 
 const sleep = (ms: number): Promise<void> => new Promise((resolve) => setTimeout(resolve, ms));
 
@@ -48,13 +53,26 @@ interface Sample {
   readonly cpu: number;
   readonly units: UnitCount;
   readonly trace: TraceCount | undefined;
-  readonly machine: ReturnType<typeof machineTime>;
+  readonly foreign: number;
 }
 
 async function sample(workload: Workload, variant: Variant): Promise<Sample> {
   const units = await workload.units();
   const cpu = cpuTime(workload.node.osPid);
-  return { at: performance.now(), cpu, units, machine: machineTime(), trace: await variant.count?.() };
+  return { at: performance.now(), cpu, units, foreign: foreignTime(), trace: await variant.count?.() };
+}
+
+/** Waits until others leave the machine alone. */
+async function quietMoment(maximumForeign: number): Promise<void> {
+  const end = performance.now() + QUIET_PATIENCE_MS;
+  while (maximumForeign < Infinity) {
+    const [at, foreign] = [performance.now(), foreignTime()];
+    await sleep(QUIET_PROBE_MS);
+    const cpus = (foreignTime() - foreign) / 1000 / (performance.now() - at);
+    if (cpus <= maximumForeign) return;
+    if (performance.now() > end)
+      throw new Error(`other processes always used more than ${maximumForeign} CPUs`);
+  }
 }
 
 async function measureBlock(
@@ -64,6 +82,7 @@ async function measureBlock(
   options: CompareOptions,
 ): Promise<Block | string> {
   const { node } = workload;
+  await quietMoment(options.maximumForeign ?? Infinity);
   await variant.start(node);
   let before: Sample;
   let after: Sample;
@@ -90,13 +109,15 @@ async function measureBlock(
     eventsPerUnit: perUnit(({ delivered, lost }) => delivered + lost),
     lostPerUnit: perUnit(({ lost }) => lost),
     backlog,
-    idle: (after.machine.idle - before.machine.idle) / (after.machine.all - before.machine.all),
+    foreign: (after.foreign - before.foreign) / 1e6 / seconds,
   };
   if (after.units.due !== undefined && before.units.due !== undefined) {
     const reached = done / (after.units.due - before.units.due);
     if (reached < (options.minimumRate ?? 0.98))
       return `only ${(reached * 100).toFixed(1)} % of the rate was reached`;
   }
+  if (block.foreign > (options.maximumForeign ?? Infinity))
+    return `other processes used ${block.foreign.toFixed(2)} CPUs`;
   // A twentieth of a second's worth of events may wait; more is work that the block did not pay for.
   if (backlog > 0.05 * block.unitsPerSecond * (block.eventsPerUnit ?? 20))
     return `${backlog} events waited for the tracer`;
@@ -125,7 +146,8 @@ async function runRounds(
   progress: { blocks: Block[]; voided: number },
 ): Promise<void> {
   const next = random(options.seed ?? 1);
-  const maximumVoid = options.maximumVoid ?? 20 + 5 * options.rounds;
+  const maximumVoid =
+    options.maximumVoid ?? (options.maximumForeign === undefined ? 20 + 5 * options.rounds : Infinity);
   for (let round = 0; round < options.rounds; round += 1) {
     const order = variants.map((variant) => ({ variant, key: next() })).sort((a, b) => a.key - b.key);
     for (const { variant } of order) {
@@ -154,34 +176,49 @@ const of = (blocks: readonly Block[], variant: string): readonly Block[] =>
 export const cpuPerUnit = ({ blocks }: Comparison, variant: string): Estimate =>
   medianEstimate(of(blocks, variant).map((block) => block.cpuPerUnit));
 
-function addedByRound({ blocks }: Comparison, variant: string, base: string): Map<number, number> {
-  const bases = new Map(of(blocks, base).map((block) => [block.round, block.cpuPerUnit]));
-  return new Map(
-    of(blocks, variant).map((block) => [block.round, block.cpuPerUnit - (bases.get(block.round) ?? NaN)]),
-  );
+/** CPU per unit by variant of one round. */
+type Round = ReadonlyMap<string, number>;
+
+function rounds({ blocks }: Comparison): Round[] {
+  const result = new Map<number, Map<string, number>>();
+  for (const block of blocks) {
+    const round = result.get(block.round) ?? new Map<string, number>();
+    result.set(block.round, round.set(block.variant, block.cpuPerUnit));
+  }
+  return [...result.values()];
 }
 
-/** CPU per unit that a variant adds to the base (the same round's block without a trace). */
-export const addedCpu = (comparison: Comparison, variant: string, base: string): Estimate =>
-  medianEstimate([...addedByRound(comparison, variant, base).values()]);
+/**
+ * What a variant makes of a unit's CPU: the median over rounds of its ratio to the same round's base. A crowd on the machine (caches, clock,
+ * sibling threads) slows all blocks of a round by about the same factor, which a ratio cancels and a difference does not.
+ */
+const factor = (of: readonly Round[], variant: string, base: string): number =>
+  median(of.map((round) => (round.get(variant) ?? NaN) / (round.get(base) ?? NaN)));
 
-/** Median over rounds of (added CPU of `variant`) ÷ (added CPU of `reference`). */
-export function addedRatio(
+const baseCpu = (of: readonly Round[], base: string): number =>
+  median(of.map((round) => round.get(base) ?? NaN));
+
+/** CPU per unit that a variant adds to the base: (its factor − 1) × the base's median. */
+export const addedCpu = (comparison: Comparison, variant: string, base: string): Estimate =>
+  bootstrap(rounds(comparison), (sample) => (factor(sample, variant, base) - 1) * baseCpu(sample, base));
+
+/** (added CPU of `variant`) ÷ (added CPU of `reference`); the interval resamples whole rounds. */
+export const addedRatio = (
   comparison: Comparison,
   variant: string,
   reference: string,
   base: string,
-): Estimate {
-  const references = addedByRound(comparison, reference, base);
-  const added = addedByRound(comparison, variant, base);
-  return medianEstimate([...added].map(([round, value]) => value / (references.get(round) ?? NaN)));
-}
+): Estimate =>
+  bootstrap(
+    rounds(comparison),
+    (sample) => (factor(sample, variant, base) - 1) / (factor(sample, reference, base) - 1),
+  );
 
 /** Median of a figure of a variant's blocks; undefined where the variant does not count. */
 export function figure(
   { blocks }: Comparison,
   variant: string,
-  field: "eventsPerUnit" | "lostPerUnit" | "unitsPerSecond" | "cpus" | "idle",
+  field: "eventsPerUnit" | "lostPerUnit" | "unitsPerSecond" | "cpus" | "foreign",
 ): number | undefined {
   const values = of(blocks, variant).map((block) => block[field]);
   return values.some((value) => value === undefined) ? undefined : median(values as number[]);

@@ -34,9 +34,9 @@ export function costTable(title: string, { unit }: Workload, comparison: Compari
       number(figure(comparison, name, "cpus"), 2),
     ]);
   const rounds = new Set(comparison.blocks.map((block) => block.round)).size;
-  const idle = median(comparison.blocks.map((block) => block.idle));
+  const foreign = median(comparison.blocks.map((block) => block.foreign));
   return [
-    `${title}; ${rounds} rounds, ${comparison.voided} void blocks, machine ${(idle * 100).toFixed(0)} % idle; medians with 95 % intervals`,
+    `${title}; ${rounds} rounds, ${comparison.voided} void blocks, other processes on ${foreign.toFixed(2)} CPUs; medians with 95 % intervals`,
     formatTable([
       [
         "variant",

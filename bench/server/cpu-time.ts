@@ -44,9 +44,36 @@ export function residentBytes(pid: number): number {
   return Number(/^VmRSS:\s+(\d+) kB/m.exec(readFileSync(`/proc/${pid}/status`, "utf8"))?.[1] ?? NaN) * 1024;
 }
 
-/** CPU time of the whole machine in ticks so far: idle and all. */
-export function machineTime(): { readonly idle: number; readonly all: number } {
+/** This process and all that descend from it. */
+function family(): number[] {
+  const children = new Map<number, number[]>();
+  for (const name of readdirSync("/proc")) {
+    if (!/^\d+$/.test(name)) continue;
+    try {
+      const text = readFileSync(`/proc/${name}/stat`, "utf8");
+      const parent = Number(text.slice(text.lastIndexOf(")") + 2).split(" ")[1]);
+      children.set(parent, [...(children.get(parent) ?? []), Number(name)]);
+    } catch {
+      // It ended meanwhile.
+    }
+  }
+  const members = [process.pid];
+  for (const member of members) members.push(...(children.get(member) ?? []));
+  return members;
+}
+
+/** What others make of the machine: CPU time in microseconds of everything but this process and its descendants. Falls back when one of those ends. */
+export function foreignTime(): number {
   const line = readFileSync("/proc/stat", "utf8").split("\n", 1)[0] ?? "";
-  const fields = line.split(/\s+/).slice(1, 9).map(Number);
-  return { idle: (fields[3] ?? NaN) + (fields[4] ?? NaN), all: fields.reduce((sum, each) => sum + each, 0) };
+  const ticks = line.split(/\s+/).slice(1, 9).map(Number);
+  const idle = (ticks[3] ?? NaN) + (ticks[4] ?? NaN);
+  const busy = (ticks.reduce((sum, each) => sum + each, 0) - idle) * MICROSECONDS_PER_TICK;
+  const own = family().reduce((sum, pid) => {
+    try {
+      return sum + cpuTicks(pid);
+    } catch {
+      return sum;
+    }
+  }, 0);
+  return busy - own;
 }

@@ -118,6 +118,8 @@ export async function startRabbit(): Promise<RabbitNode> {
         RABBITMQ_USE_LONGNAME: "true",
       },
     });
+    // The node is killed first when this process exits; what is still written is removed after that.
+    process.off("exit", removeDirectory).once("exit", removeDirectory);
     const listening = await node.eval(
       "{rabbit:is_running(), [P || {listener,_,amqp,_,_,P,_} <- rabbit_networking:active_listeners()]}",
     );

@@ -15,7 +15,7 @@ import {
   type ClientFootprint,
   type NodeFootprint,
 } from "./footprint";
-import { growthRow, objectsRow } from "./growth";
+import { growthRow, objectsRow, type Growth } from "./growth";
 import { beginSending, differences, finishTraffic, startTraffic, trafficPids } from "./traffic";
 
 const DEFAULTS = { minutes: 30, rate: 50_000, workers: 20 };
@@ -38,7 +38,8 @@ export async function run(quick: boolean, options: Partial<typeof DEFAULTS> = {}
   const node = await startNode();
   try {
     await startTraffic(node, workers);
-    await using session = await attachTo(node);
+    // The snapshots below stop this thread for longer than the default lease.
+    await using session = await attachTo(node, { leaseMs: 600_000 });
     const trace = await CountedTrace.start(
       session,
       {
@@ -48,27 +49,29 @@ export async function run(quick: boolean, options: Partial<typeof DEFAULTS> = {}
       },
       true,
     );
+    // A heap snapshot stands still for many seconds: before the load and after it, never within.
+    const objects = await liveObjects();
     const start = performance.now();
     await beginSending(node, Math.round((rate / 2 / workers) * minutes * 60), durationMs);
     const samples: Sample[] = [];
-    let objects = 0;
     for (let i = 1; i * SAMPLE_MS < durationMs; i += 1) {
       await sleep(start + i * SAMPLE_MS - performance.now());
       const passed = (performance.now() - start) / 60_000;
+      if (trace.trace.hasEnded)
+        throw new Error(`the trace ended: ${JSON.stringify(await trace.trace.ended)}`);
       if (passed < minutes / 10) continue;
-      if (samples.length === 0) objects = await liveObjects();
       samples.push({ minutes: passed, node: await nodeFootprint(node), client: clientFootprint() });
       if (i % 12 === 0)
         process.stderr.write(`${passed.toFixed(1)} min: ${trace.delivered} events, ${trace.lost} lost\n`);
     }
-    const objectsAfter = await liveObjects();
     const report = await finishTraffic(session, 120_000);
     await trace.stop();
+    const objectsAfter = await liveObjects();
     const wrong = differences(report.processes, trace.processes.values());
     const title = `${minutes} minutes at ${rate} events/s`;
     const at = samples.map((sample) => sample.minutes);
-    const growth = (what: string, bytes: (sample: Sample) => number): Row =>
-      growthRow({ what: `${title}: ${what}`, unit: "minute", at, bytes: samples.map(bytes) });
+    const growth = (what: string, bytes: (sample: Sample) => number, more: Partial<Growth> = {}): Row =>
+      growthRow({ what: `${title}: ${what}`, unit: "minute", at, bytes: samples.map(bytes), ...more });
     const missing = report.events - trace.delivered;
     return [
       {
@@ -88,7 +91,7 @@ export async function run(quick: boolean, options: Partial<typeof DEFAULTS> = {}
       growth("memory of the node", (sample) => sample.node.bytes),
       growth("resident memory of the node", (sample) => sample.node.residentBytes),
       objectsRow(`${title}: objects of the client`, objects, objectsAfter, OBJECTS_ALLOWED),
-      growth("heap of the client", (sample) => sample.client.heapBytes),
+      growth("heap of the client", (sample) => sample.client.heapBytes, { informative: true }),
       growth("external memory of the client", (sample) => sample.client.externalBytes),
       growth("resident memory of the client", (sample) => sample.client.residentBytes),
     ];

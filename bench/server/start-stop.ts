@@ -18,7 +18,7 @@ import {
   type ClientFootprint,
   type NodeFootprint,
 } from "./footprint";
-import { growthRow, objectsRow } from "./growth";
+import { growthRow, objectsRow, type Growth } from "./growth";
 import type { Estimate } from "./statistics";
 
 const DEFAULTS = { times: 1000 };
@@ -84,13 +84,13 @@ function rows(title: string, times: number, { samples, objects }: Samples, contr
     })),
   ].filter(({ by }) => by !== 0);
   const at = samples.map((sample) => sample.at);
-  const growth = (what: string, bytes: (sample: Sample) => number, slope?: Estimate): Row =>
+  const growth = (what: string, bytes: (sample: Sample) => number, more: Partial<Growth> = {}): Row =>
     growthRow({
       what: `${title}: ${what}`,
       unit: "time",
       at,
       bytes: samples.map(bytes),
-      ...(slope && { control: slope }),
+      ...more,
     });
   return [
     {
@@ -104,9 +104,9 @@ function rows(title: string, times: number, { samples, objects }: Samples, contr
       ok: grown.every(({ by }) => by < 0),
     },
     growth("memory of the node", (sample) => sample.node.bytes),
-    growth("resident memory of the node", (sample) => sample.node.residentBytes, control),
+    growth("resident memory of the node", (sample) => sample.node.residentBytes, control && { control }),
     objectsRow(`${title}: objects of the client`, ...objects, samples.length * OBJECTS_A_SAMPLE + times / 2),
-    growth("heap of the client", (sample) => sample.client.heapBytes),
+    growth("heap of the client", (sample) => sample.client.heapBytes, { informative: true }),
     growth("external memory of the client", (sample) => sample.client.externalBytes),
     growth("resident memory of the client", (sample) => sample.client.residentBytes),
   ];

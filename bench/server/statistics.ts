@@ -33,15 +33,23 @@ export function quantile(values: readonly number[], q: number): number {
 /** Median; NaN of nothing. */
 export const median = (values: readonly number[]): number => quantile(values, 0.5);
 
-/** The median and its 95 % percentile bootstrap interval. */
-export function medianEstimate(values: readonly number[], resamples = 4000, seed = 1): Estimate {
+/** A statistic of samples, and its 95 % percentile interval by resampling them. */
+export function bootstrap<T>(
+  samples: readonly T[],
+  statistic: (samples: readonly T[]) => number,
+  resamples = 4000,
+  seed = 1,
+): Estimate {
   const next = random(seed);
-  const medians: number[] = [];
-  for (let i = 0; i < resamples; i += 1) {
-    medians.push(median(values.map(() => values[Math.floor(next() * values.length)] ?? NaN)));
+  const results: number[] = [];
+  for (let r = 0; r < resamples; r += 1) {
+    results.push(statistic(samples.map(() => samples[Math.floor(next() * samples.length)] as T)));
   }
-  return { value: median(values), low: quantile(medians, 0.025), high: quantile(medians, 0.975) };
+  return { value: statistic(samples), low: quantile(results, 0.025), high: quantile(results, 0.975) };
 }
+
+/** The median and its 95 % interval. */
+export const medianEstimate = (values: readonly number[]): Estimate => bootstrap(values, median);
 
 /**
  * Slope of the least-squares line through samples in order of time, with a 95 % interval by moving-block bootstrap of the

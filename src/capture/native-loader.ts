@@ -4,10 +4,11 @@
  */
 import { inflateRawSync } from "node:zlib";
 import { BeamtraceError, ConnectionError } from "../erlang/errors";
-import { atom, Atom, binary, equals, inspect, tuple, Tuple, type Term } from "../erlang/term";
+import { atom, Atom, binary, charlist, equals, inspect, tuple, Tuple, type Term } from "../erlang/term";
+import { AGENT_FILE_PREFIX } from "./agent-code.generated";
 import type { AgentClient } from "./agent-client";
 import type { CallOptions } from "./deadline";
-import { NATIVE_LIBRARIES, type NativeLibrary } from "./native-code.generated";
+import { NATIVE_LIBRARIES, NATIVE_MODULE, type NativeLibrary } from "./native-code.generated";
 import type { SessionInfo, TracerChoice } from "./session-info";
 
 /** Which tracer to use. */
@@ -49,10 +50,13 @@ export async function loadNative(
   if (library === undefined)
     return { kind: "portable", reason: `this package has no native tracer for ${platform}` };
   try {
-    const status = await callAgent(agent, "status", [], options);
+    const file = charlist(`${AGENT_FILE_PREFIX}${NATIVE_MODULE.name}:${library.md5}`);
+    const status = await callAgent(agent, "native_loader_status", [file], options);
     if (status instanceof Atom && status.name === "loaded") return foreseen;
     const md5 = binary(Buffer.from(library.md5, "hex"));
-    const result = await callAgent(agent, "load", [binary(codeOf(library)), md5], options);
+    const beam = binary(Buffer.from(NATIVE_MODULE.beam, "base64"));
+    const args = [file, beam, binary(codeOf(library)), md5];
+    const result = await callAgent(agent, "native_loader_load", args, options);
     if (equals(result, atom("ok"))) return foreseen;
     return { kind: "portable", reason: `the native tracer could not be loaded: ${reasonOf(result)}` };
   } catch (error) {
@@ -78,7 +82,7 @@ async function callAgent(
   options: CallOptions,
 ): Promise<Term> {
   const answer = await agent.request(
-    tuple(atom("call"), atom("beamtrace_nif"), atom(name), args, LOAD_TIMEOUT_MS),
+    tuple(atom("call"), atom("beamtrace_agent"), atom(name), args, LOAD_TIMEOUT_MS),
     (reason) => new BeamtraceError("BT_AGENT_FAILED", inspect(reason, { notation: "erlang" })),
     { ...options, timeoutMs: Math.max(LOAD_TIMEOUT_MS, options.timeoutMs ?? 0) },
   );

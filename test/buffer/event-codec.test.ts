@@ -10,6 +10,7 @@ import { RawTraceDecoder } from "../../src/buffer/raw-trace-decoder";
 import { SlotBlock } from "../../src/buffer/slot-block";
 import { packSlots, unpackSlots } from "../../src/buffer/slot-columns";
 import { TraceBatchDecoder } from "../../src/buffer/trace-batch-decoder";
+import type { EventOf } from "../../src/buffer/trace-event";
 import { inspect } from "../../src/erlang";
 import { arbitraryEvent, CREATION, message, NODE, type WireEvent } from "./support/arbitrary-event";
 import { traceFixture } from "./support/fixture";
@@ -92,7 +93,7 @@ describe("EventCodec", () => {
       encoding: "utf8",
     });
     const events = fixtureBatch().events();
-    const sent = events.find((e) => e.kind === "send")!;
+    const sent = events.find((e): e is EventOf<"send"> => e.kind === "send")!;
     expect(out.trim()).toBe(
       `${events.length} ${inspect(sent.process)} ${inspect(sent.payload!).slice(0, 60)}`,
     );

@@ -107,9 +107,11 @@ describe("operators", () => {
       receive(1, 3.2 * ms),
       receive(2, 2.9 * ms),
     ];
-    const source =
-      form === "events" ? from(events) : of(batchOf(events.slice(0, 2)), batchOf(events.slice(2)));
-    const windows = await all(source.pipe(rate(1)));
+    const windows = await all(
+      form === "events"
+        ? from(events).pipe(rate(1))
+        : of(batchOf(events.slice(0, 2)), batchOf(events.slice(2))).pipe(rate(1)),
+    );
     expect(windows.map(({ from, count, perSecond, lost }) => [from / ms, count, perSecond, lost])).toEqual([
       [0, 2, 2000, 9],
       [1, 0, 0, 0],

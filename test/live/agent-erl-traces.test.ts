@@ -193,8 +193,8 @@ describe("patterns", () => {
     expect(await refused(`#{send_spec => [{'_', [], [{caller}]}]}`)).toMatch(
       /^\{error,\{bad_match_spec,send,/,
     );
-    expect(await refused(`#{calls => [{{beamtrace_tracer, '_', '_'}, [], [local]}]}`)).toBe(
-      "{error,{trace_self,beamtrace_tracer}}",
+    expect(await refused(`#{calls => [{{beamtrace_agent, '_', '_'}, [], [local]}]}`)).toBe(
+      "{error,{trace_self,beamtrace_agent}}",
     );
     expect(await refused(`#{calls => [{{'_', '_', '_'}, [], [local]}]}`)).toMatch(
       /^\{error,\{bad_spec,calls,/,
@@ -205,7 +205,7 @@ describe("patterns", () => {
   test("every function of every module, with a limit, and never ours", async () => {
     expect(
       await pair.on(`${open}, {B, #{matched := N}} = agent_client:trace(S, 1, agent_client:spec(#{processes => {registered, [code_server]}, flags => [call], calls => [{{'_', '_', '_'}, [], [local]}], limits => #{events => 1000}}), full),
-        Ours = rpc:call(Node, erlang, trace_info, [{beamtrace_tracer, init, 1}, traced]), rpc:call(Node, code, which, [lists]), agent_client:stop(S, 1), {final, _} = agent_client:collect(B), ok = agent_client:close(S), {N > 1000, Ours}`),
+        Ours = rpc:call(Node, erlang, trace_info, [{beamtrace_agent, tracer_init, 1}, traced]), rpc:call(Node, code, which, [lists]), agent_client:stop(S, 1), {final, _} = agent_client:collect(B), ok = agent_client:close(S), {N > 1000, Ours}`),
     ).toBe("{true,{traced,false}}");
     await expectGone(["lists"]);
   });
@@ -244,7 +244,7 @@ describe("exclusion", () => {
       {connected, Con} = rpc:call(Node, erlang, port_info, [C, connected]),
       {ok, #{filtered := F}} = agent_client:stop(S, 2), {final, _} = agent_client:collect(B),
       Es = agent_client:events(B, all), Seen = [E || E <- Es, lists:member(element(3, E), [H, J, T, C, Con])],
-      Execs = [E || E <- Es, lists:member(element(1, E), [1, 2]), element(5, E) =:= beamtrace_exec orelse element(5, E) =:= erpc],
+      Execs = [E || E <- Es, lists:member(element(1, E), [1, 2]), element(5, E) =:= beamtrace_agent orelse element(5, E) =:= erpc],
       ok = agent_client:close(S), {element(1, element(2, One)), element(1, element(2, Two)), Seen, Execs, F > 0}`);
     expect(result).toBe("{trace_self,trace_self,[],[],true}");
     await expectGone();
@@ -344,6 +344,22 @@ describe("load", () => {
     );
     expect(result).toBe("{true,true}");
     await expectGone();
+  });
+
+  test("sixty thousand processes are taken one by one, and none keeps its flags", async () => {
+    await pair.target.eval(
+      `register(crowd, spawn(fun() -> [spawn_link(fun() -> receive never -> ok end end) || _ <- lists:seq(1, 60000)], receive stop -> exit(stop) end end))`,
+    );
+    await eventually(
+      () => pair.target.eval(`erlang:system_info(process_count) > 60000`),
+      (there) => there === "true",
+    );
+    const result = await pair.on(
+      `${open}, {B, #{processes := N}} = agent_client:trace(S, 1, agent_client:spec(#{processes => all, flags => [send, procs]}), full), {ok, _} = agent_client:stop(S, 1), {final, _} = agent_client:collect(B), {N > 60000, agent_client:close(S)}`,
+    );
+    expect(result).toBe("{true,ok}");
+    await expectGone();
+    await pair.target.eval(`crowd ! stop`);
   });
 
   test("a process with a million queued messages does not hold up a trace", async () => {

@@ -119,7 +119,7 @@ function comparable(events: readonly TraceEvent[]): Map<string, unknown[]> {
     if (name === undefined) names.set(key, (name = `process ${names.size}`));
     return name;
   };
-  const subject = events.map((e) => ("process" in e ? e.process : undefined)).find((p) => p instanceof Pid);
+  const subject = events.flatMap((e) => ("process" in e && e.process instanceof Pid ? [e.process] : []))[0];
   const plain = (value: unknown): unknown => {
     if (value instanceof Pid) return nameOf(value);
     if (value instanceof Port) return "port";
@@ -137,7 +137,7 @@ function comparable(events: readonly TraceEvent[]): Map<string, unknown[]> {
   const result = new Map<string, unknown[]>();
   const inOrder = [...events].sort((a, b) => {
     const own = (e: TraceEvent): number =>
-      Number(!("process" in e && inspect(e.process) === inspect(subject as Pid)));
+      Number(!("process" in e && inspect(e.process ?? 0) === inspect(subject ?? 0)));
     return own(a) - own(b);
   });
   for (const event of inOrder) {

@@ -16,7 +16,7 @@ Sessions = case erlang:function_exported(trace, session_info, 1) orelse code:ens
   false -> []
 end,
 Modules = [{module, M} || {M, _} <- code:all_loaded(), Ours(M)] ++
-          [{old_code, M} || M <- [beamtrace_agent, beamtrace_tracer, beamtrace_janitor, beamtrace_exec, beamtrace_shape, beamtrace_trim, beamtrace_session], erlang:check_old_code(M)],
+          [{old_code, M} || M <- [beamtrace_agent, beamtrace_nif], erlang:check_old_code(M)],
 Names = [{name, N} || N <- registered(), Ours(N)],
 Procs = [{process, P, I} || P <- processes(), {initial_call, {M, _, _} = I} <- [erlang:process_info(P, initial_call)], Ours(M)],
 Hidden = [{hidden, N} || N <- nodes(hidden)],

@@ -59,9 +59,9 @@ start(Client, Options) ->
     process_flag(message_queue_data, off_heap),
     {Name, JanitorName} = claim(beamtrace_names:slots()),
     loaded(),
-    end_guard(),
     watch_node(node(Client)),
     {Janitor, Monitor} = start_janitor(JanitorName, #{}, []),
+    end_guard(),
     LeaseMs = lease_ms(Options),
     S = #state{
         client = Client,
@@ -524,6 +524,11 @@ ended(#trace{id = Id, handle = Handle, undo = Undo, tracer = Tracer, timers = Ti
     Stats = complete(Stats0, Trace),
     _ = [erlang:cancel_timer(Timer) || Timer <- Timers],
     true = unlink(Tracer),
+    %% It has said its last word; its name must be free for the next trace.
+    Monitor = erlang:monitor(process, Tracer),
+    receive
+        {'DOWN', Monitor, process, _, _} -> ok
+    end,
     beamtrace_session:undo(Handle, Undo),
     beamtrace_janitor:remove(S#state.janitor, Id),
     S1 = S#state{
@@ -568,11 +573,7 @@ give_up(From, Ref, #state{traces = Traces} = S) ->
     S1 = maps:fold(
         fun(_, #trace{tracer = Tracer} = Trace, Acc) ->
             true = unlink(Tracer),
-            Monitor = erlang:monitor(process, Tracer),
             exit(Tracer, kill),
-            receive
-                {'DOWN', Monitor, process, _, _} -> ok
-            end,
             ended(Trace#trace{reason = died(Trace, taken_over)}, last_stats(Trace), Acc)
         end,
         S,

@@ -90,7 +90,7 @@ unloader() ->
     Holders = [Holder || {Holder, _} <- beamtrace_names:slots()],
     %% In the order of names, as erl_eval wants them; the first one tells tracers whose process this is.
     Bindings = [
-        {'BeamtraceModules', beamtrace_names:modules()},
+        {'BeamtraceModules', beamtrace_names:modules() ++ [beamtrace_nif]},
         {'Janitor', self()},
         {'Names', Holders ++ Janitors}
     ],
@@ -121,8 +121,13 @@ unloader_text() ->
     "       [] ->"
     "         Barrier = erlang:trace_delivered(all),"
     "         receive {trace_delivered, all, Barrier} -> ok after 5000 -> exit(no_barrier) end,"
-    "         [begin Purge(M, 100), code:delete(M) end || M <- BeamtraceModules, code:is_loaded(M) =/= false],"
-    "         [Purge(M, 100) || M <- BeamtraceModules],"
+    "        Ours = [M || M <- BeamtraceModules, case code:is_loaded(M) of"
+    "          {file, \"beamtrace:\" ++ _} -> true;"
+    "          false -> erlang:check_old_code(M);"
+    "          {file, _} -> false"
+    "        end],"
+    "        [begin Purge(M, 100), code:delete(M) end || M <- Ours],"
+    "        [Purge(M, 100) || M <- Ours],"
     "         case whereis(beamtrace_guard) of"
     "           undefined -> ok;"
     "           Guard -> exit(Guard, kill)"

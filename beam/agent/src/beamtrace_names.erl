@@ -13,7 +13,7 @@
     beamtrace_names,
     beamtrace_native,
     beamtrace_native_check,
-    beamtrace_nif,
+    beamtrace_native_loader,
     beamtrace_patterns,
     beamtrace_session,
     beamtrace_shape,

@@ -111,7 +111,7 @@ open(Holder, #{limits := Limits, batch := #{events := Events, ms := FlushMs}} = 
     Rings = erlang:system_info(schedulers),
     Capacity = capacity(Rings, Limits),
     #{mask := Mask, mode := Mode, scheduler := Scheduler, client_node := Node, filter := Filter} = Options,
-    case beamtrace_nif:open(Rings, Capacity, {Mode =:= shape, Scheduler, Mask}, {Holder, Node, beamtrace_names:modules()}) of
+    case beamtrace_nif:open(Rings, Capacity, {Mode =:= shape, Scheduler, Mask}, {Holder, Node, [beamtrace_nif | beamtrace_names:modules()]}) of
         {Trace, State, Base} ->
             _ = [beamtrace_nif:filter(Trace, Item, true) || Item <- maps:keys(Filter)],
             {ok, State, #state{

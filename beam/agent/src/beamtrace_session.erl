@@ -3,7 +3,7 @@
 %% The handle must stay with a process on the node: a session dies with the last reference to it.
 -module(beamtrace_session).
 
--export([kind/0, open/1, close/1, undo/2, process/4, port/4, function/4, message/3, delivered/1]).
+-export([kind/0, open/1, close/1, undo/2, process/4, processes/3, port/4, function/4, message/3, delivered/1]).
 -export([traced/2, conflicting_gc/1, gc_unsafe/0, busy/0, clear_legacy/0]).
 -export_type([handle/0, mfargs/0, target/0, tracer/0]).
 
@@ -13,6 +13,12 @@
 -type handle() :: {own, session()} | {legacy, tracer()}.
 -type target() :: all | new | existing | pid() | port().
 -type mfargs() :: {module() | '_', atom(), arity() | '_'} | on_load.
+
+%% Setting flags for all processes in one call stops every scheduler for about 0.1 microseconds a process. With more processes
+%% than this they are taken one by one, which takes several times as long, and stops nobody.
+-define(AT_ONCE_MAX, 50000).
+%% Rounds over processes that were started while flags were cleared one by one.
+-define(ROUNDS_MAX, 4).
 
 %% Not called by name: the module is not there before OTP 27.
 -define(TRACE, (trace_module())).
@@ -43,21 +49,54 @@ open(Tracer) ->
 undo({own, Session}, _) ->
     _ = ?TRACE:session_destroy(Session),
     ok;
-undo({legacy, _}, Patterns) ->
-    _ = erlang:trace(all, false, [all]),
+undo({legacy, _} = Handle, Patterns) ->
+    ok = close(Handle),
     _ = [erlang:trace_pattern(MFA, false, Options) || {MFA, Options} <- Patterns],
     _ = [message_pattern(Which, true) || Which <- [send, 'receive']],
     ok.
 
 %% Switches flags off, so that no new event arises; the session itself lives until undo/2.
 -spec close(handle()) -> ok.
-close({own, Session}) ->
-    _ = ?TRACE:process(Session, all, false, [all]),
-    _ = ?TRACE:port(Session, all, false, [all]),
-    ok;
-close({legacy, _}) ->
-    _ = erlang:trace(all, false, [all]),
+close(Handle) ->
+    _ = process(Handle, new, false, [all]),
+    case erlang:system_info(process_count) > ?AT_ONCE_MAX of
+        true -> clear(Handle, #{}, ?ROUNDS_MAX);
+        false -> process(Handle, existing, false, [all])
+    end,
+    _ = port(Handle, all, false, [all]),
     ok.
+
+%% Children that inherit flags may have come while their parents were not cleared yet, hence more than one round.
+clear(Handle, _, 0) ->
+    process(Handle, existing, false, [all]);
+clear(Handle, Seen, Rounds) ->
+    case [Pid || Pid <- erlang:processes(), not is_map_key(Pid, Seen)] of
+        [] ->
+            0;
+        Pids ->
+            _ = [one(Handle, Pid, false, [all]) || Pid <- Pids],
+            clear(Handle, maps:merge(Seen, maps:from_keys(Pids, true)), Rounds - 1)
+    end.
+
+%% Sets flags of all processes, or of those that exist; returns how many carry them.
+-spec processes(handle(), all | existing, [atom()]) -> non_neg_integer().
+processes(Handle, Which, Flags) ->
+    case erlang:system_info(process_count) > ?AT_ONCE_MAX of
+        true ->
+            %% New ones first: nobody is missed in between.
+            _ = Which =:= all andalso process(Handle, new, true, Flags),
+            lists:sum([one(Handle, Pid, true, Flags) || Pid <- erlang:processes()]);
+        false ->
+            process(Handle, Which, true, Flags)
+    end.
+
+%% badarg: it has ended, or belongs to another tracer of the legacy session.
+one(Handle, Pid, How, Flags) ->
+    try
+        process(Handle, Pid, How, Flags)
+    catch
+        error:badarg -> 0
+    end.
 
 -spec process(handle(), target(), boolean(), [atom()]) -> non_neg_integer().
 process({own, Session}, Who, How, Flags) -> ?TRACE:process(Session, Who, How, Flags);

@@ -79,12 +79,12 @@ processes(Handle, {application, App}, Flags, Excluded) ->
         [] -> throw({beamtrace, {bad_process, {application, App}}});
         _ -> lists:sum([one(Handle, Pid, Flags, none) || Pid <- Pids])
     end;
+processes(Handle, new, Flags, _) ->
+    _ = beamtrace_session:process(Handle, new, true, Flags),
+    0;
 processes(Handle, Which, Flags, Excluded) ->
-    Count = beamtrace_session:process(Handle, Which, true, Flags),
-    case Which of
-        new -> 0;
-        _ -> Count - length([Pid || Pid <- maps:keys(Excluded), is_pid(Pid), off(Handle, Pid)])
-    end.
+    Count = beamtrace_session:processes(Handle, Which, Flags),
+    Count - length([Pid || Pid <- maps:keys(Excluded), is_pid(Pid), off(Handle, Pid)]).
 
 registered(Handle, Name, Flags, Excluded) ->
     case whereis(Name) of

@@ -25,7 +25,8 @@
 -type stats() :: #{atom() => integer()}.
 -type gap() :: none | {Count :: pos_integer(), From :: integer(), To :: integer()}.
 
--define(HEAP_WORDS, 32768).
+%% Small enough to stay in the cache: a larger one costs more than the collections it saves.
+-define(HEAP_WORDS, 10000).
 -define(FULLSWEEP_AFTER, 50).
 -define(MEMORY_DEFAULT, 268435456).
 %% Batches that wait for the connection; more than these are dropped.
@@ -34,6 +35,10 @@
 %% How long the last batches of a trace may wait for the connection.
 -define(LAST_RETRIES, 400).
 -define(SHED_CHUNK, 4096).
+%% Backlog from which the tracer goes before other processes, and below which it waits its turn again: at normal
+%% priority more messages come in for each time that it runs.
+-define(HURRY, 16384).
+-define(EASE, 1024).
 
 -record(state, {
     id :: integer(),
@@ -45,6 +50,8 @@
     scheduler :: boolean(),
     max :: pos_integer(),
     flush_ms :: pos_integer(),
+    %% A beamtrace_flush is under way. At most one is: a timer for each wait would cost more than the events.
+    armed = false :: boolean(),
     flush_ns :: pos_integer(),
     %% Whose events are not to be seen: processes of the client's node, its connection, processes of ours.
     filter :: #{pid() | port() => true},
@@ -59,6 +66,7 @@
     lost_tracer = 0 :: non_neg_integer(),
     lost_link = 0 :: non_neg_integer(),
     queue_max = 0 :: non_neg_integer(),
+    priority = normal :: normal | high,
     %% Losses and markers that the next batch begins with, with absolute stamps.
     gap_tracer = none :: gap(),
     gap_link = none :: gap(),
@@ -75,14 +83,13 @@ start(#{limits := #{memory := Memory}} = Options) ->
             _ -> Memory
         end,
     %% The guard is twice the limit: the limit is checked at every batch, and a collection needs room for a copy.
-    Guard = max(?HEAP_WORDS * 4, 2 * Bytes div erlang:system_info(wordsize)),
+    Guard = max(?HEAP_WORDS * 16, 2 * Bytes div erlang:system_info(wordsize)),
     spawn_opt(?MODULE, init, [Options], [
         link,
         {message_queue_data, off_heap},
         {min_heap_size, ?HEAP_WORDS},
         {fullsweep_after, ?FULLSWEEP_AFTER},
-        {max_heap_size, #{size => Guard, kill => true, error_logger => false}},
-        {priority, high}
+        {max_heap_size, #{size => Guard, kill => true, error_logger => false}}
     ]).
 
 -spec init(options()) -> ok.
@@ -119,15 +126,15 @@ init(#{
     ).
 
 %% Between batches: waits for the message that begins the next one.
-first(#state{scheduler = Scheduler} = S) ->
+first(#state{scheduler = Scheduler} = S0) ->
     receive
         Message when element(1, Message) =:= trace_ts ->
+            S = arm(S0),
             Base = element(tuple_size(Message), Message),
             case event(Message, Base, S) of
                 0 ->
-                    S1 = S#state{filtered = S#state.filtered + 1},
                     %% Nothing wanted, but the queue and the clock are still to be looked at now and then.
-                    loop(Scheduler, S1, [], room(S1), Base, 0);
+                    loop(Scheduler, S, [], room(S), Base, 1);
                 {filter, Pid} ->
                     first(add_filter(Pid, S));
                 Event ->
@@ -136,11 +143,19 @@ first(#state{scheduler = Scheduler} = S) ->
                         Room -> loop(Scheduler, S, [Event], Room - 1, Base, 0)
                     end
             end;
+        beamtrace_flush ->
+            first(retry(S0#state{armed = false}));
         Message ->
-            first(control(Message, S))
-    after wait(S) ->
-        first(retry(S))
+            first(control(Message, S0))
+    after wait(S0) ->
+        first(retry(S0))
     end.
+
+arm(#state{armed = true} = S) ->
+    S;
+arm(#state{flush_ms = FlushMs} = S) ->
+    _ = erlang:send_after(FlushMs, self(), beamtrace_flush),
+    S#state{armed = true}.
 
 loop(false, S, Acc, Room, Base, Filtered) -> plain(S, Acc, Room, Base, Filtered);
 loop(true, S, Acc, Room, Base, Filtered) -> scheduled(S, Acc, Room, Base, Filtered).
@@ -166,8 +181,6 @@ plain(#state{filter = Filter, mask = Mask, mode = Mode} = S, Acc, Room, Base, Fi
             end;
         Message ->
             rest(Message, S, Acc, Room, Base, Filtered)
-    after S#state.flush_ms ->
-        checkpoint(S, Acc, room(S) - Room, Base, newest(Acc, Base), Filtered)
     end.
 
 %% The same with scheduler ids.
@@ -191,8 +204,6 @@ scheduled(#state{filter = Filter, mask = Mask, mode = Mode} = S, Acc, Room, Base
             end;
         Message ->
             rest(Message, S, Acc, Room, Base, Filtered)
-    after S#state.flush_ms ->
-        checkpoint(S, Acc, room(S) - Room, Base, newest(Acc, Base), Filtered)
     end.
 
 %% What the two loops don't match: rare trace messages, filtered processes, requests of the holder.
@@ -207,6 +218,8 @@ rest(Message, S, Acc, Room, Base, Filtered) when element(1, Message) =:= trace_t
         Event when Room > 1, Ts - Base < S#state.flush_ns -> loop(Scheduler, S, [Event | Acc], Room - 1, Base, Filtered);
         Event -> checkpoint(S, [Event | Acc], room(S) - Room + 1, Base, Ts, Filtered)
     end;
+rest(beamtrace_flush, S, Acc, Room, Base, Filtered) ->
+    checkpoint(S#state{armed = false}, Acc, room(S) - Room, Base, newest(Acc, Base), Filtered);
 rest(Message, S, Acc, Room, Base, Filtered) ->
     %% Ship what came before it, so that it keeps its place.
     first(control(Message, close(S, Acc, room(S) - Room, Base, newest(Acc, Base), Filtered))).
@@ -259,8 +272,7 @@ add_filter(Pid, #state{filter = Filter, holder = Holder} = S) ->
 %% How many events the next batch may hold.
 room(#state{max = Max, quota = infinity}) -> Max;
 room(#state{max = Max, quota = 0}) -> Max;
-room(#state{max = Max, quota = Quota}) when Quota < Max -> Quota;
-room(#state{max = Max}) -> Max.
+room(#state{max = Max, quota = Quota}) -> min(Max, Quota).
 
 wait(#state{waiting = Waiting}) ->
     case queue:is_empty(Waiting) of
@@ -272,11 +284,20 @@ wait(#state{waiting = Waiting}) ->
 checkpoint(S, Acc, Taken, Base, To, Filtered) ->
     S1 = close(S, Acc, Taken, Base, To, Filtered),
     {message_queue_len, Queue} = process_info(self(), message_queue_len),
-    S2 = measure(To, Queue, S1),
+    S2 = prioritise(Queue, measure(To, Queue, S1)),
     case Queue > S2#state.queue_soft of
         true -> first(shed(Queue - S2#state.queue_soft div 2, S2));
         false -> first(S2)
     end.
+
+prioritise(Queue, #state{priority = normal, queue_soft = Soft} = S) when Queue > ?HURRY; Queue > Soft div 2 ->
+    _ = process_flag(priority, high),
+    S#state{priority = high};
+prioritise(Queue, #state{priority = high} = S) when Queue < ?EASE ->
+    _ = process_flag(priority, normal),
+    S#state{priority = normal};
+prioritise(_, S) ->
+    S.
 
 measure(To, Queue, #state{received = Received, filtered = Filtered, meter = Meter} = S) ->
     case beamtrace_limits:measure(To, Received, Filtered, Queue, Meter) of
@@ -381,6 +402,8 @@ shed(Left, Count, Filtered, Gap, S) when Count < Left, Count + Filtered < Left +
                 unwanted -> shed(Left, Count, Filtered + 1, Gap, S);
                 {filter, Pid} -> shed(Left, Count, Filtered, Gap, add_filter(Pid, S))
             end;
+        beamtrace_flush ->
+            shed(Left, Count, Filtered, Gap, S#state{armed = false});
         Message ->
             shed(Left, 0, 0, none, control(Message, shed_done(Count, Filtered, Gap, S)))
     after 0 ->

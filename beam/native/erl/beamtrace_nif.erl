@@ -1,9 +1,9 @@
 %% The native tracer's library (beam/native): callbacks of erl_tracer, which the VM calls in traced processes, and what
-%% beamtrace_native needs to drain what they record. The library comes over the connection and stands in a file only
-%% while it is loaded. Without it every function here raises `beamtrace_nif`.
+%% beamtrace_native needs to drain what they record. A module of its own, outside of the agent, because the VM calls it by these
+%% names; it is loaded when the first native trace is wanted (beamtrace_native_loader). Without the library every function raises `beamtrace_nif`.
 -module(beamtrace_nif).
 
--export([status/0, load/2]).
+-export([load/1]).
 -export([open/4, drain/2, mask/2, filter/3, shut/1, free/1, usage/0]).
 -export([layout/4, identity/1, shape/1, args/1, initial_call/3]).
 -export([enabled/3, enabled_call/3, enabled_garbage_collection/3, enabled_ports/3, enabled_procs/3, enabled_receive/3]).
@@ -11,8 +11,6 @@
 -export([trace/5, trace_call/5, trace_garbage_collection/5, trace_ports/5, trace_procs/5, trace_receive/5]).
 -export([trace_running_ports/5, trace_running_procs/5, trace_send/5]).
 -export_type([trace/0]).
-
--include_lib("kernel/include/file.hrl").
 
 -nifs([open/4, drain/2, mask/2, filter/3, shut/1, free/1, usage/0]).
 -nifs([layout/4, identity/1, shape/1, args/1, initial_call/3]).
@@ -26,76 +24,9 @@
 -type trace() :: reference().
 -type tag() :: atom() | 0.
 
-%% What a client has to know before it sends the library.
--spec status() -> loaded | absent.
-status() ->
-    try usage() of
-        {_, _, _} -> loaded
-    catch
-        error:beamtrace_nif -> absent
-    end.
-
-%% Loads the library and proves that it reads this VM's terms rightly. `Md5` finds damage; whom to trust, the connection decides.
-%% (The runtime itself has no SHA-2, and a node need not have the application crypto.)
--spec load(binary(), binary()) -> ok | {error, term()}.
-load(Library, Md5) ->
-    case {status(), erlang:md5(Library)} of
-        %% Proved by whoever loaded it.
-        {loaded, _} -> ok;
-        {absent, Md5} -> load_from(folders(), Library, no_folder);
-        {absent, _} -> {error, bad_hash}
-    end.
-
-%% Where a file can be written and its code mapped. A folder on a file system without the right to execute fails in load_nif.
-folders() -> [Folder || Folder <- [os:getenv("TMPDIR", "/tmp"), "/tmp", "/dev/shm", "/var/tmp", "."], Folder =/= ""].
-
-load_from([Folder | Folders], Library, _) ->
-    Name = "beamtrace-" ++ integer_to_list(rand:uniform(1 bsl 64), 36) ++ integer_to_list(rand:uniform(1 bsl 64), 36),
-    Private = filename:join(filename:absname(Folder), Name),
-    case write(Private, Library) of
-        ok ->
-            Result = erlang:load_nif(filename:join(Private, ?MODULE_STRING), 0),
-            remove(Private),
-            case Result of
-                ok -> beamtrace_native_check:check();
-                %% Another session was faster.
-                {error, {reload, _}} -> beamtrace_native_check:check();
-                {error, {Reason, Text}} -> load_from(Folders, Library, {Reason, unicode:characters_to_binary(Text)})
-            end;
-        {error, Reason} ->
-            remove(Private),
-            load_from(Folders, Library, {Reason, unicode:characters_to_binary(Folder)})
-    end;
-load_from([], _, Reason) ->
-    {error, Reason}.
-
-write(Private, Library) ->
-    first_error([
-        fun() -> file:make_dir(Private) end,
-        fun() -> file:change_mode(Private, 8#700) end,
-        fun() -> private(Private) end,
-        fun() -> file:write_file(filename:join(Private, ?MODULE_STRING ".so"), Library, [exclusive, raw]) end
-    ]).
-
-first_error([Step | Steps]) ->
-    case Step() of
-        ok -> first_error(Steps);
-        {error, Reason} -> {error, Reason}
-    end;
-first_error([]) ->
-    ok.
-
-%% Nobody may have put anything there between the two steps before.
-private(Private) ->
-    case {file:read_link_info(Private), file:list_dir(Private)} of
-        {{ok, #file_info{type = directory, mode = Mode}}, {ok, []}} when Mode band 8#777 =:= 8#700 -> ok;
-        _ -> {error, not_private}
-    end.
-
-remove(Private) ->
-    _ = file:delete(filename:join(Private, ?MODULE_STRING ".so")),
-    _ = file:del_dir(Private),
-    ok.
+%% Path without `.so`. Only the module itself can load its library.
+-spec load(file:filename()) -> ok | {error, {atom(), string()}}.
+load(Path) -> erlang:load_nif(Path, 0).
 
 %% A trace: so many rings of so many records; `{Shapes, SchedulerIds, Kinds}`; whose processes are not to be seen. The tracer for the
 %% VM is `{beamtrace_nif, State}`; stamps count from `Base`, nanoseconds of monotonic time.
