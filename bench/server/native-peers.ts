@@ -10,7 +10,7 @@ import { fileURLToPath } from "node:url";
 import { promisify } from "node:util";
 import { inflateRawSync } from "node:zlib";
 import { AGENT_MODULES } from "../../src/capture/agent-code.generated";
-import { NATIVE_LIBRARIES } from "../../src/capture/native-code.generated";
+import { NATIVE_LIBRARIES, NATIVE_MODULE } from "../../src/capture/native-code.generated";
 import type { ErlNode } from "../../test/support/erl-node";
 import { loadErlangModule } from "./erlang-module";
 import type { Variant } from "./variant";
@@ -18,14 +18,6 @@ import type { Variant } from "./variant";
 const run = promisify(execFile);
 const NIF = "beamtrace_bench_nif";
 const RECORD = "beamtrace_bench_record";
-const NEEDED = [
-  "beamtrace_nif",
-  "beamtrace_native_check",
-  "beamtrace_event",
-  "beamtrace_shape",
-  "beamtrace_trim",
-];
-
 /** Loads what the variants below need on the node. */
 export async function loadNativePeers(node: ErlNode): Promise<void> {
   await loadErlangModule(node, NIF);
@@ -66,7 +58,7 @@ export function recording(): Variant {
   const code = NATIVE_LIBRARIES.find(({ platform }) => platform === "linux-x64");
   if (!code) throw new Error("there is no library for this machine");
   const so = inflateRawSync(Buffer.from(code.deflated, "base64")).toString("base64");
-  const beams = AGENT_MODULES.filter(({ name }) => NEEDED.includes(name)).map(
+  const beams = [...AGENT_MODULES, NATIVE_MODULE].map(
     ({ name, beam }) => `{${name}, base64:decode("${beam}")}`,
   );
   const modules = `[${[...beams, `{library, base64:decode("${so}")}`].join(", ")}]`;

@@ -18,9 +18,9 @@ on(Modules) ->
 
 hold(Caller, Modules) ->
     register(?MODULE, self()),
-    _ = [{module, M} = code:load_binary(M, "bench", Beam) || {M, Beam} <- Modules, M =/= library],
-    {library, Library} = lists:keyfind(library, 1, Modules),
-    ok = beamtrace_nif:load(Library, erlang:md5(Library)),
+    [Agent, Nif, Library] = [proplists:get_value(Name, Modules) || Name <- [beamtrace_agent, beamtrace_nif, library]],
+    {module, beamtrace_agent} = code:load_binary(beamtrace_agent, "beamtrace:bench", Agent),
+    ok = beamtrace_agent:native_loader_load("beamtrace:bench", Nif, Library, erlang:md5(Library)),
     {Trace, State, _} = beamtrace_nif:open(
         erlang:system_info(schedulers), ?CAPACITY, {true, false, ?KINDS}, {self(), undefined, []}
     ),
@@ -53,7 +53,7 @@ off() ->
                     _ = code:delete(M),
                     code:purge(M)
                 end
-             || M <- [beamtrace_nif, beamtrace_native_check, beamtrace_event, beamtrace_shape, beamtrace_trim]
+             || M <- [beamtrace_nif, beamtrace_agent]
             ],
             Lost;
         {'DOWN', Monitor, process, _, Reason} ->
