@@ -137,6 +137,10 @@ static int load(ErlNifEnv *env, void **priv_data, ERL_NIF_TERM load_info)
     (void)load_info;
     bt_atoms_init(env);
     bt_layout = BT_LAYOUT_OTP25;
+    /* Not 0, which a thread that has never been here shows. */
+    bt_load = ((uint64_t)enif_monotonic_time(ERL_NIF_USEC) & 0xfffffff) | 0x10000000;
+    if (enif_tsd_key_create("beamtrace_self", &bt_self_key) != 0)
+        return 1;
     bt_handle_type =
         enif_open_resource_type(env, NULL, "beamtrace_trace", bt_bury, ERL_NIF_RT_CREATE | ERL_NIF_RT_TAKEOVER, NULL);
     if (bt_handle_type == NULL)
@@ -164,6 +168,7 @@ static void unload(ErlNifEnv *env, void *priv_data)
         bt_buried = next;
     }
     enif_mutex_destroy(bt_table_lock);
+    enif_tsd_key_destroy(bt_self_key);
 }
 
 ERL_NIF_INIT(beamtrace_nif, functions, load, NULL, upgrade, unload)

@@ -14,25 +14,51 @@
 
 #define BT_INLINE static inline __attribute__((always_inline))
 
-/* Which ring this thread writes to. Initial-exec: an access never allocates, as dynamic thread-local storage may. */
-static _Thread_local struct {
-    uint32_t known; /* 0: not yet, 1: scheduler, 2: other */
-    uint32_t ring;
-    uint32_t scheduler; /* 1 + id; 0: not asked for yet */
-} bt_self __attribute__((tls_model("initial-exec")));
+/*
+ * What this thread is, in one word of thread-specific data: who, ring, scheduler id + 1 (0: not asked for yet), and the library's load, because
+ * the VM does not forget a key's values when the key goes. Not _Thread_local: glibc gives a library's static thread-local space
+ * back in part only, and a library that is loaded again and again would exhaust it; dynamic space is allocated on first access.
+ */
+enum { BT_UNKNOWN_THREAD = 0, BT_SCHEDULER_THREAD = 1, BT_OTHER_THREAD = 2 };
+typedef uint64_t bt_self;
 
+static ErlNifTSDKey bt_self_key;
+static uint64_t bt_load;
 static _Atomic uint32_t bt_next_ring;
 static int bt_layout;
 
-static void bt_know_self(void) __attribute__((noinline));
-static void bt_know_self(void)
+#define BT_SELF_LOAD_SHIFT 35
+static_assert(sizeof(void *) == sizeof(bt_self), "a word of thread-specific data");
+
+static inline uint32_t bt_self_who(bt_self self) { return self & 3; }
+static inline uint32_t bt_self_ring(bt_self self) { return self >> 2 & 0xffff; }
+static inline uint32_t bt_self_scheduler(bt_self self) { return self >> 18 & 0x1ffff; }
+
+static bt_self bt_set_self(uint32_t who, uint32_t ring, uint32_t scheduler)
+{
+    bt_self self = who | (uint64_t)ring << 2 | (uint64_t)scheduler << 18 | bt_load << BT_SELF_LOAD_SHIFT;
+
+    enif_tsd_set(bt_self_key, (void *)(uintptr_t)self);
+    return self;
+}
+
+/* Once a thread. */
+static bt_self bt_know_self(void) __attribute__((noinline));
+static bt_self bt_know_self(void)
 {
     if (enif_thread_type() == ERL_NIF_THR_NORMAL_SCHEDULER) {
-        bt_self.ring = atomic_fetch_add_explicit(&bt_next_ring, 1, memory_order_relaxed);
-        bt_self.known = 1;
-    } else {
-        bt_self.known = 2;
+        uint32_t ring = atomic_fetch_add_explicit(&bt_next_ring, 1, memory_order_relaxed);
+
+        return bt_set_self(BT_SCHEDULER_THREAD, ring > 0xffff ? 0xffff : ring, 0);
     }
+    return bt_set_self(BT_OTHER_THREAD, 0, 0);
+}
+
+BT_INLINE bt_self bt_get_self(void)
+{
+    bt_self self = (uint64_t)(uintptr_t)enif_tsd_get(bt_self_key);
+
+    return __builtin_expect(self >> BT_SELF_LOAD_SHIFT == bt_load, 1) ? self : bt_know_self();
 }
 
 /* Monotonic ns since the trace's base. */
@@ -50,15 +76,18 @@ BT_INLINE double bt_now(bt_trace *trace)
     return (double)(now - trace->base);
 }
 
-static uint32_t bt_scheduler_id(ErlNifEnv *env, bt_term options)
+static uint32_t bt_scheduler_id(ErlNifEnv *env, bt_self self, bt_term options)
 {
     bt_term id;
+    uint32_t scheduler = bt_self_scheduler(self);
 
-    if (bt_self.scheduler == 0)
-        bt_self.scheduler =
-            1 + (enif_get_map_value(env, options, bt_atoms.scheduler_id, &id) && bt_is_small(id) ? (uint32_t)bt_small(id) & 0xffff
-                                                                                                : 0);
-    return bt_self.scheduler - 1;
+    if (scheduler == 0) {
+        scheduler = 1;
+        if (enif_get_map_value(env, options, bt_atoms.scheduler_id, &id) && bt_is_small(id))
+            scheduler += (uint32_t)bt_small(id) & 0xffff;
+        (void)bt_set_self(bt_self_who(self), bt_self_ring(self), scheduler);
+    }
+    return scheduler - 1;
 }
 
 static inline void bt_put_shape(bt_record *r, bt_shape s)
@@ -296,14 +325,14 @@ BT_INLINE void bt_fill(ErlNifEnv *env, bt_trace *trace, bt_record *r, uint32_t k
     }
 }
 
-BT_INLINE void bt_write(ErlNifEnv *env, bt_trace *trace, bt_record *r, uint32_t kind, bt_term tracee, bt_term subject,
+BT_INLINE void bt_write(ErlNifEnv *env, bt_trace *trace, bt_self self, bt_record *r, uint32_t kind, bt_term tracee, bt_term subject,
                         bt_term options, double stamp)
 {
     memset(r, 0, sizeof *r);
     r->doubles[BT_STAMP] = stamp;
     r->words[BT_SLOT_HEAD] = kind;
     if (trace->scheduler)
-        r->words[BT_SLOT_HEAD] |= bt_scheduler_id(env, options) << 16;
+        r->words[BT_SLOT_HEAD] |= bt_scheduler_id(env, self, options) << 16;
     if (bt_is_local_port(tracee))
         r->words[BT_SLOT_FLAGS] = BT_FLAG_PORT;
     r->words[BT_SLOT_TRACEE_LOW] = (uint32_t)tracee;
@@ -312,14 +341,14 @@ BT_INLINE void bt_write(ErlNifEnv *env, bt_trace *trace, bt_record *r, uint32_t 
 }
 
 /* Any thread but a normal scheduler. Nobody frees the rings while a visitor is inside. */
-static void bt_record_guarded(ErlNifEnv *env, bt_term state, uint32_t kind, bt_term tracee, bt_term subject, bt_term options)
+static void bt_record_guarded(ErlNifEnv *env, bt_self self, bt_term state, uint32_t kind, bt_term tracee, bt_term subject, bt_term options)
     __attribute__((noinline));
 
 /* Counts what is filtered on the ring of this thread; other threads do not count. */
-static inline void bt_count_filtered(bt_trace *trace)
+static inline void bt_count_filtered(bt_trace *trace, bt_self self)
 {
-    if (bt_self.known == 1 && bt_self.ring < trace->rings->count) {
-        bt_ring *ring = &trace->rings->rings[bt_self.ring];
+    if (bt_self_who(self) == BT_SCHEDULER_THREAD && bt_self_ring(self) < trace->rings->count) {
+        bt_ring *ring = &trace->rings->rings[bt_self_ring(self)];
 
         atomic_store_explicit(&ring->filtered, atomic_load_explicit(&ring->filtered, memory_order_relaxed) + 1,
                               memory_order_relaxed);
@@ -353,23 +382,23 @@ static bool bt_is_ours(ErlNifEnv *env, bt_trace *trace, bt_term parent, bt_term 
 }
 
 /* What has to be known before an event is recorded. */
-BT_INLINE bool bt_admit(ErlNifEnv *env, bt_trace *trace, uint32_t kind, bt_term tracee, bt_term subject, bt_term options)
+BT_INLINE bool bt_admit(ErlNifEnv *env, bt_trace *trace, bt_self self, uint32_t kind, bt_term tracee, bt_term subject, bt_term options)
 {
     if (bt_filtered(trace, tracee)) {
-        bt_count_filtered(trace);
+        bt_count_filtered(trace, self);
         return false;
     }
     if (kind == BT_KIND_SPAWNED) {
         if (bt_is_ours(env, trace, subject, options)) {
             (void)bt_filter_add(trace, tracee, true);
-            bt_count_filtered(trace);
+            bt_count_filtered(trace, self);
             return false;
         }
     }
     return bt_wanted(trace->place, kind);
 }
 
-static void bt_record_guarded(ErlNifEnv *env, bt_term state, uint32_t kind, bt_term tracee, bt_term subject, bt_term options)
+static void bt_record_guarded(ErlNifEnv *env, bt_self self, bt_term state, uint32_t kind, bt_term tracee, bt_term subject, bt_term options)
 {
     bt_trace *trace;
     bt_ring *ring;
@@ -379,7 +408,7 @@ static void bt_record_guarded(ErlNifEnv *env, bt_term state, uint32_t kind, bt_t
     atomic_fetch_add(&bt_visitors, 1);
     atomic_thread_fence(memory_order_seq_cst);
     trace = bt_trace_of(state);
-    if (trace != NULL && bt_admit(env, trace, kind, tracee, subject, options)) {
+    if (trace != NULL && bt_admit(env, trace, self, kind, tracee, subject, options)) {
         ring = bt_guard_enter(trace->rings);
         if (ring != NULL) {
             stamp = bt_now(trace);
@@ -388,7 +417,7 @@ static void bt_record_guarded(ErlNifEnv *env, bt_term state, uint32_t kind, bt_t
             trace->rings->last_guarded = stamp;
             record = bt_ring_reserve(ring);
             if (record != NULL) {
-                bt_write(env, trace, record, kind, tracee, subject, options, stamp);
+                bt_write(env, trace, self, record, kind, tracee, subject, options, stamp);
                 bt_ring_commit(ring);
             }
             bt_guard_leave(trace->rings);
@@ -400,30 +429,27 @@ static void bt_record_guarded(ErlNifEnv *env, bt_term state, uint32_t kind, bt_t
 /* One event. */
 BT_INLINE void bt_emit(ErlNifEnv *env, bt_term state, uint32_t kind, bt_term tracee, bt_term subject, bt_term options)
 {
+    bt_self self = bt_get_self();
     bt_trace *trace;
     bt_ring *ring;
     bt_record *record;
 
-    if (__builtin_expect(bt_self.known != 1, 0)) {
-        if (bt_self.known == 0)
-            bt_know_self();
-        if (bt_self.known == 2) {
-            bt_record_guarded(env, state, kind, tracee, subject, options);
-            return;
-        }
+    if (__builtin_expect(bt_self_who(self) != BT_SCHEDULER_THREAD, 0)) {
+        bt_record_guarded(env, self, state, kind, tracee, subject, options);
+        return;
     }
     trace = bt_trace_of(state);
-    if (trace == NULL || !bt_admit(env, trace, kind, tracee, subject, options))
+    if (trace == NULL || !bt_admit(env, trace, self, kind, tracee, subject, options))
         return;
-    if (__builtin_expect(bt_self.ring >= trace->rings->count, 0)) {
-        bt_record_guarded(env, state, kind, tracee, subject, options);
+    if (__builtin_expect(bt_self_ring(self) >= trace->rings->count, 0)) {
+        bt_record_guarded(env, self, state, kind, tracee, subject, options);
         return;
     }
-    ring = &trace->rings->rings[bt_self.ring];
+    ring = &trace->rings->rings[bt_self_ring(self)];
     record = bt_ring_reserve(ring);
     if (record == NULL)
         return;
-    bt_write(env, trace, record, kind, tracee, subject, options, bt_now(trace));
+    bt_write(env, trace, self, record, kind, tracee, subject, options, bt_now(trace));
     bt_ring_commit(ring);
 }
 
