@@ -17,12 +17,13 @@ test(
       await node.eval(`register(sink, spawn(fun L() -> receive stop -> ok; _ -> L() end end)), ok`);
       const sink = await session.call("erlang", "whereis", [atom("sink")]);
       if (!(sink instanceof Pid)) throw new Error("no sink");
-      const ring = new RingBuffer({ capacity: 1 << 16 });
+      const ring = new RingBuffer({ capacity: 1 << 19 });
       const trace = await session.trace({
         processes: [sink],
         events: ["receive"],
-        // 32 KiB for all rings: a few hundred records.
-        limits: { rate: Infinity, memory: 1 << 16 },
+        // Looked at after ten seconds only: the rings are full by then.
+        batch: { milliseconds: 10_000 },
+        limits: { rate: Infinity, memory: 1 << 22 },
         into: ring,
       });
       let delivered = 0;
@@ -42,7 +43,7 @@ test(
           last = stamp;
         }
       });
-      const count = 400_000;
+      const count = 40_000;
       await node.eval(
         `Ps = [spawn_monitor(fun() -> [sink ! I || I <- lists:seq(1, ${count / 4})] end) || _ <- [1, 2, 3, 4]],
        [receive {'DOWN', M, _, _, _} -> ok end || {_, M} <- Ps],

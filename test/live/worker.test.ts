@@ -35,7 +35,9 @@ test("events arrive complete and in order", async () => {
   await seen.done;
   expect(seen.events.filter((e) => e.kind === "receive")).toHaveLength(50_001);
   expect(trace.stats.node.received).toBe(50_002);
-  expect(seen.events.every((e, i) => i === 0 || e.timestamp >= (seen.events[i - 1]?.timestamp ?? 0))).toBe(true);
+  expect(seen.events.every((e, i) => i === 0 || e.timestamp >= (seen.events[i - 1]?.timestamp ?? 0))).toBe(
+    true,
+  );
   await session.close();
   await expectClean(node);
 });
@@ -53,7 +55,11 @@ test("a ring of one's own is filled by the worker", async () => {
 });
 
 test("errors have their class and code", async () => {
-  const code = (promise: Promise<unknown>): Promise<string> => promise.then(() => "resolved", (e: BeamtraceError) => e.code);
+  const code = (promise: Promise<unknown>): Promise<string> =>
+    promise.then(
+      () => "resolved",
+      (e: BeamtraceError) => e.code,
+    );
   expect(await code(attachTo(node, { worker: true, cookie: "wrong" }))).toBe("BT_COOKIE_REJECTED");
   expect(await code(attachTo(node, { worker: true, signal: AbortSignal.abort() }))).toBe("BT_ABORTED");
   const session = await attachTo(node, { worker: true });
