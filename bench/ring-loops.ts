@@ -30,23 +30,16 @@ export function write(words: Uint32Array, at: number, n: number): void {
 
 /** Sums the 16 words of a record, modulo 2^32. */
 export function sum(words: Uint32Array, at: number): number {
-  let s = words[at]! | 0;
-  s = (s + words[at + 1]!) | 0;
-  s = (s + words[at + 2]!) | 0;
-  s = (s + words[at + 3]!) | 0;
-  s = (s + words[at + 4]!) | 0;
-  s = (s + words[at + 5]!) | 0;
-  s = (s + words[at + 6]!) | 0;
-  s = (s + words[at + 7]!) | 0;
-  s = (s + words[at + 8]!) | 0;
-  s = (s + words[at + 9]!) | 0;
-  s = (s + words[at + 10]!) | 0;
-  s = (s + words[at + 11]!) | 0;
-  s = (s + words[at + 12]!) | 0;
-  s = (s + words[at + 13]!) | 0;
-  s = (s + words[at + 14]!) | 0;
-  s = (s + words[at + 15]!) | 0;
-  return s;
+  // As a tree, so that no addition waits for all the others.
+  return (
+    (((((((words[at + 0]! + words[at + 1]!) | 0) + ((words[at + 2]! + words[at + 3]!) | 0)) | 0) +
+      ((((words[at + 4]! + words[at + 5]!) | 0) + ((words[at + 6]! + words[at + 7]!) | 0)) | 0)) |
+      0) +
+      ((((((words[at + 8]! + words[at + 9]!) | 0) + ((words[at + 10]! + words[at + 11]!) | 0)) | 0) +
+        ((((words[at + 12]! + words[at + 13]!) | 0) + ((words[at + 14]! + words[at + 15]!) | 0)) | 0)) |
+        0)) |
+    0
+  );
 }
 
 /** What the sums of records 0 to n − 1 add up to, modulo 2^32. */

@@ -72,11 +72,12 @@ async function live(): Promise<void> {
     if (kind !== "stopped") throw new Error(`the trace ended too soon: ${kind}`);
     await session.close();
 
-    const { node, written, lost } = trace.stats;
+    const { node, lost } = trace.stats;
+    if (board.total + lost !== node.received) throw new Error("delivered and lost events don't add up");
     console.log("");
     say(
       "stopped",
-      `${number(node.received)} events on the node, ${number(written)} delivered, ${number(lost)} lost`,
+      `${number(node.received)} events on the node, ${number(board.total)} delivered, ${number(lost)} lost`,
     );
     say("cost", `about ${number(node.overhead * 100, 1)} % of the node's CPU, by the tracer's own estimate`);
     await expectNothingLeft(shop);
@@ -122,7 +123,7 @@ async function showParts(source: EventSource, node: string): Promise<void> {
   let title = "all";
   let board = new Board(node);
   const draw = (): void => {
-    if (board.events > 0) console.log(["", ...board.take(title)].join("\n"));
+    if (board.total > 0) console.log(["", ...board.take(title)].join("\n"));
   };
   await source.events$.forEach((event) => {
     if (event.kind === "marker" && event.name === "segment") {

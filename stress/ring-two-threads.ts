@@ -7,44 +7,54 @@
 import { fileURLToPath } from "node:url";
 import { Worker } from "node:worker_threads";
 import type { Row } from "../bench/row";
-import { isProgram } from "../bench/server/command-line";
 import { RingBuffer } from "../src/buffer/ring-buffer";
 import type { Overflow } from "../src/buffer/ring/layout";
 import { bundleWorker } from "./ring-bundle";
 import type { ConsumerReport, TwoThreadsData } from "./ring-two-threads-worker";
 
-async function twoThreads(path: string, overflow: Overflow, count: number): Promise<Row> {
-  const ring = new RingBuffer({ capacity: 1 << 16, payloadBytes: 0, overflow });
+interface Outcome {
+  readonly mode: Overflow;
+  readonly written: number;
+  readonly read: number;
+  readonly lost: number;
+  readonly gaps: number;
+  readonly wrong: number;
+  readonly millionsPerSecond: number;
+  readonly firstWrong: string | undefined;
+  readonly ok: boolean;
+}
+
+/** Moves `count` records in one mode. */
+async function move(count: number, mode: Overflow): Promise<Outcome> {
+  await using bundle = await bundleWorker(
+    fileURLToPath(new URL("ring-two-threads-worker.ts", import.meta.url)),
+  );
+  const ring = new RingBuffer({ capacity: 1 << 16, payloadBytes: 0, overflow: mode });
   const start = performance.now();
   const started = new Int32Array(new SharedArrayBuffer(4));
-  const consumer = spawn<ConsumerReport>(path, { role: "consume", handle: ring.handle, count, started });
-  const producer = spawn<undefined>(path, { role: "produce", handle: ring.handle, count, started });
-  const [report] = await Promise.all([consumer, producer]);
+  const consumer = spawn<ConsumerReport>(bundle.path, {
+    role: "consume",
+    handle: ring.handle,
+    count,
+    started,
+  });
+  const producer = spawn<undefined>(bundle.path, { role: "produce", handle: ring.handle, count, started });
+  const [{ read, lost, gaps, wrong, firstWrong }] = await Promise.all([consumer, producer]);
   const seconds = (performance.now() - start) / 1000;
   const { written, dropped } = ring.stats();
-  const accounted = report.read + report.lost === count && written === count && dropped === 0;
-  const complete = overflow === "overwrite-oldest" || report.lost === 0;
-  const ok = report.wrong === 0 && accounted && complete;
-  const line = {
-    mode: overflow,
-    written,
-    read: report.read,
-    lost: report.lost,
-    gaps: report.gaps,
-    wrong: report.wrong,
-    "M/s": (count / seconds / 1e6).toFixed(1),
-    result: ok ? "ok" : "FAILED",
-  };
-  console.table([line]);
-  if (report.firstWrong !== undefined) console.error(report.firstWrong);
+  const accounted = read + lost === count && written === count && dropped === 0;
+  const complete = mode === "overwrite-oldest" || lost === 0;
+  const millionsPerSecond = count / seconds / 1e6;
   return {
-    what: `${count.toExponential(0)} records between two threads, ${overflow}: records wrong or unaccounted for`,
-    target: "0",
-    measured: ok
-      ? `0 (${line["M/s"]} M/s, every word checked)`
-      : `${report.wrong} wrong, ${report.lost} lost in ${report.gaps} gaps, ${report.read} read of ${written}`,
-    value: report.wrong + Math.abs(count - report.read - report.lost),
-    ok,
+    mode,
+    written,
+    read,
+    lost,
+    gaps,
+    wrong,
+    millionsPerSecond,
+    firstWrong,
+    ok: wrong === 0 && accounted && complete,
   };
 }
 
@@ -57,32 +67,32 @@ function spawn<T>(path: string, data: TwoThreadsData): Promise<T> {
   });
 }
 
-/** Runs the modes one after another. */
-async function stress(modes: readonly Overflow[], count: number): Promise<Row[]> {
-  await using bundle = await bundleWorker(
-    fileURLToPath(new URL("ring-two-threads-worker.ts", import.meta.url)),
-  );
+/** Both modes. `quick`: ten million records instead of a billion. */
+export async function run(quick: boolean): Promise<Row[]> {
   const rows: Row[] = [];
-  for (const mode of modes) rows.push(await twoThreads(bundle.path, mode, count));
+  for (const mode of ["drop-newest", "overwrite-oldest"] as const) {
+    const { written, read, lost, wrong, firstWrong, ok } = await move(quick ? 1e7 : 1e9, mode);
+    rows.push({
+      what: `ring, ${mode}: ${written.toExponential(0)} records across two threads, every word checked`,
+      target: mode === "drop-newest" ? "0 wrong, 0 lost" : "0 wrong, written = read + lost",
+      measured: `${wrong} wrong; ${read} read + ${lost} lost = ${read + lost}${firstWrong === undefined ? "" : `; ${firstWrong}`}`,
+      value: wrong,
+      ok,
+    });
+  }
   return rows;
 }
 
-const MODES: readonly Overflow[] = ["drop-newest", "overwrite-oldest"];
-
-/** The stress as a check: a billion records, with `quick` ten million. */
-export function run(quick: boolean): Promise<Row[]> {
-  return stress(MODES, quick ? 1e7 : 1e9);
-}
-
-if (isProgram(import.meta.url)) {
+if (process.argv[1] === fileURLToPath(import.meta.url)) {
   const args = process.argv.slice(2);
   const count = Number(args.find((a) => !a.startsWith("--")) ?? 1e9);
   if (!Number.isSafeInteger(count) || count < 1)
     throw new RangeError(`not a number of records: ${args.join(" ")}`);
-  const modes = MODES.filter((mode) =>
-    args.includes("--overwrite")
-      ? mode === "overwrite-oldest"
-      : !args.includes("--drop") || mode === "drop-newest",
-  );
-  if ((await stress(modes, count)).some((row) => !row.ok)) process.exitCode = 1;
+  const modes: Overflow[] = [];
+  if (!args.includes("--overwrite")) modes.push("drop-newest");
+  if (!args.includes("--drop")) modes.push("overwrite-oldest");
+  const outcomes: Outcome[] = [];
+  for (const mode of modes) outcomes.push(await move(count, mode));
+  console.table(outcomes.map((o) => ({ ...o, millionsPerSecond: o.millionsPerSecond.toFixed(1) })));
+  if (!outcomes.every(({ ok }) => ok)) process.exitCode = 1;
 }

@@ -4,7 +4,7 @@
  */
 import type { EventBatch } from "../../src/buffer";
 import { EVENT_KINDS } from "../../src/buffer/event-schema";
-import type { Session, Trace, TraceOptions } from "../../src/capture";
+import type { Session, Trace, TraceEndReason, TraceOptions } from "../../src/capture";
 import { Pid } from "../../src/erlang/term";
 
 /** Events of one process. */
@@ -44,16 +44,21 @@ export class CountedTrace {
     return new CountedTrace(await session.trace(options), byProcess);
   }
 
-  /** Stops the trace, waits for the last event, and checks the accounts. */
+  /** Stops the trace, waits for the last event, and checks the accounts; throws when the trace had ended by itself. */
   async stop(): Promise<void> {
+    const ended = await this.end();
+    if (ended.kind !== "stopped") throw new Error(`the trace ended by itself: ${JSON.stringify(ended)}`);
+  }
+
+  /** The same for a trace that may have tripped a limit: tells why it ended. */
+  async end(): Promise<TraceEndReason> {
     await this.trace.stop();
     await this.complete;
-    const ended = await this.trace.ended;
-    if (ended.kind !== "stopped") throw new Error(`the trace ended by itself: ${JSON.stringify(ended)}`);
     const { node, lost, pending } = this.trace.stats;
     const accounts = `received ${node.received}, delivered ${this.delivered}, gaps ${this.lost}, losses ${lost}, pending ${pending}`;
     if (node.received !== this.delivered + this.lost || lost !== this.lost)
       throw new Error(`the accounts do not add up: ${accounts}`);
+    return this.trace.ended;
   }
 
   #count(batch: EventBatch, byProcess: boolean): void {

@@ -45,7 +45,8 @@ export async function run(quick: boolean, options: Partial<typeof DEFAULTS> = {}
       {
         processes: await trafficPids(session),
         events: ["send", "receive"],
-        limits: { seconds: minutes * 60 + 300, rate: Infinity },
+        // Room for a few seconds in which a shared machine does not let the tracer run.
+        limits: { seconds: minutes * 60 + 300, rate: Infinity, queue: 1_000_000 },
       },
       true,
     );

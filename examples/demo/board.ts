@@ -19,6 +19,7 @@ export class Board {
   /** Labels of lines that were shown. */
   readonly #seen = new Set<string>();
   #counts = new Counts();
+  #total = 0;
 
   /** @param node - whose pids are shown with a leading 0, as its own shell does */
   constructor(node: string) {
@@ -30,18 +31,20 @@ export class Board {
     this.#names.set(this.#text(process), name);
   }
 
-  get events(): number {
-    return this.#counts.events;
+  /** Events so far, over all spans. */
+  get total(): number {
+    return this.#total;
   }
 
   add(event: TraceEvent): void {
     const counts = this.#counts;
-    counts.events += 1;
-    const { process, timestamp } = event;
+    const { timestamp } = event;
+    if (event.kind === "gap") counts.lost += event.count;
+    else if (event.kind !== "marker") {
+      counts.events += 1;
+      this.#total += 1;
+    }
     switch (event.kind) {
-      case "gap":
-        counts.lost += event.count;
-        break;
       case "spawned":
         counts.started += 1;
         break;
@@ -96,7 +99,6 @@ export class Board {
         counts.closed += 1;
         break;
       default:
-        if (process === undefined) counts.events -= 1; // a marker
     }
   }
 

@@ -29,6 +29,9 @@ export class EventDecoder {
   readonly #source: number;
   readonly #undefinedAtom: number;
 
+  /** Slots given a payload since somebody set this to 0. */
+  payloads = 0;
+
   constructor(reader: WireReader, source: number) {
     this.#reader = reader;
     this.#source = source;
@@ -54,11 +57,29 @@ export class EventDecoder {
     words[base + SLOT.traceeHigh] = r.high;
     if ((r.low & 15) === IDENTITY.port) words[base + SLOT.flags] = FLAG.port;
 
-    let rest = arity - 3;
+    this.rest(words, floats, base, kind, arity - 3, start, offset);
+    return kind;
+  }
+
+  /**
+   * Decodes what comes behind K, Dt and Tracee: `elements` of them, at the reader's position.
+   * @param start - where the event begins in the message
+   */
+  rest(
+    words: Uint32Array,
+    floats: Float64Array,
+    base: number,
+    kind: number,
+    elements: number,
+    start: number,
+    offset: number,
+  ): void {
+    const r = this.#reader;
+    let rest = elements;
     switch (kind) {
       case K.send:
       case K.send_to_non_existing_process:
-        this.#receiver(words, base);
+        this.receiver(words, base);
         rest -= 1 + this.#shape(words, base);
         break;
       case K.receive:
@@ -90,15 +111,15 @@ export class EventDecoder {
         break;
       case K.spawn:
       case K.spawned:
-        this.#other(words, base);
+        this.other(words, base);
         words[base + SLOT.mfa] = r.mfa();
-        rest -= 4 + this.#initialCall(words, base);
+        rest -= 4 + this.initialCall(words, base);
         break;
       case K.link:
       case K.unlink:
       case K.getting_linked:
       case K.getting_unlinked:
-        this.#other(words, base);
+        this.other(words, base);
         rest -= 1;
         break;
       case K.register:
@@ -118,9 +139,9 @@ export class EventDecoder {
       case K.gc_max_heap_size:
         if (rest !== GC_FIELDS.length) throw MISFIT;
         this.#gc(words, base);
-        return kind;
+        return;
       case K.open:
-        this.#other(words, base);
+        this.other(words, base);
         words[base + SLOT.extra] = r.atom();
         rest -= 2;
         break;
@@ -131,24 +152,24 @@ export class EventDecoder {
       case K.gap:
         if (rest !== 4) throw MISFIT;
         this.#gap(words, floats, base, offset);
-        return kind;
+        return;
       case K.marker:
         if (rest !== 3) throw MISFIT;
         words[base + SLOT.tag1] = r.atom();
         r.skip();
         r.skip();
         this.payloadRange(words, base, start, r.at);
-        return kind;
+        return;
       default:
         throw MISFIT;
     }
     if (rest === 1) this.#payload(words, base);
     else if (rest !== 0) throw MISFIT;
-    return kind;
   }
 
   /** The payload is this range of the message. */
   payloadRange(words: Uint32Array, base: number, from: number, to: number): void {
+    this.payloads++;
     words[base + SLOT.payloadAt] = from;
     words[base + SLOT.payloadBytes] = to - from;
     words[base + SLOT.flags]! |= FLAG.payload;
@@ -176,7 +197,8 @@ export class EventDecoder {
     return 3;
   }
 
-  #other(words: Uint32Array, base: number): void {
+  /** A second identity: process, port or name. */
+  other(words: Uint32Array, base: number): void {
     const r = this.#reader;
     r.identity();
     words[base + SLOT.otherLow] = r.low;
@@ -187,9 +209,10 @@ export class EventDecoder {
     }
   }
 
-  #receiver(words: Uint32Array, base: number): void {
+  /** The receiver of a message: any of its forms. */
+  receiver(words: Uint32Array, base: number): void {
     const r = this.#reader;
-    if (r.tag() !== TAG.newerReference) return this.#other(words, base);
+    if (r.tag() !== TAG.newerReference) return this.other(words, base);
     r.reference();
     words[base + SLOT.otherLow] = r.low;
     words[base + SLOT.otherHigh] = r.high;
@@ -210,7 +233,8 @@ export class EventDecoder {
     return 3;
   }
 
-  #initialCall(words: Uint32Array, base: number): 3 {
+  /** Three elements: the initial call's function, or none. */
+  initialCall(words: Uint32Array, base: number): 3 {
     const r = this.#reader;
     if (r.isAtom()) {
       words[base + SLOT.extra] = r.mfa();

@@ -39,8 +39,8 @@ for (const hop of Object.keys(GAP_HOPS) as GapHop[]) HOP_NAMES[GAP_HOPS[hop]] = 
 const NO_TAGS: readonly string[] = Object.freeze([]);
 const UNKNOWN_MFA: Mfa = Object.freeze({ module: "undefined", function: "undefined", arity: 0 });
 const SHAPE_CACHE = 1 << 12;
-/** Node numbers of the identity cache: dictionary ids for foreign nodes, source + this for the traced ones. */
-const LOCAL = 0x8000_0000;
+/** Node numbers of the identity cache: the source for traced nodes, dictionary id + this for foreign ones. */
+const FOREIGN = 256;
 
 /** Where payload bytes are read from. */
 export interface PayloadArea {
@@ -156,7 +156,7 @@ export class EventFactory {
           bin_old_vheap_block_size: fromMinifloat(flags >>> 20),
         };
       default:
-        return this.#rareEvent(words, floats, base, area, { timestamp, source, scheduler }, process);
+        return this.#rareEvent(words, floats, base, area, process);
     }
   }
 
@@ -165,10 +165,13 @@ export class EventFactory {
     floats: Float64Array,
     base: number,
     area: PayloadArea,
-    common: { timestamp: number; source: number; scheduler: number | undefined },
     tracee: Pid | Port | undefined,
   ): TraceEvent {
-    const code = words[base]! & 0xff;
+    const head = words[base]!;
+    const code = head & 0xff;
+    const source = (head >>> 8) & 0xff;
+    const scheduler = head >>> 16 || undefined;
+    const timestamp = floats[(base >>> 1) + 1]!;
     const process = tracee as Pid;
     const text = (word: number) => this.dictionary.atomName(words[base + word]!);
     const payload = this.#payload(words, base, area);
@@ -179,30 +182,49 @@ export class EventFactory {
         const mfa = this.#mfa(words, base);
         const initialCall = this.dictionary.mfa(words[base + SLOT.extra]!);
         return code === K.spawn
-          ? { kind: "spawn", ...common, process, child: other, mfa, initialCall }
-          : { kind: "spawned", ...common, process, parent: other, mfa, initialCall };
+          ? { kind: "spawn", timestamp, source, scheduler, process, child: other, mfa, initialCall }
+          : { kind: "spawned", timestamp, source, scheduler, process, parent: other, mfa, initialCall };
       }
       case K.exit:
-        return { kind: "exit", ...common, process, reason: this.shape(words, base), payload };
+        return {
+          kind: "exit",
+          timestamp,
+          source,
+          scheduler,
+          process,
+          reason: this.shape(words, base),
+          payload,
+        };
       case K.link:
       case K.unlink:
       case K.getting_linked:
       case K.getting_unlinked:
         return {
           kind: KIND_NAMES[code] as LinkEvent["kind"],
-          ...common,
+          timestamp,
+          source,
+          scheduler,
           process,
           other: this.other(words, base) as Pid | Port,
         };
       case K.register:
       case K.unregister: {
         const name = this.dictionary.atomName(words[base + SLOT.otherLow]! >>> 4) ?? "";
-        return { kind: code === K.register ? "register" : "unregister", ...common, process, name };
+        return {
+          kind: code === K.register ? "register" : "unregister",
+          timestamp,
+          source,
+          scheduler,
+          process,
+          name,
+        };
       }
       case K.exception_from:
         return {
           kind: "exception_from",
-          ...common,
+          timestamp,
+          source,
+          scheduler,
           process,
           mfa: this.#mfa(words, base),
           class: text(SLOT.extra) ?? "error",
@@ -213,14 +235,18 @@ export class EventFactory {
       case K.port_out:
         return {
           kind: code === K.port_in ? "port_in" : "port_out",
-          ...common,
+          timestamp,
+          source,
+          scheduler,
           process: tracee as Port,
           operation: text(SLOT.extra),
         };
       case K.open:
         return {
           kind: "open",
-          ...common,
+          timestamp,
+          source,
+          scheduler,
           process: tracee as Port,
           opener: this.other(words, base) as Pid,
           name: text(SLOT.extra) ?? "",
@@ -228,7 +254,9 @@ export class EventFactory {
       case K.closed:
         return {
           kind: "closed",
-          ...common,
+          timestamp,
+          source,
+          scheduler,
           process: tracee as Port,
           reason: this.shape(words, base),
           payload,
@@ -237,7 +265,9 @@ export class EventFactory {
         const at = base >>> 1;
         return {
           kind: "gap",
-          ...common,
+          timestamp,
+          source,
+          scheduler,
           process: undefined,
           hop: HOP_NAMES[words[base + SLOT_GAP.hop]!] ?? "link",
           count: floats[at + SLOT_GAP.countF64]!,
@@ -249,7 +279,9 @@ export class EventFactory {
         const fields = payload instanceof Tuple ? payload.elements : [];
         return {
           kind: "marker",
-          ...common,
+          timestamp,
+          source,
+          scheduler,
           process: tracee,
           name: text(SLOT.tag1) ?? "",
           a: fields[4],
@@ -257,13 +289,21 @@ export class EventFactory {
         };
       }
       default:
-        return { kind: "unknown", ...common, process: tracee, tag: text(SLOT.tag1), payload };
+        return {
+          kind: "unknown",
+          timestamp,
+          source,
+          scheduler,
+          process: tracee,
+          tag: text(SLOT.tag1),
+          payload,
+        };
     }
   }
 
   /** The process or port with these words; undefined for none. `node` is a dictionary id, 0 the traced node of `source`. */
   identity(low: number, high: number, node: number, source: number): Pid | Port | undefined {
-    const nodeKey = node === 0 ? LOCAL + source : node;
+    const nodeKey = node === 0 ? source : FOREIGN + node;
     const known = this.#identities.find(low, high, nodeKey);
     if (known !== undefined) return known;
     const tag = low & 15;

@@ -58,6 +58,11 @@ export class IdentityCache {
   #young = new Table(1024);
   #old = new Table(2);
   readonly #generation: number;
+  /** The last one found: events of a process often follow each other. */
+  #lastLow = 0;
+  #lastHigh = 0;
+  #lastNode = -1;
+  #last: Pid | Port | undefined;
 
   constructor(generation = GENERATION) {
     this.#generation = generation;
@@ -65,11 +70,18 @@ export class IdentityCache {
 
   /** The object kept for this identity. */
   find(low: number, high: number, node: number): Pid | Port | undefined {
-    const value = this.#young.find(low, high, node);
-    if (value !== undefined) return value;
-    const older = this.#old.find(low, high, node);
-    if (older !== undefined) this.add(low, high, node, older);
-    return older;
+    if (low === this.#lastLow && high === this.#lastHigh && node === this.#lastNode) return this.#last;
+    let value = this.#young.find(low, high, node);
+    if (value === undefined) {
+      value = this.#old.find(low, high, node);
+      if (value === undefined) return undefined;
+      this.add(low, high, node, value);
+    }
+    this.#lastLow = low;
+    this.#lastHigh = high;
+    this.#lastNode = node;
+    this.#last = value;
+    return value;
   }
 
   /** Keeps an object that `find` did not know. */

@@ -123,7 +123,7 @@ export class RawTraceDecoder {
       this.#message(block, base);
     } catch (error) {
       if (error !== MISFIT && !(error instanceof RangeError)) {
-        block.count--;
+        block.drop();
         throw error;
       }
       block.words.fill(0, base, base + SLOT_WORDS);

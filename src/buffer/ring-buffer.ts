@@ -175,7 +175,9 @@ export class RingBuffer {
     if (!Number.isInteger(index) || index < 0 || index >= this.memory.maxReaders)
       throw new BeamtraceError("BT_RING_INVALID", `There is no place ${index} in this ring.`);
     const state = Atomics.load(this.memory.cells, placeCell(index) + PLACE.state);
-    return isOccupied(state) && freePlace(this.memory, index, state);
+    const evicted = isOccupied(state) && freePlace(this.memory, index, state);
+    if (evicted) wake(this.memory.cells);
+    return evicted;
   }
 }
 

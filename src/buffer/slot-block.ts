@@ -4,7 +4,10 @@
  */
 import { FLAG, SLOT, SLOT_WORDS } from "./event-schema";
 
-/** Slots and payload in ordinary memory. `payloadAt` of a slot counts in units of 8 bytes from the start of `payload`. */
+/**
+ * Slots and payload in ordinary memory. `payloadAt` of a slot counts in units of 8 bytes from the start of `payload`.
+ * Slots that are not in use are zero: whoever writes beyond `count` without raising it clears them again.
+ */
 export class SlotBlock {
   words: Uint32Array<ArrayBuffer>;
   /** The same memory as `words`. */
@@ -22,6 +25,7 @@ export class SlotBlock {
 
   /** Forgets all slots and payload; memory is kept. */
   clear(): void {
+    this.words.fill(0, 0, this.count * SLOT_WORDS);
     this.count = 0;
     this.payloadBytes = 0;
   }
@@ -39,9 +43,13 @@ export class SlotBlock {
   /** Adds a zeroed slot and returns the index of its first word. */
   add(): number {
     this.reserve(this.count + 1);
-    const base = this.count++ * SLOT_WORDS;
+    return this.count++ * SLOT_WORDS;
+  }
+
+  /** Takes the last slot back. */
+  drop(): void {
+    const base = --this.count * SLOT_WORDS;
     this.words.fill(0, base, base + SLOT_WORDS);
-    return base;
   }
 
   /** Appends payload bytes for the slot at `base`, and marks the slot. */

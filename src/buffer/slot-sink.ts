@@ -26,16 +26,27 @@ export interface SlotSink {
 /** Most slots that are claimed at a time: readers can begin before a large message is through. */
 const CHUNK = 4096;
 
-/** Moves staged slots, whose `payloadAt` is a byte offset within `message`, to a sink. Returns how many were taken. */
-export function deliver(staged: SlotBlock, message: Uint8Array, sink: SlotSink | SlotBlock): number {
-  return sink instanceof SlotBlock ? append(staged, message, sink) : toRing(staged, message, sink);
+/**
+ * Moves staged slots, whose `payloadAt` is a byte offset within `message`, to a sink. Returns how many were taken.
+ * @param hasPayload - false when none of the slots has a payload: then they are not looked at
+ */
+export function deliver(
+  staged: SlotBlock,
+  message: Uint8Array,
+  sink: SlotSink | SlotBlock,
+  hasPayload: boolean,
+): number {
+  return sink instanceof SlotBlock
+    ? append(staged, message, sink, hasPayload)
+    : toRing(staged, message, sink, hasPayload);
 }
 
-function append(staged: SlotBlock, message: Uint8Array, block: SlotBlock): number {
+function append(staged: SlotBlock, message: Uint8Array, block: SlotBlock, hasPayload: boolean): number {
   block.reserve(block.count + staged.count);
   const first = block.count * SLOT_WORDS;
   block.words.set(staged.words.subarray(0, staged.count * SLOT_WORDS), first);
   block.count += staged.count;
+  if (!hasPayload) return staged.count;
   for (let base = first; base < block.count * SLOT_WORDS; base += SLOT_WORDS) {
     if ((block.words[base + SLOT.flags]! & FLAG.payload) === 0) continue;
     const from = block.words[base + SLOT.payloadAt]!;
@@ -44,7 +55,7 @@ function append(staged: SlotBlock, message: Uint8Array, block: SlotBlock): numbe
   return staged.count;
 }
 
-function toRing(staged: SlotBlock, message: Uint8Array, sink: SlotSink): number {
+function toRing(staged: SlotBlock, message: Uint8Array, sink: SlotSink, hasPayload: boolean): number {
   const chunk = Math.min(CHUNK, (sink.mask + 1) >>> 1 || 1);
   let done = 0;
   while (done < staged.count) {
@@ -53,8 +64,9 @@ function toRing(staged: SlotBlock, message: Uint8Array, sink: SlotSink): number 
     if (granted > 0) {
       const first = sink.first & sink.mask;
       const untilEnd = Math.min(granted, sink.mask + 1 - first);
-      copySlots(staged, done, sink, first, untilEnd, message);
-      if (untilEnd < granted) copySlots(staged, done + untilEnd, sink, 0, granted - untilEnd, message);
+      if (hasPayload) movePayloads(staged, done, granted, message, sink);
+      copySlots(staged, done, sink, first, untilEnd);
+      if (untilEnd < granted) copySlots(staged, done + untilEnd, sink, 0, granted - untilEnd);
       sink.publish();
       done += granted;
     }
@@ -67,18 +79,20 @@ function toRing(staged: SlotBlock, message: Uint8Array, sink: SlotSink): number 
   return done;
 }
 
-function copySlots(
+function copySlots(staged: SlotBlock, from: number, sink: SlotSink, to: number, count: number): void {
+  sink.words.set(staged.words.subarray(from * SLOT_WORDS, (from + count) * SLOT_WORDS), to * SLOT_WORDS);
+}
+
+/** Copies the payloads of staged slots, for which slots of the ring are claimed, and notes where they are now. */
+function movePayloads(
   staged: SlotBlock,
   from: number,
-  sink: SlotSink,
-  to: number,
   count: number,
   message: Uint8Array,
+  sink: SlotSink,
 ): void {
   const words = staged.words;
-  const first = from * SLOT_WORDS;
-  const end = (from + count) * SLOT_WORDS;
-  for (let base = first; base < end; base += SLOT_WORDS) {
+  for (let base = from * SLOT_WORDS; base < (from + count) * SLOT_WORDS; base += SLOT_WORDS) {
     const flags = words[base + SLOT.flags]!;
     if ((flags & FLAG.payload) === 0) continue;
     const at = words[base + SLOT.payloadAt]!;
@@ -86,5 +100,4 @@ function copySlots(
     if (position >= 0) words[base + SLOT.payloadAt] = position;
     else words[base + SLOT.flags] = (flags & ~FLAG.payload) | FLAG.payloadLost;
   }
-  sink.words.set(words.subarray(first, end), to * SLOT_WORDS);
 }

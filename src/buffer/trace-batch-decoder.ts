@@ -7,8 +7,8 @@ import { BadTermError } from "../erlang/errors";
 import { decodeWithoutVersion } from "../erlang/etf/decode";
 import type { Term } from "../erlang/term";
 import type { Dictionary } from "./dictionary";
-import { EventDecoder } from "./event-decoder";
-import { EVENT_KINDS, GAP_HOPS, SLOT, SLOT_BYTES, SLOT_GAP, SLOT_WORDS } from "./event-schema";
+import { EventListDecoder } from "./event-list-decoder";
+import { EVENT_KINDS, GAP_HOPS, SLOT, SLOT_BYTES, SLOT_GAP } from "./event-schema";
 import { NativeRecordDecoder } from "./native-record-decoder";
 import { SlotBlock } from "./slot-block";
 import { deliver, type SlotSink } from "./slot-sink";
@@ -59,7 +59,7 @@ export class TraceBatchDecoder {
   readonly dictionary: Dictionary;
   readonly source: number;
   readonly #reader: WireReader;
-  readonly #events: EventDecoder;
+  readonly #events: EventListDecoder;
   readonly #records: NativeRecordDecoder;
   readonly #staged = new SlotBlock(1024);
   readonly #message: DecodedMessage = {
@@ -85,7 +85,7 @@ export class TraceBatchDecoder {
     this.source = options.source ?? 0;
     this.#base = options.base;
     this.#reader = new WireReader(options.dictionary, options.node, options.creation);
-    this.#events = new EventDecoder(this.#reader, this.source);
+    this.#events = new EventListDecoder(this.#reader, this.source);
     this.#records = new NativeRecordDecoder(options.dictionary, this.source);
   }
 
@@ -150,7 +150,7 @@ export class TraceBatchDecoder {
     this.#shipped = before + shipped;
     if (m.missing > 0 || skipped) m.written += this.#deliverGap(m.missing, slots, sink);
     if (slots.count > 0) this.#lastStamp = slots.floats[(slots.count - 1) * 8 + 1]!;
-    m.written += deliver(slots, bytes, sink);
+    m.written += deliver(slots, bytes, sink, !native && this.#events.hasPayload);
     return m;
   }
 
@@ -167,8 +167,9 @@ export class TraceBatchDecoder {
     const staged = this.#staged;
     staged.clear();
     staged.reserve(count);
-    new Uint8Array(staged.words.buffer).set(r.bytes.subarray(from, from + length));
+    // In use before anything is written, so that a message that fails half-way is cleared.
     m.events = staged.count = count;
+    new Uint8Array(staged.words.buffer).set(r.bytes.subarray(from, from + length));
     r.at = from + length;
     return this.#records.decode(staged, offset);
   }
@@ -208,46 +209,19 @@ export class TraceBatchDecoder {
       throw new BadTermError("message is cut off", r.bytes.length);
     if (count > MAX_EVENTS) throw new BadTermError(`${count} events in a message`, r.at);
     staged.reserve(count);
-    staged.words.fill(0, 0, count * SLOT_WORDS);
-    const words = staged.words;
-    const floats = staged.floats;
-    const events = this.#events;
-    let marks = 0;
-    for (let base = 0; base < count * SLOT_WORDS; base += SLOT_WORDS) {
-      const start = r.at;
-      let kind: number;
-      try {
-        kind = events.decode(words, floats, base, offset);
-      } catch (error) {
-        if (error !== MISFIT && !(error instanceof RangeError)) throw error;
-        kind = this.#misfit(base, start, offset);
-        m.misfits++;
-      }
-      if (kind === EVENT_KINDS.gap || kind === EVENT_KINDS.marker) marks++;
-    }
-    m.events = staged.count = count;
+    // From now on in use, so that a message that fails half-way is cleared.
+    staged.count = count;
+    this.#events.decode(staged, count, offset);
+    m.misfits = this.#events.misfits;
+    m.events = count;
     if (r.tag() !== TAG.nil) throw MISFIT;
     r.at++;
-    return this.#end(count - marks);
+    return this.#end(count - this.#events.marks);
   }
 
   #end(shipped: number): number {
     if (this.#reader.at !== this.#reader.bytes.length) throw MISFIT;
     return shipped;
-  }
-
-  /** Stores a term that is no event as agreed as `unknown`, with its bytes as payload. */
-  #misfit(base: number, start: number, offset: number): number {
-    const r = this.#reader;
-    const { words, floats } = this.#staged;
-    const stamp = floats[(base >>> 1) + 1]!;
-    r.at = start;
-    r.skip();
-    words.fill(0, base, base + SLOT_WORDS);
-    words[base + SLOT.head] = EVENT_KINDS.unknown | (this.source << 8);
-    floats[(base >>> 1) + 1] = Number.isFinite(stamp) && stamp !== 0 ? stamp : offset;
-    this.#events.payloadRange(words, base, start, r.at);
-    return EVENT_KINDS.unknown;
   }
 
   #deliverGap(count: number, slots: SlotBlock, sink: SlotSink | SlotBlock): number {
@@ -260,7 +234,7 @@ export class TraceBatchDecoder {
     gap.floats[SLOT_GAP.fromF64] = this.#lastStamp;
     gap.floats[SLOT_GAP.toF64] = first;
     gap.words[base + SLOT_GAP.hop] = GAP_HOPS.link;
-    return deliver(gap, EMPTY, sink);
+    return deliver(gap, EMPTY, sink, false);
   }
 }
 

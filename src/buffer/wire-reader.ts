@@ -8,6 +8,7 @@ import { BadTermError } from "../erlang/errors";
 import type { Dictionary } from "./dictionary";
 import { IDENTITY } from "./event-schema";
 import type { AtomId, MfaId, NodeId } from "./ids";
+import { SeenNames, SeenShortNames } from "./seen-names";
 
 /** Thrown, without a stack, when a term is of another type than expected. Never leaves the decoders. */
 export const MISFIT: unique symbol = Symbol("misfit");
@@ -71,22 +72,20 @@ export class WireReader {
 
   readonly dictionary: Dictionary;
   readonly #localNode: AtomId;
-  #localCreation: number | undefined;
-  /** The bytes before id, serial and creation of a local pid, as seen once, in words; the last one is masked. */
-  #prefix = new Int32Array(0);
-  #prefixMask = 0;
-  #prefixBytes = 0;
+  /** Creation of the traced node, as given or as learned. */
+  localCreation: number | undefined;
+  /** The bytes before id, serial and creation of a local pid, as seen once: eight at a time, the last eight first (they may overlap). */
+  prefix = new Float64Array(0);
+  prefixBytes = 0;
+  readonly #seenAtoms = new SeenNames();
+  readonly #seenShort = new SeenShortNames();
+  readonly #seenMfas = new SeenNames();
 
   /** @param creation - of the traced node; when not given it is that of the first pid with the node's name */
   constructor(dictionary: Dictionary, node: string, creation?: number) {
     this.dictionary = dictionary;
     this.#localNode = dictionary.atomId(node);
-    this.#localCreation = creation;
-  }
-
-  /** Creation of the traced node, as given or as learned. */
-  get localCreation(): number | undefined {
-    return this.#localCreation;
+    this.localCreation = creation;
   }
 
   /** Starts on another message. */
@@ -177,7 +176,7 @@ export class WireReader {
     if (tag === TAG.smallAtomUtf8) {
       const length = view.getUint8(at + 1);
       this.at = at + 2 + length;
-      return this.dictionary.internAtom(view, at + 2, length);
+      return this.utf8Atom(at + 2, length);
     }
     if (tag === TAG.atomLatin1 || tag === TAG.atomUtf8) {
       const length = view.getUint16(at + 1);
@@ -190,6 +189,26 @@ export class WireReader {
     const length = view.getUint8(at + 1);
     this.at = at + 2 + length;
     return this.#latin1(at + 2, length);
+  }
+
+  /** Dictionary id of the UTF-8 text at `at`, which stands behind a tag and one byte of length. */
+  utf8Atom(at: number, length: number): AtomId {
+    const view = this.view;
+    if (length < 6) {
+      if (length < 2) return this.dictionary.internAtom(view, at, length);
+      const seen = this.#seenShort.find(view, at, length);
+      if (seen !== 0) return seen as AtomId;
+      const id = this.dictionary.internAtom(view, at, length);
+      this.#seenShort.remember(view, at, length, id);
+      return id;
+    }
+    // Tag, length and a text of 6 bytes or more are 8 bytes to compare.
+    const hash = Math.imul(view.getInt32(at + length - 4, true) + view.getInt32(at - 1, true), 0x9e3779b1);
+    const seen = this.#seenAtoms.find(view, at - 2, length + 2, hash);
+    if (seen !== 0) return seen as AtomId;
+    const id = this.dictionary.internAtom(view, at, length);
+    this.#seenAtoms.remember(view, at - 2, length + 2, hash, id);
+    return id;
   }
 
   /** Dictionary id of an atom, 0 for the integer 0. */
@@ -215,6 +234,30 @@ export class WireReader {
 
   /** Three elements of a tuple: module, function, arity. */
   mfa(): MfaId {
+    const start = this.at;
+    const view = this.view;
+    if (view.getUint8(start) !== TAG.smallAtomUtf8) return this.#mfaOfAnyForm();
+    const fun = start + 2 + view.getUint8(start + 1);
+    if (view.getUint8(fun) !== TAG.smallAtomUtf8) return this.#mfaOfAnyForm();
+    const arity = fun + 2 + view.getUint8(fun + 1);
+    if (view.getUint8(arity) !== TAG.smallInteger) return this.#mfaOfAnyForm();
+    const length = arity + 2 - start;
+    if (length < 8) return this.#mfaOfAnyForm();
+    const hash = Math.imul(
+      view.getInt32(arity - 2, true) + Math.imul(view.getInt32(fun - 4, true), 31),
+      0x9e3779b1,
+    );
+    const seen = this.#seenMfas.find(view, start, length, hash);
+    if (seen !== 0) {
+      this.at = arity + 2;
+      return seen as MfaId;
+    }
+    const id = this.#mfaOfAnyForm();
+    this.#seenMfas.remember(view, start, length, hash, id);
+    return id;
+  }
+
+  #mfaOfAnyForm(): MfaId {
     const module = this.atom();
     const fun = this.atom();
     const arity = this.integer();
@@ -224,7 +267,7 @@ export class WireReader {
 
   /** A pid or port of the traced node, or the integer 0 (none), into low and high. Anything else does not fit. */
   tracee(): void {
-    if (this.#localPid()) return;
+    if (this.localPid()) return;
     const at = this.at;
     if (this.view.getUint8(at) === TAG.smallInteger) {
       if (this.view.getUint8(at + 1) !== 0) throw MISFIT;
@@ -238,7 +281,7 @@ export class WireReader {
 
   /** A pid, port, atom or `{Name, Node}` into low, high and node. */
   identity(): void {
-    if (this.#localPid()) return;
+    if (this.localPid()) return;
     this.widePid = this.widePort = false;
     const tag = this.view.getUint8(this.at);
     switch (tag) {
@@ -286,17 +329,18 @@ export class WireReader {
   }
 
   /** The common case, without a look at the dictionary: the bytes before the id are those of the last local pid. */
-  #localPid(): boolean {
+  localPid(): boolean {
     const view = this.view;
-    const prefix = this.#prefix;
+    const prefix = this.prefix;
     const at = this.at;
-    const last = prefix.length - 1;
-    if (last < 0 || at + this.#prefixBytes + 12 > view.byteLength) return false;
-    for (let i = 0; i < last; i++) if (view.getInt32(at + i * 4, true) !== prefix[i]) return false;
-    if ((view.getInt32(at + last * 4, true) & this.#prefixMask) !== prefix[last]) return false;
-    const fields = at + this.#prefixBytes;
+    const fields = at + this.prefixBytes;
+    const count = prefix.length;
+    if (count === 0 || fields + 12 > view.byteLength) return false;
+    if (view.getFloat64(fields - 8, true) !== prefix[0]) return false;
+    for (let i = 1, from = at; i < count; i++, from += 8)
+      if (view.getFloat64(from, true) !== prefix[i]) return false;
     const id = view.getUint32(fields);
-    if (view.getUint32(fields + 8) !== this.#localCreation || id > 0x0fffffff) return false;
+    if (view.getUint32(fields + 8) !== this.localCreation || id > 0x0fffffff) return false;
     this.low = ((id << 4) | IDENTITY.pid) >>> 0;
     this.high = view.getUint32(fields + 4);
     this.node = 0;
@@ -351,21 +395,22 @@ export class WireReader {
 
   #nodeId(name: AtomId, creation: number): NodeId | 0 {
     if (name === this.#localNode) {
-      this.#localCreation ??= creation;
-      if (creation === this.#localCreation) return 0;
+      this.localCreation ??= creation;
+      if (creation === this.localCreation) return 0;
     }
     return this.dictionary.internNode(name, creation);
   }
 
   #learnPrefix(start: number, length: number): void {
-    const words = (length + 3) >>> 2;
-    const rest = length & 3;
-    this.#prefixMask = rest === 0 ? -1 : (1 << (8 * rest)) - 1;
-    this.#prefixBytes = length;
-    const prefix = new Int32Array(words);
-    for (let i = 0; i < words; i++) prefix[i] = this.view.getInt32(start + i * 4, true);
-    prefix[words - 1]! &= this.#prefixMask;
-    this.#prefix = prefix;
+    const prefix = new Float64Array(Math.ceil(length / 8));
+    for (let i = 0; i < prefix.length; i++) {
+      const from = i === 0 ? start + length - 8 : start + (i - 1) * 8;
+      prefix[i] = from >= 0 ? this.view.getFloat64(from, true) : NaN;
+    }
+    // Two float64 are equal when their bytes are, unless they are NaN or zero: then every pid takes the long way.
+    if (length < 8 || prefix.some((value) => Number.isNaN(value) || value === 0)) return;
+    this.prefix = prefix;
+    this.prefixBytes = length;
   }
 
   /**

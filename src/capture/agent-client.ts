@@ -2,9 +2,21 @@
  * Our end of the conversation with the holder on the node (docs/agent-protocol.md, "Requests and replies").
  * Owns the control mailbox, the lease timer and the requests under way; whoever starts it must `detach` it or close the link.
  */
-import { BeamtraceError, ConnectionError } from "../erlang/errors";
-import { atom, Atom, binary, ErlMap, inspect, map, Tuple, tuple, type Pid, type Term } from "../erlang/term";
-import type { NodeLink } from "../erlang/dist";
+import { AbortedError, BeamtraceError, ConnectionError } from "../erlang/errors";
+import {
+  atom,
+  Atom,
+  binary,
+  equals,
+  ErlMap,
+  inspect,
+  map,
+  Tuple,
+  tuple,
+  type Pid,
+  type Term,
+} from "../erlang/term";
+import { RemoteError, type ErrorClass, type NodeLink } from "../erlang/dist";
 import { SCHEMA_VERSION } from "../buffer/event-schema";
 import { loadAgent } from "./agent-loader";
 import { withDeadline, type CallOptions } from "./deadline";
@@ -95,6 +107,26 @@ export class AgentClient {
     } finally {
       this.#waiting.delete(id);
     }
+  }
+
+  /** Applies a function on the node in a process that is never traced. After an abort it runs on until its time is up. */
+  async call(module: string, fn: string, args: readonly Term[], options: CallOptions): Promise<Term> {
+    const { timeoutMs } = options;
+    const limit = timeoutMs === undefined || timeoutMs === Infinity ? atom("infinity") : Math.ceil(timeoutMs);
+    const request = tuple(atom("call"), atom(module), atom(fn), [...args], limit);
+    const what = `${module}:${fn}/${args.length}`;
+    const refused = (reason: Term): Error =>
+      equals(reason, atom("timeout"))
+        ? new AbortedError(
+            "BT_TIMEOUT",
+            `${what} did not return within ${String(timeoutMs)} ms and was killed`,
+          )
+        : new BeamtraceError("BT_AGENT_FAILED", `${what}: ${inspect(reason)}`);
+    const outcome = await this.request(request, refused, options);
+    const [tag, value, stacktrace] = outcome instanceof Tuple ? outcome.elements : [];
+    if (!(tag instanceof Atom) || value === undefined) throw refused(outcome);
+    if (tag.name === "return") return value;
+    throw new RemoteError(what, tag.name as ErrorClass, value, stacktrace);
   }
 
   /** Ends the holder after everything it set has been undone; resolves when it has gone. */

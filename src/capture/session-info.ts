@@ -1,6 +1,7 @@
 /**
  * What a session knows of its node, asked once when it attaches.
  */
+import { setMaxListeners } from "node:events";
 import { BeamtraceError } from "../erlang/errors";
 import type { NodeLink } from "../erlang/dist";
 import { atom, Atom, tuple, Tuple, type Term } from "../erlang/term";
@@ -64,8 +65,14 @@ export function textOf(term: Term | undefined): string {
 export async function querySessionInfo(
   link: NodeLink,
   tracer: TracerOption,
-  options: CallOptions,
+  given: CallOptions,
 ): Promise<SessionInfo> {
+  const options: { timeoutMs?: number; signal?: AbortSignal } = { ...given };
+  if (given.signal !== undefined) {
+    // Each question listens to it; that is meant, and Node need not warn about the caller's signal.
+    options.signal = AbortSignal.any([given.signal]);
+    setMaxListeners(0, options.signal);
+  }
   const systemInfo = (item: Term): Promise<Term> => link.call("erlang", "system_info", [item], options);
   const [otpTerm, erts, schedulers, online, word, arch, sessions, compiler, elixir, base, timeOffset] =
     await Promise.all([

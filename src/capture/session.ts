@@ -102,11 +102,16 @@ export class Session extends EventEmitter<SessionEvents> {
    *
    * @param module - as the VM names it: `"erlang"`, `"Elixir.Enum"`
    * @throws RemoteError `BT_REMOTE_ERROR` with class, reason and stack trace when it raises there
+   * While a trace runs the agent makes the call, in a process that no tracer sees; otherwise it leaves nothing there either.
+   *
    * @throws AbortedError `BT_TIMEOUT`, `BT_ABORTED`
    */
   async call(module: string, fn: string, args: readonly Term[], options: CallOptions = {}): Promise<Term> {
     this.#assertOpen();
-    return this.link.call(module, fn, args, { timeoutMs: this.#parts.callTimeoutMs, ...options });
+    const limited: CallOptions = { timeoutMs: this.#parts.callTimeoutMs, ...options };
+    if (this.#traces.size === 0 || this.#agent === undefined)
+      return this.link.call(module, fn, args, limited);
+    return (await this.#agent).call(module, fn, args, limited);
   }
 
   /** Sends a message to a process, a registered name, or an alias. Like the VM's own send it does not tell whether it arrived. */

@@ -123,6 +123,17 @@ describe("places of readers", () => {
     expect(() => ring.evict(99)).toThrowError(code("BT_RING_INVALID"));
   });
 
+  it("a reader that waits is told when it is evicted or closed", async () => {
+    const ring = new RingBuffer({ capacity: 4 });
+    const [evicted, closed] = [ring.reader(), ring.reader()];
+    const waits = [evicted.wait(), closed.wait()];
+    await new Promise((resolve) => setImmediate(resolve));
+    ring.evict(evicted.index);
+    closed.close();
+    expect(await Promise.all(waits)).toEqual(["ready", "closed"]);
+    expect(() => evicted.poll(1)).toThrowError(code("BT_CLOSED"));
+  });
+
   it("without any reader the first records are kept", () => {
     const ring = new RingBuffer({ capacity: 4 });
     const producer = ring.producer();
@@ -145,6 +156,12 @@ describe("places of readers", () => {
 });
 
 describe("producers", () => {
+  it.each(["single", "multiple"] as const)("claim whole numbers of slots only (%s)", (producers) => {
+    const producer = new RingBuffer({ capacity: 8, producers }).producer();
+    expect(producer.claim(0)).toBe(0);
+    expect(() => producer.claim(-1)).toThrowError(RangeError);
+  });
+
   it("a second one of a single-producer ring takes over, the first notices", () => {
     for (const overflow of ["drop-newest", "overwrite-oldest"] as const) {
       const ring = new RingBuffer({ capacity: 4, overflow });

@@ -81,11 +81,19 @@ describe("accounting", () => {
     );
     other.kill("SIGSTOP");
     await pump(200_000);
+    // Not before the tracer has dealt with all of them: shed in its backlog, or refused by the connection.
+    await eventually(
+      () =>
+        pair.target.eval(
+          `[element(2, process_info(P, message_queue_len)) || P <- processes(), {initial_call, {beamtrace_agent, tracer_init, 1}} <- [process_info(P, initial_call)]]`,
+        ),
+      (queues) => queues === "[0]",
+    );
     other.kill("SIGCONT");
     await pump(1000);
     const result = await other.eval(
       `{ok, #{received := R, shipped := Sh, lost_tracer := L, lost_link := K}} = agent_client:stop(whereis(s), 1), {final, _} = agent_client:collect(whereis(b)),
-       Gaps = agent_client:events(whereis(b), 31), {R, R =:= Sh + L + K, K > 0, lists:sum([element(5, G) || G <- Gaps, element(4, G) =:= link]) =:= K, agent_client:close(whereis(s))}`,
+       Gaps = agent_client:events(whereis(b), 31), {R, R =:= Sh + L + K, K + L > 0, lists:sum([element(5, G) || G <- Gaps]) =:= K + L, agent_client:close(whereis(s))}`,
     );
     expect(result).toBe("{201002,true,true,true,ok}");
     await other.stop();

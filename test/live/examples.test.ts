@@ -3,31 +3,19 @@
  * what happened there, and afterwards nothing of beamtrace's is left on the node.
  */
 import { execFile } from "node:child_process";
-import { readdirSync, readFileSync } from "node:fs";
+import { readdirSync } from "node:fs";
 import { join } from "node:path";
 import { fileURLToPath } from "node:url";
 import { promisify } from "node:util";
 import { afterAll, afterEach, beforeAll, describe, expect, it } from "vitest";
 import { expectClean } from "../support/clean";
-import { startNode, type ErlNode } from "../support/erl-node";
+import type { ErlNode } from "../support/erl-node";
+import { startShop } from "../support/shop";
 
 const root = fileURLToPath(new URL("../..", import.meta.url));
 const examples = join(root, "examples");
 const covered: string[] = [];
 let node: ErlNode;
-
-/** Compiles a module of the demo's shop on the node. */
-async function load(module: string): Promise<void> {
-  const source = readFileSync(join(examples, "demo", `${module}.erl`)).toString("base64");
-  await node.eval(`
-    Dir = filename:join(os:getenv("TMPDIR", "/tmp"), "beamtrace-examples-" ++ os:getpid()),
-    File = filename:join(Dir, "${module}.erl"),
-    ok = filelib:ensure_dir(File),
-    ok = file:write_file(File, base64:decode("${source}")),
-    {ok, M, Beam} = compile:file(File, [binary]),
-    {module, M} = code:load_binary(M, File, Beam),
-    ok = file:delete(File), file:del_dir(Dir)`);
-}
 
 /** Runs an example to its end and returns the lines that it printed. */
 async function run(name: string, env: Record<string, string> = {}): Promise<string[]> {
@@ -53,9 +41,7 @@ async function run(name: string, env: Record<string, string> = {}): Promise<stri
 
 describe("examples", () => {
   beforeAll(async () => {
-    node = await startNode({ args: ["-kernel", "logger_level", "none"] });
-    for (const module of ["shop_server", "shop"]) await load(module);
-    await node.eval("shop:start(8)");
+    node = await startShop(8);
   });
   afterEach(() => expectClean(node, { modules: ["gen_server", "shop_server", "lists"] }));
   afterAll(() => node.stop());

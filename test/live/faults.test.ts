@@ -261,6 +261,25 @@ describe("on the node", () => {
     expect(trace.stats.node.filtered).toBeGreaterThan(0);
   });
 
+  test("calls under a trace of messages make no events and raise as ever", async () => {
+    const trace = await session.trace({ processes: "all", events: ["send", "receive"] });
+    const seen = collect(trace);
+    for (let i = 0; i < 20; i++)
+      await session.call("gen_server", "call", [atom("kernel_sup"), atom("which_children")]);
+    await expect(session.call("erlang", "error", [atom("oops")])).rejects.toMatchObject({
+      code: "BT_REMOTE_ERROR",
+      class: "error",
+      reason: atom("oops"),
+    });
+    expect(await code(session.call("timer", "sleep", [60_000], { timeoutMs: 50 }))).toBe("BT_TIMEOUT");
+    await trace.stop();
+    await seen.done;
+    // The server's own messages are events; the caller's are not.
+    const asked = seen.events.filter((e) => e.kind === "send" && e.shape.tags[0] === "$gen_call");
+    expect(asked).toEqual([]);
+    expect(seen.events.some((e) => e.kind === "receive" && e.shape.tags[0] === "$gen_call")).toBe(true);
+  });
+
   test("a limit stops the trace once, says which, and leaves the session alive", async () => {
     await node.eval(TRAFFIC);
     const trace = await session.trace({ events: ["send", "receive"], limits: { events: 5000 } });
@@ -317,7 +336,11 @@ describe("on the node", () => {
     await node.eval("hoarder ! go, ok");
     await seen.until((e) => e.length >= 1);
     await trace.stop();
-    expect(await node.eval("element(2, process_info(whereis(hoarder), message_queue_len))")).toBe("1000000");
+    // Its receive looks through the million first.
+    await eventually(
+      () => node.eval("element(2, process_info(whereis(hoarder), message_queue_len))"),
+      (length) => length === "1000000",
+    );
     await node.eval("exit(whereis(hoarder), kill)");
   });
 

@@ -35,7 +35,8 @@ export class MultiProducer extends BaseProducer {
 
   tryClaim(n: number): number {
     const { cells } = this;
-    if (n <= 0 || cells[CELL.closed] !== 0) return 0;
+    if (n < 0) throw new RangeError(`claimed ${n} slots`);
+    if (n === 0 || cells[CELL.closed] !== 0) return 0;
     let lookedUp = false;
     for (;;) {
       // Read before claiming: payloads of these and later slots can't begin before it. The epoch goes first: it may lag, not lead.

@@ -61,7 +61,7 @@ export interface RingReader {
    * `into` is used when it is long enough.
    */
   readPayload(position: number, length: number, into?: Uint8Array): Uint8Array | undefined;
-  /** Waits until there is something to poll. Rejects with `BT_ABORTED` when the signal fires. */
+  /** Waits until there is something to poll; `closed` when there will never be, or when this reader is closed. Rejects with `BT_ABORTED` when the signal fires. */
   wait(timeoutMs?: number, signal?: AbortSignal): Promise<WaitResult>;
   /** The same, blocking the thread. */
   waitSync(timeoutMs?: number): WaitResult;
@@ -201,7 +201,10 @@ export abstract class BaseReader implements RingReader, WaitGate {
   }
 
   state(): "ready" | "closed" | undefined {
+    if (!this.open) return "closed";
     if (this.available > 0 || this.pendingGap > 0) return "ready";
+    // Evicted: the next poll says so.
+    if (Atomics.load(this.cells, this.place + PLACE.state) !== this.placeState) return "ready";
     // Closed is loaded first: what was published or dropped before closing is then seen.
     const closed = Atomics.load(this.cells, CELL.closed) !== 0;
     if (this.backlog() !== 0 || readCounter(this.cells, CELL.dropped) !== this.droppedSeen) return "ready";

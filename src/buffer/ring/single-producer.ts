@@ -40,7 +40,7 @@ export class SingleProducer extends BaseProducer {
 
   override claim(n: number): number {
     const first = this.next;
-    if (((this.limit - first) | 0) < n || this.attentive || this.cells[CELL.closed] !== 0) {
+    if (((this.limit - first) | 0) < n >>> 0 || this.attentive || this.cells[CELL.closed] !== 0) {
       const granted = this.claimAttentively(n);
       if (granted !== n) this.drop(n - granted);
       return granted;
@@ -52,7 +52,7 @@ export class SingleProducer extends BaseProducer {
 
   tryClaim(n: number): number {
     const first = this.next;
-    if (((this.limit - first) | 0) < n || this.attentive || this.cells[CELL.closed] !== 0)
+    if (((this.limit - first) | 0) < n >>> 0 || this.attentive || this.cells[CELL.closed] !== 0)
       return this.claimAttentively(n);
     this.first = first;
     this.next = (first + n) | 0;
@@ -61,6 +61,7 @@ export class SingleProducer extends BaseProducer {
 
   /** Claims when there may be no room, or when something is to be done with claimed slots. */
   private claimAttentively(n: number): number {
+    if (n < 0) throw new RangeError(`claimed ${n} slots`);
     const first = this.next;
     let granted = (this.limit - first) | 0;
     if (granted < n) granted = this.lookUpRoom();

@@ -2,7 +2,7 @@
  * Waits by sleeping in the kernel until a producer publishes: `Atomics.wait` in `waitSync`, `Atomics.waitAsync` in `wait`. The default.
  * `waitAsync` alone doesn't keep a Node process alive, so a timer is held while a promise is pending.
  */
-import { pause } from "./wait-spin";
+import { pause } from "./pause";
 import type { WaitGate, WaitResult, WaitStrategy } from "./wait-strategy";
 
 /** Looks before going to sleep: a few microseconds, less than sleeping and being woken costs. */

@@ -2,20 +2,12 @@
  * Waits by looking again and again: lowest latency, one processor busy. The pause between looks grows a little, so that a fast reader doesn't
  * take the producer's cache line away at every record (with it a slow producer gets on with a batch).
  */
+import { pause } from "./pause";
 import type { WaitGate, WaitResult, WaitStrategy } from "./wait-strategy";
 
 const LOOKS_PER_CLOCK = 16;
 /** About a microsecond: measured best of 16 to 1024 between two threads (bench/ring.ts). */
 const PAUSE_MAX = 1024;
-
-let sink = 0;
-
-/** Spends a few nanoseconds a step without touching shared memory. */
-export function pause(steps: number): void {
-  let x = sink;
-  for (let i = 0; i < steps; i++) x = (x * 31 + i) | 0;
-  sink = x;
-}
 
 /** Spinning. */
 export class SpinWait implements WaitStrategy {
