@@ -137,7 +137,10 @@ describe("traces", () => {
     await receiver("listener");
     await using session = await attachTo(node);
     const trace = await session.trace({ processes: { registered: ["listener"] }, events: ["receive"] });
-    await node.eval("[listener ! I || I <- lists:seq(1, 100)], ok");
+    // A message is received when the process gets to it, not when it is sent.
+    await node.eval(
+      "[listener ! I || I <- lists:seq(1, 100)], (fun W() -> case process_info(whereis(listener), message_queue_len) of {_, 0} -> ok; _ -> erlang:yield(), W() end end)()",
+    );
     await trace.stop();
     const seen = collect(trace);
     await seen.done;
