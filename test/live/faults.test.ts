@@ -295,6 +295,9 @@ describe("on the node", () => {
 
   test("a slow consumer loses events to gaps that add up exactly", async () => {
     await node.eval(FLOOD);
+    // The native tracer's bound is its rings, not a queue: test/live/native-overload.test.ts.
+    await session.close();
+    session = await attachTo(node, { tracer: "portable" });
     const trace = await session.trace({
       events: ["send", "receive"],
       limits: { queue: 4000, rate: Infinity, seconds: 30 },
@@ -319,6 +322,31 @@ describe("on the node", () => {
     await done;
     expect(trace.stats.node.lostLink + trace.stats.node.lostTracer).toBeGreaterThan(0);
     await expectExact(trace, events);
+  });
+
+  test("a subscriber that takes its time does not keep the lease from being renewed", async () => {
+    await node.eval(FLOOD);
+    await using short = await attachTo(node, { leaseMs: 1000 });
+    const trace = await short.trace({
+      events: ["send", "receive"],
+      limits: { rate: Infinity, seconds: 30, queue: Infinity, memory: Infinity },
+    });
+    // Twice the lease, in pieces that each leave it time.
+    let batches = 0;
+    const done = trace.batches$.forEach(() => {
+      batches += 1;
+      const end = performance.now() + (batches <= 20 ? 100 : 0);
+      while (performance.now() < end);
+    });
+    await eventually(
+      () => batches,
+      (count) => count > 20,
+      20_000,
+    );
+    expect(trace.hasEnded).toBe(false);
+    await trace.stop();
+    await done;
+    expect(await trace.ended).toEqual({ kind: "stopped" });
   });
 
   test("a process with a million queued messages is not held up", async () => {
@@ -430,7 +458,7 @@ describe("on the node", () => {
   test("killing the holder ends the session with its reason; killing a tracer ends that trace", async () => {
     const trace = await session.trace({ events: ["send"], calls: [{ module: "lists", function: "seq" }] });
     await node.eval(
-      `[exit(P, kill) || P <- processes(), {initial_call, {beamtrace_agent, tracer_init, _}} <- [process_info(P, initial_call)]]`,
+      `[exit(P, kill) || P <- processes(), {initial_call, {beamtrace_agent, F, _}} <- [process_info(P, initial_call)], F =:= tracer_init orelse F =:= native_init]`,
     );
     expect((await trace.ended).kind).toBe("tracer-died");
     const again = await session.trace({ events: ["send"], calls: [{ module: "lists", function: "seq" }] });
