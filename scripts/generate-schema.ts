@@ -1,19 +1,28 @@
 /**
  * Writes the constants of `src/buffer/event-schema.ts` for the code that runs inside a node:
- * `beam/agent/include/beamtrace_schema.hrl` (Erlang). A C header for the native tracer is one more entry of `GENERATED`.
+ * `beam/agent/include/beamtrace_schema.hrl` (Erlang) and `beam/native/src/event_schema.h` (C, native tracer).
  * Run `npx tsx scripts/generate-schema.ts` after a change of the schema; `--check` only compares, and fails when a file differs.
  */
 import { mkdirSync, readFileSync, writeFileSync } from "node:fs";
 import { dirname, resolve } from "node:path";
 import { fileURLToPath, pathToFileURL } from "node:url";
 import {
+  CALLER_UNDEFINED,
   EVENT_KINDS,
+  FLAG,
   GAP_HOPS,
   GC_FIELDS,
+  IDENTITY,
+  RAW,
+  RAW_ATOM_WORDS,
   SCHEMA_VERSION,
   SHAPE_LIST_MAX,
   SHAPE_SIZE_MAX,
   SHAPE_TYPES,
+  SLOT,
+  SLOT_ALIAS,
+  SLOT_BYTES,
+  SLOT_WORDS,
 } from "../src/buffer/event-schema";
 
 const ROOT = resolve(dirname(fileURLToPath(import.meta.url)), "..");
@@ -48,9 +57,62 @@ export function erlangHeader(): string {
   return lines.join("\n");
 }
 
+/** Atom words of each kind as bit masks, by kind. */
+function atomMasks(): number[] {
+  const masks: number[] = [];
+  for (const [name, code] of Object.entries(EVENT_KINDS))
+    masks[code] = (RAW_ATOM_WORDS[name as keyof typeof EVENT_KINDS] ?? []).reduce((m, w) => m | (1 << w), 0);
+  return masks;
+}
+
+/** The C header: one macro a number. */
+export function cHeader(): string {
+  const lines = [`/* ${NOTICE} */`, "#ifndef BEAMTRACE_EVENT_SCHEMA_H", "#define BEAMTRACE_EVENT_SCHEMA_H"];
+  const define = (name: string, value: string | number) => lines.push(`#define BT_${name} ${value}`);
+  const section = (comment: string) => lines.push("", `/* ${comment} */`);
+  const table = (prefix: string, entries: Readonly<Record<string, number>>) => {
+    for (const [name, value] of Object.entries(entries)) define(`${prefix}_${macroName(name)}`, `${value}u`);
+  };
+
+  section("Version and size.");
+  define("SCHEMA_VERSION", SCHEMA_VERSION);
+  define("SLOT_BYTES", SLOT_BYTES);
+  define("SLOT_WORDS", SLOT_WORDS);
+  section("Event kinds.");
+  table("KIND", EVENT_KINDS);
+  define("KIND_COUNT", Math.max(...Object.values(EVENT_KINDS)) + 1);
+  section("Words of a slot.");
+  table("SLOT", SLOT);
+  table("ALIAS", SLOT_ALIAS);
+  table("FLAG", FLAG);
+  table("IDENTITY", IDENTITY);
+  define("CALLER_UNDEFINED", `${CALLER_UNDEFINED}u`);
+  section("Words of a record that differ from a slot.");
+  table("RAW", RAW);
+  section("Atom words by kind, as bit masks.");
+  define("RAW_ATOM_MASKS", `{${atomMasks().join(", ")}}`);
+  section("Shapes.");
+  table("SHAPE", SHAPE_TYPES);
+  define("SHAPE_LIST_MAX", `${SHAPE_LIST_MAX}u`);
+  define("SHAPE_SIZE_MAX", `${SHAPE_SIZE_MAX}u`);
+  section(
+    "Values of a gc event in wire order: name and word; word 0 for the two that share the word of the flags.",
+  );
+  define("GC_COUNT", GC_FIELDS.length);
+  define(
+    "GC_FIELDS",
+    `{${GC_FIELDS.map(([name, word]) => `{"${name}", ${typeof word === "number" ? word : 0}}`).join(", ")}}`,
+  );
+  lines.push("", "#endif", "");
+  return lines.join("\n");
+}
+
+const macroName = (name: string): string => name.replace(/([a-z0-9])([A-Z])/g, "$1_$2").toUpperCase();
+
 /** Every generated file: path in the repository and its text. */
 export const GENERATED: readonly { readonly path: string; readonly text: () => string }[] = [
   { path: "beam/agent/include/beamtrace_schema.hrl", text: erlangHeader },
+  { path: "beam/native/src/event_schema.h", text: cHeader },
 ];
 
 /** Paths of generated files that differ from what the schema says. */

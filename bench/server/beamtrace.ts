@@ -8,8 +8,8 @@ import type { Variant } from "./variant";
 export const attachTo = (node: ErlNode, options: AttachOptions = {}): Promise<Session> =>
   attach(node.name, { cookie: node.cookie, epmd: { port: node.epmdPort }, ...options });
 
-/** The portable tracer with its defaults, but for a rate limit that a busy server would trip. */
-export function beamtrace(): Variant {
+/** A tracer with its defaults, but for a rate limit that a busy server would trip. Variant `beamtrace` is the portable one. */
+export function beamtrace(tracer: "native" | "portable" = "portable"): Variant {
   let session: Session | undefined;
   let counted: CountedTrace | undefined;
   const running = (): CountedTrace => {
@@ -17,9 +17,9 @@ export function beamtrace(): Variant {
     return counted;
   };
   return {
-    name: "beamtrace",
+    name: tracer === "native" ? "native" : "beamtrace",
     async start(node) {
-      session = await attachTo(node);
+      session = await attachTo(node, { tracer });
       counted = await CountedTrace.start(session, {
         processes: "all",
         events: ["send", "receive", "procs"],

@@ -1,6 +1,6 @@
 /**
  * The one declaration of event kinds and of the 64-byte slot that an event is stored in.
- * `scripts/generate-schema.ts` writes the Erlang header (and later the C header) from it; a test fails when they differ.
+ * `scripts/generate-schema.ts` writes the Erlang and the C header from it; a test fails when they differ.
  * A slot is 16 little-endian 32-bit words. It holds no pointer: text is an id of the dictionary, long content lies in the payload area.
  */
 
@@ -200,6 +200,63 @@ export const GAP_HOPS = {
 
 /** Name of a hop where events can be lost. */
 export type GapHop = keyof typeof GAP_HOPS;
+
+/**
+ * Words of a native tracer's record that differ from a slot (docs/agent-protocol.md, "Native batches"). Atoms stand as the VM's own
+ * words, whose text comes with the batch's dictionary; functions take three words; stamps are float64 ns since the base of the batch.
+ */
+export const RAW = {
+  /** Node and creation of a process or port of another node; 0 when it is a local one. */
+  remoteNode: 6,
+  remoteCreation: 7,
+  /** The same of spawn and spawned. */
+  spawnRemoteNode: 11,
+  spawnRemoteCreation: 13,
+  /** The function of calls, returns and of in and out; its module is 0 when there is none. */
+  module: 8,
+  function: 9,
+  arity: 10,
+  /** The caller of a call: module 0 and arity CALLER_UNDEFINED when it was asked for and is not known. */
+  callerModule: 6,
+  callerFunction: 7,
+  callerArity: 15,
+  /** The function of spawn and spawned, and the initial call behind it. */
+  spawnModule: 6,
+  spawnFunction: 7,
+  spawnArity: 10,
+  initialModule: 14,
+  initialFunction: 15,
+  initialArity: 12,
+  /** Flag in the word `flags`: the receiver is `{Name, Node}`, the node in `otherHigh`. */
+  namedFlag: 0x100,
+} as const;
+
+/** Words of a record that hold an atom or 0, by kind; `otherLow` may hold one besides, told by its tag. */
+export const RAW_ATOM_WORDS: Readonly<Partial<Record<keyof typeof EVENT_KINDS, readonly number[]>>> = {
+  spawn: [6, 7, 11, 14, 15],
+  spawned: [6, 7, 11, 14, 15],
+  exit: [12, 13],
+  send: [6, 12, 13],
+  send_to_non_existing_process: [6, 12, 13],
+  receive: [12, 13],
+  link: [6],
+  unlink: [6],
+  getting_linked: [6],
+  getting_unlinked: [6],
+  call: [6, 7, 8, 9, 12, 13],
+  return_from: [8, 9, 12, 13],
+  exception_from: [8, 9, 12, 13, 14],
+  return_to: [8, 9],
+  in: [8, 9],
+  out: [8, 9],
+  in_exiting: [8, 9],
+  out_exiting: [8, 9],
+  out_exited: [8, 9],
+  port_in: [14],
+  port_out: [14],
+  open: [6, 14],
+  closed: [12, 13],
+};
 
 /** Version of slot layout and agent protocol together; the holder reports it and both sides must agree. */
 export const SCHEMA_VERSION = 1;

@@ -1,6 +1,6 @@
 /**
- * Messages of the agent's tracer, `{1, TraceId, Seq, Base, Received, Lost, Events}`, into slots: the hot path between socket and ring
- * (docs/agent-protocol.md, "Batches"). A message is decoded as a whole into staging memory owned by the decoder and then delivered, so
+ * Messages of the agent's tracers, `{1, TraceId, Seq, Base, Received, Lost, Events}` and, from the native one,
+ * `{3, TraceId, Seq, Base, Received, Lost, Dictionary, Records}`, into slots: the hot path between socket and ring (docs/agent-protocol.md, "Batches"). A message is decoded as a whole into staging memory owned by the decoder and then delivered, so
  * a damaged one leaves nothing behind. One decoder serves one trace; the tracer's own counts prove that nothing went missing on the way.
  */
 import { BadTermError } from "../erlang/errors";
@@ -8,7 +8,8 @@ import { decodeWithoutVersion } from "../erlang/etf/decode";
 import type { Term } from "../erlang/term";
 import type { Dictionary } from "./dictionary";
 import { EventListDecoder } from "./event-list-decoder";
-import { EVENT_KINDS, GAP_HOPS, SLOT, SLOT_GAP } from "./event-schema";
+import { EVENT_KINDS, GAP_HOPS, SLOT, SLOT_BYTES, SLOT_GAP } from "./event-schema";
+import { NativeRecordDecoder } from "./native-record-decoder";
 import { SlotBlock } from "./slot-block";
 import { deliver, type SlotSink } from "./slot-sink";
 import { MISFIT, TAG, WireReader } from "./wire-reader";
@@ -59,6 +60,7 @@ export class TraceBatchDecoder {
   readonly source: number;
   readonly #reader: WireReader;
   readonly #events: EventListDecoder;
+  readonly #records: NativeRecordDecoder;
   readonly #staged = new SlotBlock(1024);
   readonly #message: DecodedMessage = {
     type: "batch",
@@ -84,6 +86,7 @@ export class TraceBatchDecoder {
     this.#base = options.base;
     this.#reader = new WireReader(options.dictionary, options.node, options.creation);
     this.#events = new EventListDecoder(this.#reader, this.source);
+    this.#records = new NativeRecordDecoder(options.dictionary, this.source);
   }
 
   /** Base of the time stamps; undefined until the first batch when it was not given. */
@@ -118,8 +121,9 @@ export class TraceBatchDecoder {
     r.at = 1;
     const arity = r.tuple();
     const type = r.integer();
-    if (!(type === 1 && arity === 7) && !(type === 2 && arity === 4)) throw MISFIT;
-    m.type = type === 1 ? "batch" : "end";
+    if (!(type === 1 && arity === 7) && !(type === 2 && arity === 4) && !(type === 3 && arity === 8))
+      throw MISFIT;
+    m.type = type === 2 ? "end" : "batch";
     m.traceId = r.integer();
     m.seq = r.integer();
     m.received = m.lost = m.events = m.written = m.missing = m.misfits = 0;
@@ -135,17 +139,58 @@ export class TraceBatchDecoder {
     const offset = Number(base - this.#base);
     m.received = r.integer();
     m.lost = r.integer();
-    const shipped = this.#stage(m, offset);
+    const native = type === 3;
+    const slots = native ? this.#stageRecords(m, offset) : this.#staged;
+    const shipped = native ? m.events : this.#stage(m, offset);
 
     const before = m.received - m.lost - shipped;
     m.missing = Math.max(0, before - this.#shipped);
     const skipped = m.seq !== this.#nextSeq;
     this.#nextSeq = m.seq + 1;
     this.#shipped = before + shipped;
-    if (m.missing > 0 || skipped) m.written += this.#deliverGap(m.missing, sink);
-    if (this.#staged.count > 0) this.#lastStamp = this.#staged.floats[(this.#staged.count - 1) * 8 + 1]!;
-    m.written += deliver(this.#staged, bytes, sink, this.#events.hasPayload);
+    if (m.missing > 0 || skipped) m.written += this.#deliverGap(m.missing, slots, sink);
+    if (slots.count > 0) this.#lastStamp = slots.floats[(slots.count - 1) * 8 + 1]!;
+    m.written += deliver(slots, bytes, sink, !native && this.#events.hasPayload);
     return m;
+  }
+
+  /** Records of the native tracer, and the atoms that they are the first to name. */
+  #stageRecords(m: DecodedMessage, offset: number): SlotBlock {
+    const r = this.#reader;
+    this.#learnAtoms();
+    if (r.tag() !== TAG.binary) throw MISFIT;
+    const length = r.view.getUint32(r.at + 1);
+    const from = r.at + 5;
+    const count = length / SLOT_BYTES;
+    if (!Number.isInteger(count) || count > MAX_EVENTS) throw MISFIT;
+    if (from + length !== r.bytes.length) throw new BadTermError("message is cut off", r.bytes.length);
+    const staged = this.#staged;
+    staged.clear();
+    staged.reserve(count);
+    // In use before anything is written, so that a message that fails half-way is cleared.
+    m.events = staged.count = count;
+    new Uint8Array(staged.words.buffer).set(r.bytes.subarray(from, from + length));
+    r.at = from + length;
+    return this.#records.decode(staged, offset);
+  }
+
+  /** `[{Word, Atom}]` */
+  #learnAtoms(): void {
+    const r = this.#reader;
+    if (r.tag() === TAG.nil) {
+      r.at++;
+      return;
+    }
+    if (r.tag() !== TAG.list) throw MISFIT;
+    const count = r.view.getUint32(r.at + 1);
+    r.at += 5;
+    for (let i = 0; i < count; i++) {
+      if (r.tuple() !== 2) throw MISFIT;
+      const word = r.integer();
+      this.#records.learn(word, r.atom());
+    }
+    if (r.tag() !== TAG.nil) throw MISFIT;
+    r.at++;
   }
 
   /** Decodes the list of events into staging. Returns how many count as shipped: all but gaps and markers. */
@@ -179,10 +224,10 @@ export class TraceBatchDecoder {
     return shipped;
   }
 
-  #deliverGap(count: number, sink: SlotSink | SlotBlock): number {
+  #deliverGap(count: number, slots: SlotBlock, sink: SlotSink | SlotBlock): number {
     const gap = new SlotBlock(1);
     const base = gap.add();
-    const first = this.#staged.count > 0 ? this.#staged.floats[1]! : NaN;
+    const first = slots.count > 0 ? slots.floats[1]! : NaN;
     gap.words[base + SLOT.head] = EVENT_KINDS.gap | (this.source << 8);
     gap.floats[1] = Number.isNaN(first) ? (Number.isNaN(this.#lastStamp) ? 0 : this.#lastStamp) : first;
     gap.floats[SLOT_GAP.countF64] = count;

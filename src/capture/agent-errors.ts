@@ -95,6 +95,12 @@ export function traceRefused(detail: Term): TraceRefusedError {
           `${text(first)} belongs to beamtrace, which never traces itself`,
           detail,
         );
+      case "native":
+        return new TraceRefusedError(
+          "BT_NATIVE_UNAVAILABLE",
+          `the native tracer could not start: ${text(first)}; tracer: "auto" falls back to the portable one`,
+          detail,
+        );
       case "bad_spec":
         return new TraceRefusedError(
           "BT_TRACE_SPEC_INVALID",

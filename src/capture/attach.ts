@@ -5,6 +5,7 @@ import { connect, type ConnectOptions, type ConnectTarget } from "../erlang/dist
 import { OptionError } from "../erlang/errors";
 import type { CallOptions } from "./deadline";
 import { checkReattach, type ReattachOptions } from "./reattach";
+import type { TracerOption } from "./native-loader";
 import { querySessionInfo, type SessionInfo } from "./session-info";
 import { Session } from "./session";
 import { localHost, type LinkHost } from "./trace-feed";
@@ -19,8 +20,12 @@ export interface AttachOptions extends ConnectOptions {
    * It matters for silent networks only; when the connection or this process ends, clean-up is immediate. Default: 10,000.
    */
   readonly leaseMs?: number;
-  /** Which tracer to use. Default `"auto"`; `session.info.tracer` tells what was chosen and why. */
-  readonly tracer?: "auto" | "portable";
+  /**
+   * Which tracer to use. `"native"`: a library in the node that records where events happen, several times cheaper than a process that
+   * gets them as messages; a trace rejects with `BT_NATIVE_UNAVAILABLE` where it can't be had. `"portable"`: that process.
+   * Default `"auto"`: native where it can be had, else portable; `session.info.tracer` and `trace.tracer` tell what was chosen and why.
+   */
+  readonly tracer?: TracerOption;
   /** Attach again when the connection is lost: traces start again after a gap marker. Default: false, the session ends. */
   readonly reattach?: boolean | ReattachOptions;
   /** Socket and decoding in a worker thread, so that neither waits for what this thread does. Same API. Default: false. */
@@ -58,8 +63,8 @@ export async function attach(target: ConnectTarget, options: AttachOptions = {})
     throw new OptionError("BT_OPTION_INVALID", "callTimeoutMs", "must be a positive number of milliseconds");
   if (!(leaseMs >= 500 && leaseMs <= 3_600_000))
     throw new OptionError("BT_OPTION_INVALID", "leaseMs", "must be from 500 to 3,600,000 milliseconds");
-  if (tracer !== "auto" && tracer !== "portable")
-    throw new OptionError("BT_OPTION_INVALID", "tracer", '"auto" or "portable"');
+  if (!["auto", "native", "portable"].includes(tracer))
+    throw new OptionError("BT_OPTION_INVALID", "tracer", '"auto", "native" or "portable"');
   const reattachOptions = reattach === true ? {} : reattach || undefined;
   if (reattachOptions !== undefined) checkReattach(reattachOptions);
   if (reattachOptions !== undefined && isDuplex(target)) {
@@ -81,7 +86,7 @@ export async function attach(target: ConnectTarget, options: AttachOptions = {})
       : localHost(await connect(target, connectOptions));
     const callOptions: CallOptions = { timeoutMs: callTimeoutMs, ...(signal !== undefined && { signal }) };
     try {
-      return { host, info: await querySessionInfo(host.link, callOptions) };
+      return { host, info: await querySessionInfo(host.link, tracer, callOptions) };
     } catch (error) {
       await host.link.close();
       throw error;
@@ -92,6 +97,7 @@ export async function attach(target: ConnectTarget, options: AttachOptions = {})
   return new Session({
     info,
     host,
+    tracer,
     reconnect: open,
     leaseMs: Math.floor(leaseMs),
     callTimeoutMs,

@@ -6,6 +6,13 @@ import { BeamtraceError } from "../erlang/errors";
 import type { NodeLink } from "../erlang/dist";
 import { atom, Atom, tuple, Tuple, type Term } from "../erlang/term";
 import type { CallOptions } from "./deadline";
+import { foreseeTracer, type TracerOption } from "./native-loader";
+
+/** Which tracer, and why. */
+export interface TracerChoice {
+  readonly kind: "native" | "portable";
+  readonly reason: string;
+}
 
 /** Facts about the node and about what beamtrace can do there. */
 export interface SessionInfo {
@@ -34,11 +41,8 @@ export interface SessionInfo {
     /** `erlang:time_offset(nanosecond)`: monotonic time + offset = time since 1970. */
     readonly timeOffset: bigint;
   };
-  readonly tracer: {
-    readonly kind: "portable";
-    /** Why this tracer was chosen. */
-    readonly reason: string;
-  };
+  /** The tracer of this session's traces. Until the first one it is what is foreseen; a single trace may differ (`trace.tracer`). */
+  readonly tracer: TracerChoice;
   readonly capabilities: {
     /** OTP 27+: traces of several tools don't disturb each other. */
     readonly traceSessions: boolean;
@@ -58,7 +62,11 @@ export function textOf(term: Term | undefined): string {
 }
 
 /** Asks the node for its facts; all questions travel together. */
-export async function querySessionInfo(link: NodeLink, given: CallOptions): Promise<SessionInfo> {
+export async function querySessionInfo(
+  link: NodeLink,
+  tracer: TracerOption,
+  given: CallOptions,
+): Promise<SessionInfo> {
   const options: { timeoutMs?: number; signal?: AbortSignal } = { ...given };
   if (given.signal !== undefined) {
     // Each question listens to it; that is meant, and Node need not warn about the caller's signal.
@@ -87,6 +95,8 @@ export async function querySessionInfo(link: NodeLink, given: CallOptions): Prom
       `${link.peer.name} runs OTP ${textOf(otpTerm)}; beamtrace needs OTP ${OLDEST_OTP} or later`,
     );
   }
+  const systemArchitecture = textOf(arch);
+  const wordSize = word as number;
   return {
     node: link.peer.name,
     creation: link.peer.creation,
@@ -96,10 +106,10 @@ export async function querySessionInfo(link: NodeLink, given: CallOptions): Prom
     elixir: elixir instanceof Tuple ? textOf(elixir.elements[1]) : undefined,
     schedulers: schedulers as number,
     schedulersOnline: online as number,
-    wordSize: word as number,
-    systemArchitecture: textOf(arch),
+    wordSize,
+    systemArchitecture,
     clock: { base: BigInt(base as number | bigint), timeOffset: BigInt(timeOffset as number | bigint) },
-    tracer: { kind: "portable", reason: "the portable tracer works on every node of OTP 25 and later" },
+    tracer: foreseeTracer(tracer, { systemArchitecture, wordSize }),
     capabilities: {
       traceSessions: otp >= 27 && !(sessions instanceof Atom && sessions.name === "non_existing"),
       compiler: !(compiler instanceof Atom && compiler.name === "non_existing"),

@@ -10,6 +10,7 @@ import { inspect, type Pid, type Term } from "../erlang/term";
 import { AgentClient } from "./agent-client";
 import { throwIfAborted, type CallOptions } from "./deadline";
 import { openMonitor, type Monitor } from "./monitor";
+import { loadNative, type TracerOption } from "./native-loader";
 import { reattachDelays, type ReattachOptions } from "./reattach";
 import type { SessionInfo } from "./session-info";
 import type { SessionCloseReason, SessionStatus, TraceEndReason } from "./session-status";
@@ -30,6 +31,7 @@ export interface SessionEvents {
 export interface SessionParts {
   readonly info: SessionInfo;
   readonly host: LinkHost;
+  readonly tracer: TracerOption;
   /** Connects again, for re-attachment. */
   readonly reconnect: (signal: AbortSignal) => Promise<{ host: LinkHost; info: SessionInfo }>;
   readonly leaseMs: number;
@@ -129,7 +131,8 @@ export class Session extends EventEmitter<SessionEvents> {
    *
    * @throws OptionError `BT_TRACE_SPEC_INVALID`, `BT_LIMIT_INVALID`: the spec can't be meant; nothing was sent
    * @throws NoMatchError `BT_NO_MATCH` with suggestions
-   * @throws TraceRefusedError `BT_TRACER_BUSY`, `BT_MATCH_SPEC_INVALID`, `BT_PROCESS_INVALID`, `BT_TRACE_SELF`, `BT_GC_TRACE_CONFLICT`
+   * @throws TraceRefusedError `BT_TRACER_BUSY`, `BT_MATCH_SPEC_INVALID`, `BT_PROCESS_INVALID`, `BT_TRACE_SELF`, `BT_GC_TRACE_CONFLICT`,
+   *   `BT_NATIVE_UNAVAILABLE` when `tracer: "native"` was asked for
    * @throws BeamtraceError `BT_AGENT_CLASH`, `BT_AGENT_FAILED`
    */
   async trace(options: TraceOptions): Promise<Trace> {
@@ -145,7 +148,7 @@ export class Session extends EventEmitter<SessionEvents> {
     };
     const trace = new Trace(options, hooks, this.#info.otp);
     const agent = await this.#startAgent(options.signal);
-    await trace.start(this.#host, agent, this.#info, this.#parts.callTimeoutMs);
+    await trace.start(this.#host, agent, this.#info, this.#parts.tracer, this.#parts.callTimeoutMs);
     if (this.#ended !== undefined) {
       trace.sessionClosed(this.#ended);
       throw this.#closedError();
@@ -196,13 +199,26 @@ export class Session extends EventEmitter<SessionEvents> {
           },
         },
       });
-      this.#agent = starting;
-      starting.catch(() => {
-        if (this.#agent === starting) this.#agent = undefined;
+      const ready = starting.then((agent) => this.#chooseTracer(agent));
+      this.#agent = ready;
+      ready.catch(() => {
+        if (this.#agent === ready) this.#agent = undefined;
       });
     }
     throwIfAborted(signal);
     return this.#agent;
+  }
+
+  /** With the agent comes the native tracer's library, where it can be had. */
+  async #chooseTracer(agent: AgentClient): Promise<AgentClient> {
+    if (this.#info.tracer.kind === "native") {
+      const tracer = await loadNative(agent, this.#info, {
+        timeoutMs: this.#parts.callTimeoutMs,
+        signal: this.#ending.signal,
+      });
+      this.#info = { ...this.#info, tracer };
+    }
+    return agent;
   }
 
   #watch(host: LinkHost): void {
@@ -278,7 +294,7 @@ export class Session extends EventEmitter<SessionEvents> {
     const agent = await this.#startAgent();
     this.#traces.clear();
     for (const trace of traces) {
-      await trace.restart(this.#host, agent, this.#info, this.#parts.callTimeoutMs);
+      await trace.restart(this.#host, agent, this.#info, this.#parts.tracer, this.#parts.callTimeoutMs);
       if (!trace.hasEnded) this.#traces.set(trace.id, trace);
     }
   }

@@ -124,7 +124,12 @@ export interface TraceSpec {
 
 /** A checked trace spec. */
 export interface ResolvedTraceSpec {
+  /** For the portable tracer. */
   readonly term: ErlMap;
+  /** For either tracer; `fallback`: why it is not the native one, for a marker in the stream. */
+  termFor(tracer: "native" | "portable", fallback?: string): ErlMap;
+  /** Contents are to travel, not only shapes. */
+  readonly contents: boolean;
   readonly limits: EffectiveLimits;
   readonly kinds: ReadonlySet<EventKind>;
 }
@@ -372,7 +377,7 @@ export function resolveTraceSpec(spec: TraceSpec, otp?: number): ResolvedTraceSp
     throw invalid("batch.milliseconds", "must be a number from 1 to 10,000");
   let mask = 0n;
   for (const kind of kinds) mask |= 1n << BigInt(EVENT_KINDS[kind]);
-  const term = map({
+  const fields: Record<string, Term> = {
     processes: processFlags.size === 0 ? atom("none") : processesTerm(spec.processes ?? "all"),
     ports: portsTerm(ports),
     flags: [...processFlags].map(atom),
@@ -397,6 +402,17 @@ export function resolveTraceSpec(spec: TraceSpec, otp?: number): ResolvedTraceSp
     }),
     batch: map({ events: batch.events, ms: Math.round(batch.milliseconds) }),
     take_over: atom(String(spec.takeOver ?? false)),
-  });
-  return { term, limits, kinds };
+  };
+  return {
+    term: map(fields),
+    termFor: (tracer, fallback) =>
+      map({
+        ...fields,
+        tracer: atom(tracer),
+        ...(fallback !== undefined && { marker: tuple(atom("portable_tracer"), binary(fallback), 0) }),
+      }),
+    contents: typeof spec.payload === "object",
+    limits,
+    kinds,
+  };
 }

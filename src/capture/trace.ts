@@ -14,13 +14,14 @@ import {
 } from "../buffer";
 import type { GapHop } from "../buffer";
 import { BeamtraceError } from "../erlang/errors";
-import { Atom, atom, ErlMap, inspect, tuple, Tuple, type Term } from "../erlang/term";
+import { Atom, atom, ErlMap, inspect, tuple, Tuple, type Pid, type Term } from "../erlang/term";
 import type { AgentClient } from "./agent-client";
-import { traceRefused } from "./agent-errors";
+import { TraceRefusedError, traceRefused } from "./agent-errors";
 import { withDeadline, type CallOptions } from "./deadline";
 import type { EffectiveLimits } from "./limits";
 import { writeGap } from "./ring-producer";
-import type { SessionInfo } from "./session-info";
+import type { TracerOption } from "./native-loader";
+import type { SessionInfo, TracerChoice } from "./session-info";
 import type { SessionCloseReason, SessionStatus, TraceEndReason } from "./session-status";
 import type { LinkHost, TraceFeed } from "./trace-feed";
 import { resolveTraceSpec, type ResolvedTraceSpec, type TraceSpec } from "./trace-spec";
@@ -60,6 +61,7 @@ export class Trace implements EventSource {
   #agent: AgentClient | undefined;
   #id = 0;
   #matched = 0;
+  #tracer: TracerChoice = { kind: "portable", reason: "not started" };
   #node: NodeStats = nodeStats(undefined);
   #ended: TraceEndReason | undefined;
   #stopping: Promise<void> | undefined;
@@ -94,6 +96,11 @@ export class Trace implements EventSource {
   /** How many functions the call patterns matched. */
   get matched(): number {
     return this.#matched;
+  }
+
+  /** The tracer that this trace uses, and why. */
+  get tracer(): TracerChoice {
+    return this.#tracer;
   }
 
   /** The limits in force. */
@@ -154,18 +161,30 @@ export class Trace implements EventSource {
   }
 
   /** @internal */
-  async start(host: LinkHost, agent: AgentClient, info: SessionInfo, timeoutMs: number): Promise<void> {
+  async start(
+    host: LinkHost,
+    agent: AgentClient,
+    info: SessionInfo,
+    tracer: TracerOption,
+    timeoutMs: number,
+  ): Promise<void> {
     const { signal } = this.#options;
-    await this.#open(host, agent, info, { timeoutMs, ...(signal !== undefined && { signal }) });
+    await this.#open(host, agent, info, tracer, { timeoutMs, ...(signal !== undefined && { signal }) });
     signal?.addEventListener("abort", this.#onAbort, { once: true });
     if (signal?.aborted) this.#onAbort();
   }
 
   /** @internal The same trace on a new connection; if the node refuses it now, the trace ends. */
-  async restart(host: LinkHost, agent: AgentClient, info: SessionInfo, timeoutMs: number): Promise<void> {
+  async restart(
+    host: LinkHost,
+    agent: AgentClient,
+    info: SessionInfo,
+    tracer: TracerOption,
+    timeoutMs: number,
+  ): Promise<void> {
     if (this.hasEnded) return;
     try {
-      await this.#open(host, agent, info, { timeoutMs });
+      await this.#open(host, agent, info, tracer, { timeoutMs });
     } catch (error) {
       if (!(error instanceof BeamtraceError) || !error.code.startsWith("BT_TRACE")) throw error;
       this.#finish({ kind: "refused", code: error.code, detail: error.message });
@@ -215,7 +234,52 @@ export class Trace implements EventSource {
     return this.#source;
   }
 
-  async #open(host: LinkHost, agent: AgentClient, info: SessionInfo, options: CallOptions): Promise<void> {
+  /** The tracer of this trace: the session's, unless this trace asks for what that one can't do. */
+  #choose(info: SessionInfo, tracer: TracerOption): TracerChoice {
+    const choice: TracerChoice =
+      info.tracer.kind === "native" && this.#spec.contents
+        ? { kind: "portable", reason: "the native tracer does not carry contents (payload.maxBytes)" }
+        : info.tracer;
+    if (tracer === "native" && choice.kind !== "native")
+      throw new TraceRefusedError("BT_NATIVE_UNAVAILABLE", choice.reason, atom("native"));
+    return choice;
+  }
+
+  /** Starts the trace, with the portable tracer where the native one fails after all and nobody insisted on it. */
+  async #request(
+    agent: AgentClient,
+    mailbox: Pid,
+    info: SessionInfo,
+    tracer: TracerOption,
+    options: CallOptions,
+  ): Promise<Term> {
+    const ask = (): Promise<Term> => {
+      const failed = tracer === "auto" && this.#tracer.kind === "portable" && !this.#spec.contents;
+      const spec = this.#spec.termFor(this.#tracer.kind, failed ? this.#tracer.reason : undefined);
+      return agent.request(tuple(atom("trace"), this.#id, mailbox, spec), traceRefused, options);
+    };
+    this.#tracer = this.#choose(info, tracer);
+    try {
+      return await ask();
+    } catch (error) {
+      if (
+        tracer !== "auto" ||
+        !(error instanceof TraceRefusedError) ||
+        error.code !== "BT_NATIVE_UNAVAILABLE"
+      )
+        throw error;
+      this.#tracer = { kind: "portable", reason: error.message };
+      return ask();
+    }
+  }
+
+  async #open(
+    host: LinkHost,
+    agent: AgentClient,
+    info: SessionInfo,
+    tracer: TracerOption,
+    options: CallOptions,
+  ): Promise<void> {
     this.#id = this.#hooks.nextId();
     this.#host = host;
     this.#agent = agent;
@@ -236,7 +300,7 @@ export class Trace implements EventSource {
       node: info.node,
       creation: info.creation,
       base: info.clock.base,
-      onWritten: () => this.#source?.pump(),
+      onWritten: () => this.#source?.wake(),
       onEnd: (stats) => {
         if (stats !== undefined) this.#node = nodeStats(stats);
         this.#source?.pump();
@@ -245,11 +309,7 @@ export class Trace implements EventSource {
     });
     this.#feed = feed;
     try {
-      const reply = await agent.request(
-        tuple(atom("trace"), this.#id, feed.mailbox, this.#spec.term),
-        traceRefused,
-        options,
-      );
+      const reply = await this.#request(agent, feed.mailbox, info, tracer, options);
       const value = reply instanceof ErlMap ? reply.get(atom("matched")) : undefined;
       this.#matched = typeof value === "number" ? value : 0;
     } catch (error) {

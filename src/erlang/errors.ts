@@ -32,6 +32,7 @@ export type ErrorCode =
   // agent and traces
   | "BT_AGENT_CLASH"
   | "BT_AGENT_FAILED"
+  | "BT_NATIVE_UNAVAILABLE"
   | "BT_TRACER_BUSY"
   | "BT_NO_MATCH"
   | "BT_MATCH_SPEC_INVALID"

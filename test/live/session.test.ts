@@ -35,7 +35,7 @@ describe("session", () => {
       node: node.name,
       otp: Number((await node.eval("erlang:system_info(otp_release)")).replaceAll('"', "")),
       wordSize: 8,
-      tracer: { kind: "portable" },
+      tracer: { kind: "native" },
     });
     expect(session.info.schedulersOnline).toBe(
       Number(await node.eval("erlang:system_info(schedulers_online)")),

@@ -293,12 +293,12 @@ take_over(Holder) ->
 
 set(TraceId, Mailbox, Spec, #state{janitor = Janitor} = S) ->
     Excluded = excluded(S),
-    Tracer = beamtrace_tracer:start(tracer_options(TraceId, Mailbox, Spec, Excluded, S)),
+    {Tracer, VmTracer} = start_tracer(Spec, tracer_options(TraceId, Mailbox, Spec, Excluded, S)),
     case owns_legacy(Tracer) of
         true -> ok;
         false -> abandon(Tracer, {tracer_busy, whereis(beamtrace_legacy)})
     end,
-    Handle = beamtrace_session:open(Tracer),
+    Handle = beamtrace_session:open(VmTracer),
     Calls = maps:get(calls, Spec),
     Undo = beamtrace_patterns:undo_list(Calls),
     beamtrace_janitor:add(Janitor, TraceId, Handle, {Undo, Tracer}),
@@ -327,6 +327,7 @@ set(TraceId, Mailbox, Spec, #state{janitor = Janitor} = S) ->
             ports => Ports,
             tracer => Tracer
         },
+        mark(Spec, Tracer),
         {ok, Value, store(Trace, S)}
     catch
         throw:{beamtrace, Reason} ->
@@ -334,6 +335,19 @@ set(TraceId, Mailbox, Spec, #state{janitor = Janitor} = S) ->
             beamtrace_janitor:remove(Janitor, TraceId),
             abandon(Tracer, Reason)
     end.
+
+mark(#{marker := {Name, A, B}}, Tracer) -> Tracer ! {beamtrace_marker, Name, A, B};
+mark(_, _) -> ok.
+
+%% The process that ships, and what the VM is to call.
+start_tracer(#{tracer := native}, Options) ->
+    case beamtrace_native:start(Options) of
+        {ok, Pid, VmTracer} -> {Pid, VmTracer};
+        {error, Reason} -> throw({beamtrace, {native, Reason}})
+    end;
+start_tracer(_, Options) ->
+    Pid = beamtrace_tracer:start(Options),
+    {Pid, Pid}.
 
 -spec abandon(pid(), term()) -> no_return().
 abandon(Tracer, Reason) ->

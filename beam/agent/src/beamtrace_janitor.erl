@@ -90,7 +90,7 @@ unloader() ->
     Holders = [Holder || {Holder, _} <- beamtrace_names:slots()],
     %% In the order of names, as erl_eval wants them; the first one tells tracers whose process this is.
     Bindings = [
-        {'BeamtraceModules', beamtrace_names:modules()},
+        {'BeamtraceModules', beamtrace_names:modules() ++ [beamtrace_nif]},
         {'Janitor', self()},
         {'Names', Holders ++ Janitors}
     ],
@@ -119,6 +119,8 @@ unloader_text() ->
     "     case [Name || Name <- Names, is_pid(whereis(Name))] of"
     "       [_ | _] -> in_use;"
     "       [] ->"
+    "         Barrier = erlang:trace_delivered(all),"
+    "         receive {trace_delivered, all, Barrier} -> ok after 5000 -> exit(no_barrier) end,"
     "        Ours = [M || M <- BeamtraceModules, case code:is_loaded(M) of"
     "          {file, \"beamtrace:\" ++ _} -> true;"
     "          false -> erlang:check_old_code(M);"

@@ -2,7 +2,7 @@
 %% trips at once, without waiting for the second to end. A limit is reported once (docs/agent-protocol.md, "Limits").
 -module(beamtrace_limits).
 
--export([meter/1, measure/5, rate/4, queue_soft/1]).
+-export([meter/1, meter/2, measure/5, rate/4, queue_soft/1]).
 -export_type([limits/0, meter/0]).
 
 -type limit() :: pos_integer() | infinity.
@@ -24,6 +24,8 @@
     queue :: limit(),
     overhead :: limit(),
     schedulers :: pos_integer(),
+    %% CPU that an event costs the VM.
+    cost_ns :: pos_integer(),
     tripped = false :: boolean(),
     window = undefined :: undefined | integer(),
     memory_at = undefined :: undefined | integer(),
@@ -37,13 +39,17 @@
 -opaque meter() :: #meter{}.
 
 -spec meter(limits()) -> meter().
-meter(#{rate := Rate, memory := Memory, queue := Queue, overhead := Overhead}) ->
+meter(Limits) -> meter(Limits, ?COST_NS).
+
+-spec meter(limits(), CostNs :: pos_integer()) -> meter().
+meter(#{rate := Rate, memory := Memory, queue := Queue, overhead := Overhead}, CostNs) ->
     #meter{
         rate = Rate,
         memory = Memory,
         queue = Queue,
         overhead = Overhead,
-        schedulers = erlang:system_info(schedulers_online)
+        schedulers = erlang:system_info(schedulers_online),
+        cost_ns = CostNs
     }.
 
 %% From this backlog on the tracer sheds.
@@ -106,4 +112,4 @@ rate(_, _, _, #meter{last_rate = Rate, last_ppm = Ppm}) ->
 per_second(Count, Elapsed) when Elapsed > ?WINDOW_NS -> Count * ?WINDOW_NS div Elapsed;
 per_second(Count, _) -> Count.
 
-ppm(Rate, #meter{schedulers = Schedulers}) -> Rate * ?COST_NS div (1000 * Schedulers).
+ppm(Rate, #meter{schedulers = Schedulers, cost_ns = CostNs}) -> Rate * CostNs div (1000 * Schedulers).

@@ -5,10 +5,12 @@
 
 -export([kind/0, open/1, close/1, undo/2, process/4, processes/3, port/4, function/4, message/3, delivered/1]).
 -export([traced/2, conflicting_gc/1, gc_unsafe/0, busy/0, clear_legacy/0]).
--export_type([handle/0, mfargs/0, target/0]).
+-export_type([handle/0, mfargs/0, target/0, tracer/0]).
 
 -type session() :: term().
--type handle() :: {own, session()} | {legacy, pid()}.
+%% Who takes the events: a process, or a library and its state.
+-type tracer() :: pid() | {module(), non_neg_integer()}.
+-type handle() :: {own, session()} | {legacy, tracer()}.
 -type target() :: all | new | existing | pid() | port().
 -type mfargs() :: {module() | '_', atom(), arity() | '_'} | on_load.
 
@@ -35,7 +37,7 @@ kind() ->
             legacy
     end.
 
--spec open(pid()) -> handle().
+-spec open(tracer()) -> handle().
 open(Tracer) ->
     case kind() of
         own -> {own, ?TRACE:session_create(beamtrace, Tracer, [])};
@@ -99,12 +101,15 @@ one(Handle, Pid, How, Flags) ->
 -spec process(handle(), target(), boolean(), [atom()]) -> non_neg_integer().
 process({own, Session}, Who, How, Flags) -> ?TRACE:process(Session, Who, How, Flags);
 process({legacy, _}, Who, false, Flags) -> erlang:trace(legacy_processes(Who), false, Flags);
-process({legacy, Tracer}, Who, true, Flags) -> erlang:trace(legacy_processes(Who), true, [{tracer, Tracer} | Flags]).
+process({legacy, Tracer}, Who, true, Flags) -> erlang:trace(legacy_processes(Who), true, [legacy_tracer(Tracer) | Flags]).
 
 -spec port(handle(), target(), boolean(), [atom()]) -> non_neg_integer().
 port({own, Session}, Who, How, Flags) -> ?TRACE:port(Session, Who, How, Flags);
 port({legacy, _}, Who, false, Flags) -> erlang:trace(legacy_ports(Who), false, Flags);
-port({legacy, Tracer}, Who, true, Flags) -> erlang:trace(legacy_ports(Who), true, [{tracer, Tracer} | Flags]).
+port({legacy, Tracer}, Who, true, Flags) -> erlang:trace(legacy_ports(Who), true, [legacy_tracer(Tracer) | Flags]).
+
+legacy_tracer({Module, State}) -> {tracer, Module, State};
+legacy_tracer(Pid) -> {tracer, Pid}.
 
 legacy_processes(all) -> processes;
 legacy_processes(new) -> new_processes;

@@ -44,11 +44,18 @@ check(Spec) when is_map(Spec) ->
      || Key <- ?KEYS, not (is_map_key(Key, Spec) andalso valid(Key, maps:get(Key, Spec), Spec))
     ],
     case Bad of
-        [] -> ok;
+        [] -> tracer(Spec);
         [{Key, Value} | _] -> {error, {bad_spec, Key, Value}}
     end;
 check(Spec) ->
     {error, {bad_spec, spec, Spec}}.
+
+%% Which tracer, and what its stream begins with, may be left out. The native one has no room for contents.
+tracer(#{tracer := native, payload := {bytes, _, _} = Payload}) -> {error, {bad_spec, payload, Payload}};
+tracer(#{tracer := Tracer}) when Tracer =/= native, Tracer =/= portable -> {error, {bad_spec, tracer, Tracer}};
+tracer(#{marker := {Name, _, _}}) when is_atom(Name) -> ok;
+tracer(#{marker := Marker}) -> {error, {bad_spec, marker, Marker}};
+tracer(_) -> ok.
 
 valid(processes, P, _) when P =:= all; P =:= new; P =:= existing; P =:= none -> true;
 valid(processes, {pids, Pids}, _) -> all(fun is_pid/1, Pids);

@@ -57,7 +57,10 @@ process_flags(#{flags := Flags, payload := Payload, processes := Processes} = Sp
     ],
     lists:usort(Procs ++ Arity ++ stamped(Flags, Spec)).
 
+%% The native tracer stamps by itself.
 stamped([], _) -> [];
+stamped(Flags, #{tracer := native, scheduler := true}) -> [scheduler_id | Flags];
+stamped(Flags, #{tracer := native}) -> Flags;
 stamped(Flags, #{scheduler := true}) -> [monotonic_timestamp, scheduler_id | Flags];
 stamped(Flags, _) -> [monotonic_timestamp | Flags].
 

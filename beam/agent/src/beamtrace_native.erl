@@ -1,0 +1,379 @@
+%% The native tracer's process: drains what the library's callbacks have recorded and ships it (docs/agent-protocol.md, "Native batches").
+%% One process a trace, linked to the holder; to the holder it is what beamtrace_tracer is. It never sees a trace message:
+%% it looks at the rings now and then, the oftener the faster they fill.
+-module(beamtrace_native).
+
+-export([start/1, init/2]).
+
+-include("beamtrace_schema.hrl").
+
+-define(HEAP_WORDS, 4096).
+-define(MEMORY_DEFAULT, 268435456).
+%% Records of a scheduler's ring; 1 MiB. Less where many schedulers or a limit of memory ask for it.
+-define(CAPACITY_MAX, 16384).
+-define(CAPACITY_MIN, 256).
+-define(RINGS_BYTES_MAX, 67108864).
+-define(RECORD_BYTES, 64).
+%% A message holds this many times the events that a portable batch holds.
+-define(BATCH_FACTOR, 8).
+-define(DRAIN_MAX, 16384).
+%% Bytes that may wait for the connection; while they do, the rings are left alone, and drop when they are full.
+-define(WAITING_BYTES, 4194304).
+-define(RETRY_MS, 5).
+-define(LAST_RETRIES, 400).
+%% CPU that an event costs the VM, draining and sending included: bench/server, on the slow side of what was measured.
+-define(COST_NS, 600).
+%% Until every scheduler has left the callbacks after they were shut.
+-define(BARRIER_MS, 5000).
+-define(FREE_TRIES, 1000).
+
+-record(state, {
+    id :: integer(),
+    mailbox :: pid(),
+    holder :: pid(),
+    trace :: beamtrace_nif:trace(),
+    base :: integer(),
+    capacity :: pos_integer(),
+    ring_bytes :: pos_integer(),
+    max :: pos_integer(),
+    flush_ms :: pos_integer(),
+    meter :: beamtrace_limits:meter(),
+    %% Events still allowed (limit events).
+    quota :: non_neg_integer() | infinity,
+    seq = 0 :: non_neg_integer(),
+    received = 0 :: non_neg_integer(),
+    shipped = 0 :: non_neg_integer(),
+    filtered = 0 :: non_neg_integer(),
+    lost_tracer = 0 :: non_neg_integer(),
+    lost_link = 0 :: non_neg_integer(),
+    %% Records in the rings at the last look, and the most there ever were.
+    queue = 0 :: non_neg_integer(),
+    queue_max = 0 :: non_neg_integer(),
+    %% The last look, in ns since the base, and events per second up to it.
+    looked = 0 :: integer(),
+    pace = 0 :: non_neg_integer(),
+    %% Whether the rings were left alone because of the connection since then.
+    blocked = false :: boolean(),
+    %% Batches that the connection has not taken yet, oldest first.
+    waiting = queue:new() :: queue:queue({Message :: tuple(), Taken :: non_neg_integer(), Bytes :: pos_integer()}),
+    waiting_bytes = 0 :: non_neg_integer()
+}).
+
+%% The process, and the tracer for the VM.
+-spec start(beamtrace_tracer:options()) -> {ok, pid(), {module(), non_neg_integer()}} | {error, term()}.
+start(#{limits := #{memory := Memory}} = Options) ->
+    Bytes =
+        case Memory of
+            infinity -> ?MEMORY_DEFAULT;
+            _ -> Memory
+        end,
+    Guard = max(?HEAP_WORDS * 4, 2 * Bytes div erlang:system_info(wordsize)),
+    {Pid, Monitor} = spawn_opt(?MODULE, init, [self(), Options], [
+        link,
+        monitor,
+        {message_queue_data, off_heap},
+        {min_heap_size, ?HEAP_WORDS},
+        %% Batches are binaries outside of the heap: they must not grow old there.
+        {fullsweep_after, 4},
+        {max_heap_size, #{size => Guard, kill => true, error_logger => false}},
+        {priority, high}
+    ]),
+    receive
+        {beamtrace_native, Pid, Result} ->
+            true = erlang:demonitor(Monitor, [flush]),
+            case Result of
+                {ok, State} -> {ok, Pid, {beamtrace_nif, State}};
+                {error, Reason} -> {error, Reason}
+            end;
+        {'DOWN', Monitor, process, Pid, Reason} ->
+            {error, Reason}
+    end.
+
+-spec init(pid(), beamtrace_tracer:options()) -> ok.
+init(Holder, Options) ->
+    process_flag(sensitive, true),
+    try open(Holder, Options) of
+        {ok, State, S} ->
+            Holder ! {beamtrace_native, self(), {ok, State}},
+            loop(S);
+        {error, Reason} ->
+            refuse(Holder, Reason)
+    catch
+        error:beamtrace_nif -> refuse(Holder, not_loaded)
+    end.
+
+refuse(Holder, Reason) ->
+    true = unlink(Holder),
+    Holder ! {beamtrace_native, self(), {error, Reason}},
+    ok.
+
+open(Holder, #{limits := Limits, batch := #{events := Events, ms := FlushMs}} = Options) ->
+    Rings = erlang:system_info(schedulers),
+    Capacity = capacity(Rings, Limits),
+    #{mask := Mask, mode := Mode, scheduler := Scheduler, client_node := Node, filter := Filter} = Options,
+    case beamtrace_nif:open(Rings, Capacity, {Mode =:= shape, Scheduler, Mask}, {Holder, Node, [beamtrace_nif | beamtrace_names:modules()]}) of
+        {Trace, State, Base} ->
+            _ = [beamtrace_nif:filter(Trace, Item, true) || Item <- maps:keys(Filter)],
+            {ok, State, #state{
+                id = maps:get(id, Options),
+                mailbox = maps:get(mailbox, Options),
+                holder = Holder,
+                trace = Trace,
+                base = Base,
+                capacity = Capacity,
+                ring_bytes = (Rings + 1) * Capacity * ?RECORD_BYTES,
+                max = min(?DRAIN_MAX, Events * ?BATCH_FACTOR),
+                flush_ms = FlushMs,
+                meter = beamtrace_limits:meter(Limits, ?COST_NS),
+                quota = maps:get(events, Limits)
+            }};
+        {error, Reason} ->
+            {error, Reason}
+    end.
+
+%% A power of two.
+capacity(Rings, #{memory := Memory}) ->
+    Bytes = min(?RINGS_BYTES_MAX, if is_integer(Memory) -> Memory div 2; true -> ?RINGS_BYTES_MAX end),
+    halved(?CAPACITY_MAX, Bytes div ((Rings + 1) * ?RECORD_BYTES)).
+
+halved(Capacity, Bound) when Capacity > Bound, Capacity > ?CAPACITY_MIN -> halved(Capacity div 2, Bound);
+halved(Capacity, _) -> Capacity.
+
+loop(S) ->
+    receive
+        Message -> loop(control(Message, S))
+    after wait(S) -> loop(look(S))
+    end.
+
+%% Milliseconds until the next look: soon enough that no ring can be more than a quarter full at the rate of the last look, and
+%% none when it left something behind.
+wait(#state{waiting_bytes = Bytes}) when Bytes > 0 -> ?RETRY_MS;
+wait(#state{queue = Queue, max = Max}) when Queue > Max div 4 -> 0;
+wait(#state{flush_ms = FlushMs, pace = Pace, capacity = Capacity}) ->
+    max(1, min(FlushMs, Capacity * 250 div max(1, Pace))).
+
+%% One look at the rings.
+look(S0) ->
+    case retry(S0) of
+        #state{waiting_bytes = Bytes} = S when Bytes > ?WAITING_BYTES -> S#state{blocked = true};
+        S -> drain(S)
+    end.
+
+drain(#state{trace = Trace, max = Max, quota = Quota, base = Base} = S) ->
+    {Count, Records, Dictionary, Lost, Filtered, Waiting, Now, News} = beamtrace_nif:drain(Trace, room(Max, Quota)),
+    S1 = news(News, S#state{
+        filtered = S#state.filtered + Filtered,
+        queue = Waiting,
+        queue_max = max(Waiting + Count, S#state.queue_max)
+    }),
+    S2 = ship({Count, Records, Dictionary}, losses(Lost, Now, S1)),
+    Pace = (Count + Lost) * 1000000000 div max(1, Now - S#state.looked),
+    measure(Base + Now, S2#state{looked = Now, pace = Pace, blocked = false}).
+
+room(Max, Quota) when is_integer(Quota), Quota > 0, Quota < Max -> Quota;
+room(Max, _) -> Max.
+
+news([], S) ->
+    S;
+news([Pid | News], #state{holder = Holder} = S) ->
+    Holder ! {beamtrace_untrace, self(), Pid},
+    news(News, S).
+
+%% Losses of the time since the last look: of the connection if it kept us from looking.
+losses(0, _, S) ->
+    S;
+losses(_, _, #state{quota = 0} = S) ->
+    S;
+losses(Lost, Now, #state{quota = Quota} = S) when is_integer(Quota), Lost >= Quota ->
+    counted_losses(Quota, Now, S);
+losses(Lost, Now, S) ->
+    counted_losses(Lost, Now, S).
+
+counted_losses(Lost, Now, #state{blocked = true, lost_link = Link} = S) ->
+    gap(link, Lost, Now, taken(Lost, S#state{lost_link = Link + Lost}));
+counted_losses(Lost, Now, #state{lost_tracer = Tracer} = S) ->
+    gap(tracer, Lost, Now, taken(Lost, S#state{lost_tracer = Tracer + Lost})).
+
+taken(Count, #state{received = Received} = S) -> spend(Count, S#state{received = Received + Count}).
+
+gap(Hop, Lost, Now, #state{looked = From} = S) ->
+    note({?KIND_GAP, Now, 0, Hop, Lost, From, Now}, S).
+
+%% Gaps and markers travel as portable batches do.
+note(Event, #state{id = Id, base = Base} = S) ->
+    put_out(fun(Seq) -> {1, Id, Seq, Base, S#state.received, lost(S), [Event]} end, 0, 256, S).
+
+lost(#state{lost_tracer = Tracer, lost_link = Link}) -> Tracer + Link.
+
+ship({0, _, _}, S) ->
+    S;
+ship({Count, _, _}, #state{quota = 0, filtered = Filtered} = S) ->
+    S#state{filtered = Filtered + Count};
+ship({Count, Records, Dictionary}, #state{quota = Quota} = S) when is_integer(Quota), Count > Quota ->
+    S1 = S#state{filtered = S#state.filtered + Count - Quota},
+    ship({Quota, oldest(Quota, Records), Dictionary}, S1);
+ship({Count, Records, Dictionary}, #state{id = Id, base = Base} = S0) ->
+    S = taken(Count, S0),
+    Message = fun(Seq) -> {3, Id, Seq, Base, S#state.received, lost(S), Dictionary, Records} end,
+    put_out(Message, Count, byte_size(Records), S).
+
+%% Records of the same stamp may exceed what was asked for.
+oldest(Count, Records) ->
+    Sorted = lists:sort([{Stamp, Record} || <<Record:?RECORD_BYTES/binary>> <= Records, Stamp <- [stamp(Record)]]),
+    iolist_to_binary([Record || {_, Record} <- lists:sublist(Sorted, Count)]).
+
+stamp(<<_:64, Stamp:64/float-little, _/binary>>) -> Stamp.
+
+%% After the last event allowed nothing is wanted any more; the holder stops the trace.
+spend(_, #state{quota = infinity} = S) ->
+    S;
+spend(Taken, #state{quota = Quota, holder = Holder, trace = Trace, received = Received} = S) when Quota > 0, Taken >= Quota ->
+    ok = beamtrace_nif:mask(Trace, 0),
+    Holder ! {beamtrace_limit, self(), {limit, events, Received, Received}},
+    S#state{quota = 0};
+spend(Taken, #state{quota = Quota} = S) ->
+    S#state{quota = max(0, Quota - Taken)}.
+
+%% Sends a batch, or lets it wait behind the others.
+put_out(Message, Taken, Bytes, #state{seq = Seq, waiting = Waiting, waiting_bytes = Before} = S) ->
+    S1 = S#state{
+        seq = Seq + 1,
+        waiting = queue:in({Message(Seq), Taken, Bytes}, Waiting),
+        waiting_bytes = Before + Bytes
+    },
+    case Before of
+        0 -> retry(S1);
+        _ -> S1
+    end.
+
+retry(#state{waiting = Waiting, mailbox = Mailbox} = S) ->
+    case queue:out(Waiting) of
+        {empty, _} ->
+            S;
+        {{value, {Message, Taken, Bytes}}, Rest} ->
+            S1 = S#state{waiting = Rest, waiting_bytes = S#state.waiting_bytes - Bytes},
+            case erlang:send(Mailbox, Message, [nosuspend, noconnect]) of
+                ok -> retry(S1#state{shipped = S#state.shipped + Taken});
+                nosuspend -> S;
+                %% The connection has closed; the holder hears of it by itself.
+                noconnect -> retry(S1#state{lost_link = S#state.lost_link + Taken})
+            end
+    end.
+
+measure(Now, #state{received = Received, filtered = Filtered, meter = Meter} = S) ->
+    case beamtrace_limits:measure(Now, Received, Filtered, 0, Meter) of
+        {ok, Meter1} ->
+            S#state{meter = Meter1};
+        {tripped, Reason, Meter1} ->
+            S#state.holder ! {beamtrace_limit, self(), Reason},
+            S#state{meter = Meter1}
+    end.
+
+%% Requests of the holder.
+control({beamtrace_marker, Name, A, B}, S) ->
+    %% What came before it keeps its place.
+    S1 = look(S),
+    Dt = erlang:monotonic_time(nanosecond) - S1#state.base,
+    note({?KIND_MARKER, Dt, 0, Name, A, B}, S1);
+control({beamtrace_filter, Items}, #state{trace = Trace} = S) ->
+    _ = [beamtrace_nif:filter(Trace, Item, true) || Item <- Items],
+    S;
+control({beamtrace_unfilter, Items}, #state{trace = Trace} = S) ->
+    _ = [beamtrace_nif:filter(Trace, Item, false) || Item <- Items],
+    S;
+control({beamtrace_stats, Tag}, #state{holder = Holder} = S) ->
+    Holder ! {beamtrace_stats, self(), Tag, stats(S)},
+    S;
+control(beamtrace_stop, S) ->
+    finish(S);
+control(_, S) ->
+    S.
+
+%% The flags are off. Shut the callbacks, wait until every scheduler has left them, take the rest, free the rings. Without the barrier the
+%% memory stays, unreachable for callbacks, until the library is unloaded.
+-spec finish(#state{}) -> no_return().
+finish(#state{trace = Trace} = S0) ->
+    ok = beamtrace_nif:shut(Trace),
+    Barrier = erlang:trace_delivered(all),
+    receive
+        {trace_delivered, all, Barrier} ->
+            S = drained(S0, ?LAST_RETRIES),
+            free(Trace, ?FREE_TRIES),
+            last(S, ?LAST_RETRIES)
+    after ?BARRIER_MS ->
+        last(drained(S0, ?LAST_RETRIES), ?LAST_RETRIES)
+    end.
+
+%% Until the rings are empty; what the connection does not take by then is lost, and counted.
+drained(S0, Retries) ->
+    case look(S0) of
+        #state{blocked = true} = S when Retries > 0 ->
+            receive
+            after ?RETRY_MS -> drained(S, Retries - 1)
+            end;
+        #state{blocked = true} = S ->
+            abandon(S);
+        #state{queue = 0} = S ->
+            S;
+        S ->
+            drained(S, Retries)
+    end.
+
+abandon(#state{trace = Trace, max = Max} = S) ->
+    {Count, _, _, Lost, _, Waiting, Now, _} = beamtrace_nif:drain(Trace, Max),
+    S1 = losses(Count + Lost, Now, S),
+    case Waiting of
+        0 -> S1;
+        _ -> abandon(S1)
+    end.
+
+free(_, 0) ->
+    ok;
+free(Trace, Tries) ->
+    case beamtrace_nif:free(Trace) of
+        ok ->
+            ok;
+        busy ->
+            receive
+            after 1 -> free(Trace, Tries - 1)
+            end
+    end.
+
+-spec last(#state{}, non_neg_integer()) -> no_return().
+last(S0, Retries) ->
+    S = retry(S0),
+    case Retries > 0 andalso not (queue:is_empty(S#state.waiting) andalso last_message(S)) of
+        true ->
+            receive
+            after ?RETRY_MS -> last(S, Retries - 1)
+            end;
+        false ->
+            S#state.holder ! {beamtrace_final, self(), stats(drop_waiting(S))},
+            exit(normal)
+    end.
+
+last_message(#state{id = Id, mailbox = Mailbox, seq = Seq} = S) ->
+    erlang:send(Mailbox, {2, Id, Seq, stats(S)}, [nosuspend, noconnect]) =/= nosuspend.
+
+drop_waiting(#state{waiting = Waiting, lost_link = Lost} = S) ->
+    Dropped = lists:sum([Taken || {_, Taken, _} <- queue:to_list(Waiting)]),
+    S#state{waiting = queue:new(), waiting_bytes = 0, lost_link = Lost + Dropped}.
+
+-spec stats(#state{}) -> beamtrace_tracer:stats().
+stats(#state{meter = Meter, received = Received, filtered = Filtered} = S) ->
+    [{memory, Memory}, {reductions, Reductions}] = process_info(self(), [memory, reductions]),
+    {Rate, Overhead} = beamtrace_limits:rate(erlang:monotonic_time(nanosecond), Received, Filtered, Meter),
+    #{
+        received => Received,
+        shipped => S#state.shipped,
+        lost_tracer => S#state.lost_tracer,
+        lost_link => S#state.lost_link,
+        filtered => Filtered,
+        batches => S#state.seq,
+        queue => S#state.queue,
+        queue_max => S#state.queue_max,
+        memory => Memory + S#state.ring_bytes + S#state.waiting_bytes,
+        reductions => Reductions,
+        rate => Rate,
+        overhead_ppm => Overhead
+    }.

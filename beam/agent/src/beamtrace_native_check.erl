@@ -1,0 +1,247 @@
+%% Proves, once after the library is loaded, that it reads terms of this VM as the VM itself describes them: identities against the
+%% external term format, shapes and initial calls against the portable tracer's code. A VM that lays its terms out
+%% differently is not traced natively; nothing is assumed of a release.
+-module(beamtrace_native_check).
+
+-export([check/0]).
+
+-include("beamtrace_schema.hrl").
+
+-define(FLAG_ALIAS, 4).
+-define(FLAG_WIDE_PID, 16).
+-define(FLAG_WIDE_PORT, 32).
+-define(CREATION, 16#a1b2c3d4).
+
+-spec check() -> ok | {error, {layout, term()}}.
+check() ->
+    Otp = list_to_integer(erlang:system_info(otp_release)),
+    case {erlang:system_info({wordsize, internal}), <<1:32/native>>} of
+        {8, <<1:32/little>>} ->
+            Alias = erlang:alias(),
+            <<131, 90, Numbers:16, _/binary>> = term_to_binary(Alias, [{minor_version, 2}]),
+            _ = erlang:unalias(Alias),
+            ok = beamtrace_nif:layout(Otp, Numbers =:= 5, pid_bits(), port_bits()),
+            first([fun shapes/0, fun args/0, fun identities/0, fun initial_calls/0]);
+        Other ->
+            {error, {layout, Other}}
+    end.
+
+first([Check | Checks]) ->
+    case [Wrong || {_, Same} = Wrong <- Check(), not Same] of
+        [] -> first(Checks);
+        [{What, false} | _] -> {error, {layout, beamtrace_trim:trim(What, 256, #{})}}
+    end;
+first([]) ->
+    ok.
+
+shapes() -> [{{shape, Term}, beamtrace_nif:shape(Term) =:= beamtrace_shape:of_term(Term)} || Term <- terms()].
+
+args() -> [{{args, Args}, beamtrace_nif:args(Args) =:= beamtrace_shape:of_args(Args)} || Args <- [[], [a], [{b, 1}, c, d], [1, {}]]].
+
+terms() ->
+    Small = list_to_binary(lists:seq(1, 20)),
+    Large = binary:copy(<<7>>, 1000),
+    <<_:3, Part:61/bitstring, _/bitstring>> = Small,
+    <<_:8, Aligned:500/binary, _/binary>> = Large,
+    <<_:5, Skewed:500/binary, _/bitstring>> = Large,
+    <<_:5, Odd:4001/bitstring, _/bitstring>> = Large,
+    {ok, Struct} = {ok, maps:from_list([{'__struct__', ?MODULE}, {a, 1}])},
+    [
+        [],
+        [1],
+        [1 | 2],
+        lists:seq(1, 100),
+        ok,
+        'true',
+        0,
+        -1,
+        1 bsl 58,
+        1 bsl 70,
+        -(1 bsl 70),
+        1.5,
+        self(),
+        make_ref(),
+        hd(erlang:ports()),
+        fun() -> Small end,
+        fun erlang:self/0,
+        {},
+        {1},
+        {a},
+        {a, b},
+        {a, {b, 1}, 2},
+        {1, {b, 1}, 2, 3},
+        {'$gen_call', {self(), a}, {request, 1}},
+        {'$gen_cast', request},
+        list_to_tuple(lists:seq(1, 5000)),
+        <<>>,
+        Small,
+        Large,
+        Part,
+        Aligned,
+        Skewed,
+        Odd,
+        <<1:1>>,
+        #{},
+        #{a => 1},
+        Struct,
+        Struct#{'__struct__' := 1},
+        maps:from_list([{I, I} || I <- lists:seq(1, 100)]),
+        maps:from_list([{'__struct__', ?MODULE} | [{I, I} || I <- lists:seq(1, 100)]]),
+        remote_pid(1, 2),
+        remote_ref([1, 2, 3]),
+        remote_port(5)
+    ].
+
+identities() ->
+    Fixed =
+        [
+            {self(), local(self(), 88)},
+            {hd(erlang:ports()), local(hd(erlang:ports()), 120)},
+            {make_ref(), false},
+            {remote_pid(16#123456, 16#789abc), {16#1234563, 16#789abc, {0, 0, 0}, 0, remote_node(), ?CREATION}},
+            {remote_pid(16#f0123456, 7), {16#f0123456, 7, {0, 0, 0}, ?FLAG_WIDE_PID, remote_node(), ?CREATION}},
+            {remote_port(16#1122), {16#11227, 0, {0, 0, 0}, 0, remote_node(), ?CREATION}},
+            {
+                remote_port(16#1122334455667788),
+                {16#55667788, 16#11223344, {0, 0, 0}, ?FLAG_WIDE_PORT, remote_node(), ?CREATION}
+            },
+            {remote_ref([1, 2, 3]), {0, 0, {1, 2, 3}, ?FLAG_ALIAS, remote_node(), ?CREATION}},
+            {remote_ref([1, 2, 3, 4, 5]), {4, 5, {1, 2, 3}, ?FLAG_ALIAS, remote_node(), ?CREATION}},
+            {atom, false},
+            {{name, node}, false},
+            {<<1, 2, 3>>, false},
+            {[self()], false}
+        ],
+    Tests =
+        Fixed ++
+        [{Pid, local(Pid, 88)} || Pid <- lists:sublist(erlang:processes(), 200)] ++
+        [{Port, local(Port, 120)} || Port <- lists:sublist(erlang:ports(), 200)] ++
+        [{Pid, local(Pid, 88)} || _ <- lists:seq(1, 200), Pid <- random_pid()],
+    [{{identity, Term}, same(Term, Expected, beamtrace_nif:identity(Term))} || {Term, Expected} <- Tests] ++
+        [{{identity, alias}, own_alias()}].
+
+%% Where the table of processes is a few bits wide only, the number of a process that does not exist may be out of range.
+random_pid() ->
+    possible(fun() -> local_pid(rand:uniform(1 bsl 15) - 1, rand:uniform(1 bsl 13) - 1) end).
+
+same(Term, false, Read) when is_reference(Term) ->
+    {N0, N1, N2} = numbers(Term),
+    Read =:= {0, 0, {N0, N1, N2}, ?FLAG_ALIAS, 0, 0};
+same(_, Expected, Read) ->
+    Expected =:= Read.
+
+%% The process behind an alias is not in every release's external format.
+own_alias() ->
+    Alias = erlang:alias(),
+    _ = erlang:unalias(Alias),
+    case term_to_binary(Alias, [{minor_version, 2}]) of
+        <<131, 90, 3:16, _/binary>> ->
+            beamtrace_nif:identity(Alias) =:= {0, 0, numbers(Alias), ?FLAG_ALIAS, 0, 0};
+        <<131, 90, 5:16, Rest/binary>> ->
+            <<Low:32, High:32>> = last(8, Rest),
+            beamtrace_nif:identity(Alias) =:= {Low, High, numbers(Alias), ?FLAG_ALIAS, 0, 0}
+    end.
+
+%% Processes and ports of this node with a single bit of their number set; the first has none. No such process need exist.
+pid_bits() ->
+    Bits = [{1 bsl Bit, 0} || Bit <- lists:seq(0, 27)] ++ [{0, 1 bsl Bit} || Bit <- lists:seq(0, 31)],
+    [local_pid(0, 0) | [{Pid, Id bsl 4, Serial} || {Id, Serial} <- Bits, Pid <- possible(fun() -> local_pid(Id, Serial) end)]].
+
+port_bits() ->
+    Bits = [1 bsl Bit || Bit <- lists:seq(0, 59)],
+    [
+        local_port(0)
+        | [{Port, (N bsl 4) band 16#ffffffff, N bsr 28} || N <- Bits, Port <- possible(fun() -> local_port(N) end)]
+    ].
+
+%% Not every release has as many bits.
+possible(Make) ->
+    try
+        [Make()]
+    catch
+        error:badarg -> []
+    end.
+
+local_pid(Id, Serial) ->
+    local_term(88, 12, self(), <<Id:32, Serial:32>>).
+
+local_port(Number) ->
+    Port = hd(erlang:ports()),
+    case term_to_binary(Port, [{minor_version, 2}]) of
+        <<131, 120, _/binary>> -> local_term(120, 12, Port, <<Number:64>>);
+        <<131, 89, _/binary>> when Number < 1 bsl 28 -> local_term(89, 8, Port, <<Number:32>>);
+        <<131, 89, _/binary>> -> error(badarg)
+    end.
+
+%% The term with other numbers, and the creation that it has.
+local_term(Tag, Size, Like, Numbers) ->
+    <<131, Tag, Rest/binary>> = term_to_binary(Like, [{minor_version, 2}]),
+    Node = binary:part(Rest, 0, byte_size(Rest) - Size),
+    Creation = last(4, Rest),
+    binary_to_term(<<131, Tag, Node/binary, Numbers/binary, Creation/binary>>).
+
+%% As the external term format says.
+local(Item, 88) ->
+    <<131, 88, Rest/binary>> = term_to_binary(Item, [{minor_version, 2}]),
+    <<Id:32, Serial:32, _:32>> = last(12, Rest),
+    {Id bsl 4 bor 3, Serial, {0, 0, 0}, 0, 0, 0};
+local(Item, 120) ->
+    <<131, Tag, Rest/binary>> = term_to_binary(Item, [{minor_version, 2}]),
+    Number =
+        case Tag of
+            120 ->
+                <<N:64, _:32>> = last(12, Rest),
+                N;
+            89 ->
+                <<N:32, _:32>> = last(8, Rest),
+                N
+        end,
+    {(Number bsl 4 bor 7) band 16#ffffffff, Number bsr 28, {0, 0, 0}, 0, 0, 0}.
+
+last(Bytes, Binary) -> binary:part(Binary, byte_size(Binary), -Bytes).
+
+%% In the external format the numbers stand in the order of memory.
+numbers(Ref) ->
+    <<131, 90, Count:16, Rest/binary>> = term_to_binary(Ref, [{minor_version, 2}]),
+    <<N0:32, N1:32, N2:32, _/binary>> = last(4 * Count, Rest),
+    {N0, N1, N2}.
+
+%% Terms of another incarnation of this node, so that no new atom is made; a creation that it does not have.
+remote_node() -> node().
+remote_pid(Id, Serial) -> remote(<<88>>, <<Id:32, Serial:32, ?CREATION:32>>).
+remote_port(Number) -> remote(<<120>>, <<Number:64, ?CREATION:32>>).
+remote_ref(Numbers) ->
+    remote(<<90, (length(Numbers)):16>>, <<?CREATION:32, (<<<<N:32>> || N <- Numbers>>)/binary>>).
+
+remote(Head, Tail) ->
+    <<131, Node/binary>> = term_to_binary(node(), [{minor_version, 2}]),
+    binary_to_term(<<131, Head/binary, Node/binary, Tail/binary>>).
+
+initial_calls() ->
+    X = self(),
+    Calls =
+        [
+            {lists, seq, [1, 2]},
+            {proc_lib, init_p, [X, [], fun() -> X end]},
+            {proc_lib, init_p, [X, [], fun local_fun/2]},
+            {proc_lib, init_p, [X, [], fun lists:map/2]},
+            {proc_lib, init_p, [X, [], lists, seq, [1, 2]]},
+            {proc_lib, init_p, [X, [], gen, init_it, [gen_server, X, X, a_module, [], []]]},
+            {proc_lib, init_p, [X, [], gen, init_it, [gen_server, X, X, {local, n}, a_module, [], []]]},
+            {proc_lib, init_p, [X, [], gen, init_it, [gen_server, X, X, supervisor, {n, a_module, []}, []]]},
+            {proc_lib, init_p, [X, [], gen, init_it, [gen_server, X, X, {local, n}, supervisor, {n, a_module, []}, []]]},
+            {proc_lib, init_p, [X, [], gen, init_it, [gen_event, X, X, 1, 2]]},
+            {erlang, apply, [fun(A, B) -> {A, B, X} end, [1, 2]]},
+            {erlang, apply, [lists, seq, [1, 2]]},
+            {erlang, apply, [1, []]}
+        ],
+    %% The name of a local fun is not read: the native tracer reports no initial call there.
+    [{{initial_call, M, F}, beamtrace_nif:initial_call(M, F, A) =:= without_fun({M, F, A})} || {M, F, A} <- Calls].
+
+without_fun({_, _, Args} = Call) ->
+    case [Fun || Fun <- Args, is_function(Fun), erlang:fun_info(Fun, type) =:= {type, local}] of
+        [] -> beamtrace_event:initial_call(Call);
+        _ -> {0, 0, 0}
+    end.
+
+local_fun(A, B) -> {A, B}.

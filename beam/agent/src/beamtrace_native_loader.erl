@@ -1,0 +1,125 @@
+%% Brings the native tracer into the node: the module beamtrace_nif, and its library, which stands in a private file only while it is
+%% loaded. Called by the client through the holder; the last holder's janitor takes both out again.
+-module(beamtrace_native_loader).
+
+-export([status/1, load/4]).
+
+-include_lib("kernel/include/file.hrl").
+
+-define(MODULE_NAME, "beamtrace_nif").
+
+%% What a client has to know before it sends the library. `File` tells the version, as with the agent's own modules.
+-spec status(string()) -> loaded | absent.
+status(File) ->
+    case code:is_loaded(beamtrace_nif) of
+        {file, File} ->
+            try beamtrace_nif:usage() of
+                {_, _, _} -> loaded
+            catch
+                error:beamtrace_nif -> absent
+            end;
+        _ ->
+            absent
+    end.
+
+%% Loads both and proves that the library reads this VM's terms rightly. `Md5` finds damage; whom to trust, the connection decides.
+%% (The runtime itself has no SHA-2, and a node need not have the application crypto.)
+-spec load(string(), binary(), binary(), binary()) -> ok | {error, term()}.
+load(File, Beam, Library, Md5) ->
+    case erlang:md5(Library) of
+        Md5 ->
+            Id = {beamtrace_native, self()},
+            true = global:set_lock(Id, [node()]),
+            try
+                load_once(File, Beam, Library)
+            after
+                global:del_lock(Id, [node()])
+            end;
+        _ ->
+            {error, damaged}
+    end.
+
+load_once(File, Beam, Library) ->
+    case {status(File), code:is_loaded(beamtrace_nif)} of
+        %% Proved by whoever loaded it.
+        {loaded, _} ->
+            ok;
+        {absent, false} ->
+            load_module(File, Beam, Library);
+        {absent, {file, "beamtrace:" ++ _}} ->
+            %% What a broken session, or another version, has left; the agent's own loader found nobody at work.
+            unload(),
+            load_module(File, Beam, Library);
+        {absent, {file, _}} ->
+            {error, {foreign, beamtrace_nif}}
+    end.
+
+load_module(File, Beam, Library) ->
+    _ = code:purge(beamtrace_nif),
+    case code:load_binary(beamtrace_nif, File, Beam) of
+        {module, beamtrace_nif} ->
+            case load_from(folders(), Library, no_folder) of
+                ok ->
+                    ok;
+                Error ->
+                    unload(),
+                    Error
+            end;
+        {error, Reason} ->
+            {error, Reason}
+    end.
+
+unload() ->
+    _ = code:purge(beamtrace_nif),
+    _ = code:delete(beamtrace_nif),
+    _ = code:purge(beamtrace_nif),
+    ok.
+
+%% Where a file can be written and its code mapped. A folder on a file system without the right to execute fails in load_nif.
+folders() -> [Folder || Folder <- [os:getenv("TMPDIR", "/tmp"), "/tmp", "/dev/shm", "/var/tmp", "."], Folder =/= ""].
+
+load_from([Folder | Folders], Library, _) ->
+    Name = "beamtrace-" ++ integer_to_list(rand:uniform(1 bsl 64), 36) ++ integer_to_list(rand:uniform(1 bsl 64), 36),
+    Private = filename:join(filename:absname(Folder), Name),
+    case write(Private, Library) of
+        ok ->
+            Result = beamtrace_nif:load(filename:join(Private, ?MODULE_NAME)),
+            remove(Private),
+            case Result of
+                ok -> beamtrace_native_check:check();
+                {error, {Reason, Text}} -> load_from(Folders, Library, {Reason, unicode:characters_to_binary(Text)})
+            end;
+        {error, Reason} ->
+            remove(Private),
+            load_from(Folders, Library, {Reason, unicode:characters_to_binary(Folder)})
+    end;
+load_from([], _, Reason) ->
+    {error, Reason}.
+
+write(Private, Library) ->
+    first_error([
+        fun() -> file:make_dir(Private) end,
+        fun() -> file:change_mode(Private, 8#700) end,
+        fun() -> private(Private) end,
+        fun() -> file:write_file(filename:join(Private, ?MODULE_NAME ".so"), Library, [exclusive, raw]) end
+    ]).
+
+first_error([Step | Steps]) ->
+    case Step() of
+        ok -> first_error(Steps);
+        {error, Reason} -> {error, Reason}
+    end;
+first_error([]) ->
+    ok.
+
+%% Nobody may have put anything there between the two steps before.
+private(Private) ->
+    case {file:read_link_info(Private), file:list_dir(Private)} of
+        {{ok, #file_info{type = directory, mode = Mode}}, {ok, []}} when Mode band 8#777 =:= 8#700 -> ok;
+        _ -> {error, not_private}
+    end.
+
+remove(Private) ->
+    _ = file:delete(filename:join(Private, ?MODULE_NAME ".so")),
+    _ = file:del_dir(Private),
+    ok.

@@ -1,0 +1,131 @@
+%% The native tracer's library (beam/native): callbacks of erl_tracer, which the VM calls in traced processes, and what
+%% beamtrace_native needs to drain what they record. A module of its own, outside of the agent, because the VM calls it by these
+%% names; it is loaded when the first native trace is wanted (beamtrace_native_loader). Without the library every function raises `beamtrace_nif`.
+-module(beamtrace_nif).
+
+-export([load/1]).
+-export([open/4, drain/2, mask/2, filter/3, shut/1, free/1, usage/0]).
+-export([layout/4, identity/1, shape/1, args/1, initial_call/3]).
+-export([enabled/3, enabled_call/3, enabled_garbage_collection/3, enabled_ports/3, enabled_procs/3, enabled_receive/3]).
+-export([enabled_running_ports/3, enabled_running_procs/3, enabled_send/3]).
+-export([trace/5, trace_call/5, trace_garbage_collection/5, trace_ports/5, trace_procs/5, trace_receive/5]).
+-export([trace_running_ports/5, trace_running_procs/5, trace_send/5]).
+-export_type([trace/0]).
+
+-nifs([open/4, drain/2, mask/2, filter/3, shut/1, free/1, usage/0]).
+-nifs([layout/4, identity/1, shape/1, args/1, initial_call/3]).
+-nifs([enabled/3, enabled_call/3, enabled_garbage_collection/3, enabled_ports/3, enabled_procs/3, enabled_receive/3]).
+-nifs([enabled_running_ports/3, enabled_running_procs/3, enabled_send/3]).
+-nifs([trace/5, trace_call/5, trace_garbage_collection/5, trace_ports/5, trace_procs/5, trace_receive/5]).
+-nifs([trace_running_ports/5, trace_running_procs/5, trace_send/5]).
+
+-define(STUB, erlang:nif_error(beamtrace_nif)).
+
+-type trace() :: reference().
+-type tag() :: atom() | 0.
+
+%% Path without `.so`. Only the module itself can load its library.
+-spec load(file:filename()) -> ok | {error, {atom(), string()}}.
+load(Path) -> erlang:load_nif(Path, 0).
+
+%% A trace: so many rings of so many records; `{Shapes, SchedulerIds, Kinds}`; whose processes are not to be seen. The tracer for the
+%% VM is `{beamtrace_nif, State}`; stamps count from `Base`, nanoseconds of monotonic time.
+-spec open(
+    pos_integer(), pos_integer(), {boolean(), boolean(), non_neg_integer()}, {pid(), node() | undefined, [module()]}
+) -> {trace(), State :: non_neg_integer(), Base :: integer()} | {error, full | memory}.
+open(_Rings, _Capacity, _What, _Ours) -> ?STUB.
+
+%% Records up to one point in time, with the atoms that they are the first to name.
+-spec drain(trace(), pos_integer()) ->
+    {
+        Count :: non_neg_integer(),
+        Records :: binary(),
+        Dictionary :: [{non_neg_integer(), atom()}],
+        Lost :: non_neg_integer(),
+        Filtered :: non_neg_integer(),
+        Waiting :: non_neg_integer(),
+        Now :: non_neg_integer(),
+        News :: [pid() | port()]
+    }.
+drain(_Trace, _Max) -> ?STUB.
+
+-spec mask(trace(), non_neg_integer()) -> ok.
+mask(_Trace, _Kinds) -> ?STUB.
+
+-spec filter(trace(), pid() | port(), boolean()) -> boolean().
+filter(_Trace, _Process, _Filtered) -> ?STUB.
+
+%% No callback finds the trace any more. Then a barrier over all schedulers, then free/1, until it is not busy.
+-spec shut(trace()) -> ok.
+shut(_Trace) -> ?STUB.
+
+-spec free(trace()) -> ok | busy.
+free(_Trace) -> ?STUB.
+
+-spec usage() -> {Open :: non_neg_integer(), Buried :: non_neg_integer(), Bytes :: non_neg_integer()}.
+usage() -> ?STUB.
+
+%% What the library reads of terms directly; for beamtrace_native_check.
+-spec layout(pos_integer(), boolean(), Bits, Bits) -> ok when
+    Bits :: [pid() | port() | {pid() | port(), non_neg_integer(), non_neg_integer()}].
+layout(_Otp, _AliasHasProcess, _Pids, _Ports) -> ?STUB.
+
+-spec identity(term()) ->
+    {
+        Low :: non_neg_integer(),
+        High :: non_neg_integer(),
+        {non_neg_integer(), non_neg_integer(), non_neg_integer()},
+        Flags :: non_neg_integer(),
+        node() | 0,
+        Creation :: non_neg_integer()
+    }
+    | false.
+identity(_Term) -> ?STUB.
+
+-spec shape(term()) -> {non_neg_integer(), tag(), tag()}.
+shape(_Term) -> ?STUB.
+
+-spec args([term()]) -> {non_neg_integer(), tag(), tag()}.
+args(_Args) -> ?STUB.
+
+-spec initial_call(term(), term(), term()) -> {module() | 0, atom() | 0, arity()}.
+initial_call(_Module, _Function, _Args) -> ?STUB.
+
+%% Called by the VM.
+-spec enabled(atom(), non_neg_integer(), pid() | port()) -> trace | discard | remove.
+enabled(_Tag, _State, _Tracee) -> ?STUB.
+-spec enabled_call(atom(), non_neg_integer(), pid()) -> trace | discard.
+enabled_call(_Tag, _State, _Tracee) -> ?STUB.
+-spec enabled_garbage_collection(atom(), non_neg_integer(), pid()) -> trace | discard.
+enabled_garbage_collection(_Tag, _State, _Tracee) -> ?STUB.
+-spec enabled_ports(atom(), non_neg_integer(), port()) -> trace | discard.
+enabled_ports(_Tag, _State, _Tracee) -> ?STUB.
+-spec enabled_procs(atom(), non_neg_integer(), pid()) -> trace | discard.
+enabled_procs(_Tag, _State, _Tracee) -> ?STUB.
+-spec enabled_receive(atom(), non_neg_integer(), pid() | port()) -> trace | discard.
+enabled_receive(_Tag, _State, _Tracee) -> ?STUB.
+-spec enabled_running_ports(atom(), non_neg_integer(), port()) -> trace | discard.
+enabled_running_ports(_Tag, _State, _Tracee) -> ?STUB.
+-spec enabled_running_procs(atom(), non_neg_integer(), pid()) -> trace | discard.
+enabled_running_procs(_Tag, _State, _Tracee) -> ?STUB.
+-spec enabled_send(atom(), non_neg_integer(), pid() | port()) -> trace | discard.
+enabled_send(_Tag, _State, _Tracee) -> ?STUB.
+
+-spec trace(atom(), non_neg_integer(), pid() | port(), term(), map()) -> ok.
+trace(_Tag, _State, _Tracee, _Term, _Options) -> ?STUB.
+-spec trace_call(atom(), non_neg_integer(), pid(), term(), map()) -> ok.
+trace_call(_Tag, _State, _Tracee, _Term, _Options) -> ?STUB.
+-spec trace_garbage_collection(atom(), non_neg_integer(), pid(), term(), map()) -> ok.
+trace_garbage_collection(_Tag, _State, _Tracee, _Term, _Options) -> ?STUB.
+-spec trace_ports(atom(), non_neg_integer(), port(), term(), map()) -> ok.
+trace_ports(_Tag, _State, _Tracee, _Term, _Options) -> ?STUB.
+-spec trace_procs(atom(), non_neg_integer(), pid(), term(), map()) -> ok.
+trace_procs(_Tag, _State, _Tracee, _Term, _Options) -> ?STUB.
+-spec trace_receive(atom(), non_neg_integer(), pid() | port(), term(), map()) -> ok.
+trace_receive(_Tag, _State, _Tracee, _Term, _Options) -> ?STUB.
+-spec trace_running_ports(atom(), non_neg_integer(), port(), term(), map()) -> ok.
+trace_running_ports(_Tag, _State, _Tracee, _Term, _Options) -> ?STUB.
+-spec trace_running_procs(atom(), non_neg_integer(), pid(), term(), map()) -> ok.
+trace_running_procs(_Tag, _State, _Tracee, _Term, _Options) -> ?STUB.
+-spec trace_send(atom(), non_neg_integer(), pid() | port(), term(), map()) -> ok.
+trace_send(_Tag, _State, _Tracee, _Term, _Options) -> ?STUB.

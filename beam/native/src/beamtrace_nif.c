@@ -1,0 +1,174 @@
+/*
+ * beamtrace's native tracer: an erl_tracer that writes 64-byte records into lock-free rings, one for each scheduler, and what the agent needs
+ * to drain them. Design: docs/native-tracer.md. The hot path is record.h; this file is the library's face to the VM.
+ */
+#include "drain.h"
+
+/* What is read of terms directly, for the agent's check that this VM lays them out as expected. */
+
+static bt_term bt_word_term(ErlNifEnv *env, uint32_t word) { return word == 0 ? enif_make_uint(env, 0) : (bt_term)word; }
+
+/* Bits of a process or port: [{Term, Low, High}], each with one bit more than the first, which has none. */
+static bool bt_learn_all(ErlNifEnv *env, bt_term list, bt_translation *table)
+{
+    bt_term cell;
+    bt_term none;
+    const bt_term *e;
+    unsigned low;
+    unsigned high;
+    int arity;
+
+    memset(table, 0, sizeof *table);
+    if (!enif_get_list_cell(env, list, &none, &list))
+        return false;
+    while (enif_get_list_cell(env, list, &cell, &list)) {
+        if (!enif_get_tuple(env, cell, &arity, &e) || arity != 3 || !enif_get_uint(env, e[1], &low) ||
+            !enif_get_uint(env, e[2], &high) || !(bt_is_local_pid(e[0]) || bt_is_local_port(e[0])) || e[0] == none ||
+            ((e[0] ^ none) & 0xf) != 0)
+            return false;
+        bt_learn(table, e[0] ^ none, (low & ~UINT32_C(0xf)) | (uint64_t)high << 32);
+    }
+    return true;
+}
+
+/* layout(Otp, AliasHasProcess, Pids, Ports) -> ok. Not while a trace is open: then it has been set already. */
+BT_NIF(layout)
+{
+    int otp;
+
+    BT_UNUSED;
+    if (!enif_get_int(env, argv[0], &otp) || otp < BT_LAYOUT_OTP25)
+        return enif_make_badarg(env);
+    if (!bt_learn_all(env, argv[2], &bt_pids) || !bt_learn_all(env, argv[3], &bt_ports))
+        return enif_make_badarg(env);
+    bt_alias_has_process = argv[1] == bt_atoms.true_;
+    bt_layout = otp >= BT_LAYOUT_OTP29 ? BT_LAYOUT_OTP29 : otp >= BT_LAYOUT_OTP27 ? BT_LAYOUT_OTP27 : BT_LAYOUT_OTP25;
+    return bt_atoms.ok;
+}
+
+/* identity(Term) -> {Low, High, {N0, N1, N2}, Flags, Node | 0, Creation} | false */
+BT_NIF(identity)
+{
+    bt_identity id;
+
+    BT_UNUSED;
+    if (!bt_read_identity(argv[0], &id))
+        return bt_atoms.false_;
+    if (id.node == 0 && id.flags == 0) {
+        uint32_t words[2] = {id.low, id.high};
+
+        bt_translate(words);
+        id.low = words[0];
+        id.high = words[1];
+    }
+    return enif_make_tuple6(env, enif_make_uint(env, id.low), enif_make_uint(env, id.high),
+                            enif_make_tuple3(env, enif_make_uint(env, id.numbers[0]), enif_make_uint(env, id.numbers[1]),
+                                             enif_make_uint(env, id.numbers[2])),
+                            enif_make_uint(env, id.flags), bt_word_term(env, id.node), enif_make_uint(env, id.creation));
+}
+
+static bt_term bt_shape_term(ErlNifEnv *env, bt_shape s)
+{
+    return enif_make_tuple3(env, enif_make_uint(env, s.shape), bt_word_term(env, s.tag1), bt_word_term(env, s.tag2));
+}
+
+/* shape(Term) -> {Shape, Tag1, Tag2} */
+BT_NIF(shape)
+{
+    BT_UNUSED;
+    return bt_shape_term(env, bt_shape_of(env, argv[0], bt_layout));
+}
+
+/* args(List) -> {Shape, Tag1, Tag2} */
+BT_NIF(args)
+{
+    uint32_t arity;
+
+    BT_UNUSED;
+    return bt_shape_term(env, bt_shape_of_args(env, argv[0], &arity));
+}
+
+/* initial_call(M, F, Args) -> {Module | 0, Function | 0, Arity} */
+BT_NIF(initial_call)
+{
+    bt_mfa mfa;
+
+    BT_UNUSED;
+    mfa = bt_initial_call(env, argv[0], argv[1], argv[2], bt_layout);
+    return enif_make_tuple3(env, bt_word_term(env, mfa.module), bt_word_term(env, mfa.function), enif_make_uint(env, mfa.arity));
+}
+
+static ErlNifFunc functions[] = {
+    {"enabled", 3, enabled, 0},
+    {"enabled_call", 3, enabled_call, 0},
+    {"enabled_garbage_collection", 3, enabled_garbage_collection, 0},
+    {"enabled_ports", 3, enabled_ports, 0},
+    {"enabled_procs", 3, enabled_procs, 0},
+    {"enabled_receive", 3, enabled_receive, 0},
+    {"enabled_running_ports", 3, enabled_running_ports, 0},
+    {"enabled_running_procs", 3, enabled_running_procs, 0},
+    {"enabled_send", 3, enabled_send, 0},
+    {"trace", 5, trace, 0},
+    {"trace_call", 5, trace_call, 0},
+    {"trace_garbage_collection", 5, trace_garbage_collection, 0},
+    {"trace_ports", 5, trace_ports, 0},
+    {"trace_procs", 5, trace_procs, 0},
+    {"trace_receive", 5, trace_receive, 0},
+    {"trace_running_ports", 5, trace_running_ports, 0},
+    {"trace_running_procs", 5, trace_running_procs, 0},
+    {"trace_send", 5, trace_send, 0},
+    {"open", 4, trace_open, 0},
+    {"drain", 2, trace_drain, 0},
+    {"mask", 2, trace_mask, 0},
+    {"filter", 3, trace_filter, 0},
+    {"shut", 1, trace_shut, 0},
+    {"free", 1, trace_free, 0},
+    {"usage", 0, usage, 0},
+    {"layout", 4, layout, 0},
+    {"identity", 1, identity, 0},
+    {"shape", 1, shape, 0},
+    {"args", 1, args, 0},
+    {"initial_call", 3, initial_call, 0},
+};
+
+static int load(ErlNifEnv *env, void **priv_data, ERL_NIF_TERM load_info)
+{
+    (void)priv_data;
+    (void)load_info;
+    bt_atoms_init(env);
+    bt_layout = BT_LAYOUT_OTP25;
+    /* Not 0, which a thread that has never been here shows. */
+    bt_load = ((uint64_t)enif_monotonic_time(ERL_NIF_USEC) & 0xfffffff) | 0x10000000;
+    if (enif_tsd_key_create("beamtrace_self", &bt_self_key) != 0)
+        return 1;
+    bt_handle_type =
+        enif_open_resource_type(env, NULL, "beamtrace_trace", bt_bury, ERL_NIF_RT_CREATE | ERL_NIF_RT_TAKEOVER, NULL);
+    if (bt_handle_type == NULL)
+        return 1;
+    bt_table_lock = enif_mutex_create("beamtrace_table");
+    return bt_table_lock == NULL;
+}
+
+/* Another version follows: the library of its own file, with a table of its own. Nothing is handed over. */
+static int upgrade(ErlNifEnv *env, void **priv_data, void **old_priv_data, ERL_NIF_TERM load_info)
+{
+    (void)old_priv_data;
+    return load(env, priv_data, load_info);
+}
+
+/* The agent unloads behind a barrier, and the VM not before the last trace's resource has gone: nobody is inside. */
+static void unload(ErlNifEnv *env, void *priv_data)
+{
+    (void)env;
+    (void)priv_data;
+    while (bt_buried != NULL) {
+        bt_trace *next = bt_buried->buried;
+
+        bt_free_trace(bt_buried);
+        bt_buried = next;
+    }
+    enif_mutex_destroy(bt_table_lock);
+    enif_tsd_key_destroy(bt_self_key);
+}
+
+ERL_NIF_INIT(beamtrace_nif, functions, load, NULL, upgrade, unload)

@@ -1,0 +1,99 @@
+/*
+ * The callbacks of erl_tracer (ERTS, erl_tracer(3)). `enabled*` is the gate: it touches nothing but the static table of places. A stale state
+ * is answered by `remove` where the VM allows it, when it asks for the status, and by `discard` everywhere else.
+ */
+#ifndef BEAMTRACE_CALLBACKS_H
+#define BEAMTRACE_CALLBACKS_H
+
+#include "record.h"
+
+#define BT_NIF(name) static ERL_NIF_TERM name(ErlNifEnv *env, int argc, const ERL_NIF_TERM argv[])
+#define BT_UNUSED (void)argc
+
+enum { BT_FROM_TAG = BT_KIND_COUNT };
+
+/* The kind of a tag; BT_KIND_UNKNOWN for one of a later VM. */
+BT_INLINE uint32_t bt_kind_between(bt_term tag, uint32_t first, uint32_t last)
+{
+    for (uint32_t kind = first; kind <= last; kind++)
+        if (bt_atoms.tag[kind] == tag)
+            return kind;
+    return BT_KIND_UNKNOWN;
+}
+
+static uint32_t bt_kind_of(bt_term tag, bt_term tracee)
+{
+    uint32_t kind = bt_kind_between(tag, BT_KIND_SPAWN, BT_KIND_CLOSED);
+
+    if (bt_is_local_port(tracee)) {
+        if (kind == BT_KIND_IN)
+            return BT_KIND_PORT_IN;
+        if (kind == BT_KIND_OUT)
+            return BT_KIND_PORT_OUT;
+    }
+    return kind;
+}
+
+/* `spawned` passes the gate always: it tells which new processes are ours. */
+BT_INLINE ERL_NIF_TERM bt_gate(bt_term state, uint32_t kind)
+{
+    const bt_place *place = bt_place_of(state);
+
+    if (place == NULL)
+        return bt_atoms.discard;
+    if (kind == BT_KIND_SPAWNED)
+        return atomic_load_explicit(&place->mask, memory_order_relaxed) != 0 ? bt_atoms.trace : bt_atoms.discard;
+    return bt_wanted(place, kind) ? bt_atoms.trace : bt_atoms.discard;
+}
+
+BT_NIF(enabled)
+{
+    BT_UNUSED;
+    (void)env;
+    if (argv[0] == bt_atoms.trace_status)
+        return bt_place_of(argv[1]) != NULL ? bt_atoms.trace : bt_atoms.remove;
+    if (bt_place_of(argv[1]) == NULL)
+        return bt_atoms.discard;
+    return bt_gate(argv[1], bt_kind_of(argv[0], argv[2]));
+}
+
+BT_NIF(trace)
+{
+    uint32_t kind = bt_kind_of(argv[0], argv[2]);
+
+    BT_UNUSED;
+    if (kind != BT_KIND_UNKNOWN)
+        bt_emit(env, argv[1], kind, argv[2], argv[3], argv[4]);
+    return bt_atoms.ok;
+}
+
+/* A pair of specialised callbacks; KIND may look at tag and tracee. */
+#define BT_CALLBACKS(name, KIND)                                              \
+    BT_NIF(enabled_##name)                                                    \
+    {                                                                         \
+        BT_UNUSED;                                                            \
+        (void)env;                                                            \
+        if (bt_place_of(argv[1]) == NULL)                                     \
+            return bt_atoms.discard;                                          \
+        return bt_gate(argv[1], (KIND));                                      \
+    }                                                                         \
+    BT_NIF(trace_##name)                                                      \
+    {                                                                         \
+        uint32_t kind = (KIND);                                               \
+                                                                              \
+        BT_UNUSED;                                                            \
+        if (__builtin_expect(kind != BT_KIND_UNKNOWN, 1))                     \
+            bt_emit(env, argv[1], kind, argv[2], argv[3], argv[4]);           \
+        return bt_atoms.ok;                                                   \
+    }
+
+BT_CALLBACKS(receive, BT_KIND_RECEIVE)
+BT_CALLBACKS(send, argv[0] == bt_atoms.tag[BT_KIND_SEND] ? BT_KIND_SEND : BT_KIND_SEND_TO_NON_EXISTING_PROCESS)
+BT_CALLBACKS(call, bt_kind_between(argv[0], BT_KIND_CALL, BT_KIND_RETURN_TO))
+BT_CALLBACKS(procs, bt_kind_of(argv[0], argv[2]))
+BT_CALLBACKS(ports, bt_kind_of(argv[0], argv[2]))
+BT_CALLBACKS(running_procs, bt_kind_between(argv[0], BT_KIND_IN, BT_KIND_OUT_EXITED))
+BT_CALLBACKS(running_ports, bt_kind_of(argv[0], argv[2]))
+BT_CALLBACKS(garbage_collection, bt_kind_between(argv[0], BT_KIND_GC_MINOR_START, BT_KIND_GC_MAX_HEAP_SIZE))
+
+#endif

@@ -1,0 +1,135 @@
+/*
+ * All rings of a trace: one for each scheduler, and a guarded one for every other thread. The consumer cuts at a point in time, so that
+ * records of one process that has moved between schedulers never come out in the wrong order: what one round leaves is younger
+ * than all that it takes. Knows nothing of the VM.
+ */
+#ifndef BEAMTRACE_RINGS_H
+#define BEAMTRACE_RINGS_H
+
+#include "ring.h"
+
+/* Tries before a thread that finds the guarded ring taken gives its record up: no traced process ever waits. */
+#define BT_GUARD_TRIES 256
+
+typedef struct {
+    /* Who has the guarded ring. */
+    _Alignas(BT_CACHE_LINE) _Atomic bool guard;
+    /* Given up without the guard; added to the guarded ring's own losses. */
+    _Atomic uint64_t refused;
+    uint64_t seen_refused;
+    double last_guarded;
+    _Alignas(BT_CACHE_LINE) uint32_t count; /* scheduler rings; the guarded one is rings[count] */
+    bt_ring rings[];
+} bt_rings;
+
+static_assert(offsetof(bt_rings, rings) % BT_CACHE_LINE == 0, "rings start on a cache line");
+
+static inline size_t bt_rings_bytes(uint32_t count) { return sizeof(bt_rings) + (count + 1) * sizeof(bt_ring); }
+
+/* `records`: (count + 1) × capacity of them. */
+static inline void bt_rings_init(bt_rings *all, uint32_t count, bt_record *records, uint64_t capacity)
+{
+    memset(all, 0, sizeof *all);
+    all->count = count;
+    for (uint32_t i = 0; i <= count; i++)
+        bt_ring_init(&all->rings[i], records + i * capacity, capacity);
+}
+
+/* A thread that is no scheduler: takes the guarded ring, or counts a loss and returns NULL. */
+static inline bt_ring *bt_guard_enter(bt_rings *all)
+{
+    for (int i = 0; i < BT_GUARD_TRIES; i++) {
+        if (!atomic_load_explicit(&all->guard, memory_order_relaxed) &&
+            !atomic_exchange_explicit(&all->guard, true, memory_order_acquire))
+            return &all->rings[all->count];
+    }
+    atomic_fetch_add_explicit(&all->refused, 1, memory_order_relaxed);
+    return NULL;
+}
+
+static inline void bt_guard_leave(bt_rings *all) { atomic_store_explicit(&all->guard, false, memory_order_release); }
+
+/* Consumer: losses since the last time that this was asked. */
+static inline uint64_t bt_rings_losses(bt_rings *all)
+{
+    uint64_t refused = atomic_load_explicit(&all->refused, memory_order_relaxed);
+    uint64_t losses = refused - all->seen_refused;
+
+    all->seen_refused = refused;
+    for (uint32_t i = 0; i <= all->count; i++) {
+        uint64_t dropped = atomic_load_explicit(&all->rings[i].dropped, memory_order_relaxed);
+
+        losses += dropped - all->rings[i].seen_dropped;
+        all->rings[i].seen_dropped = dropped;
+    }
+    return losses;
+}
+
+/* Consumer: records that wait. */
+static inline uint64_t bt_rings_waiting(bt_rings *all)
+{
+    uint64_t waiting = 0;
+
+    for (uint32_t i = 0; i <= all->count; i++) {
+        uint64_t tail;
+
+        waiting += bt_ring_pending(&all->rings[i], &tail);
+    }
+    return waiting;
+}
+
+/*
+ * Consumer: decides what this round takes: of every ring the records up to one point in time, which is `now` or, when more than `max`
+ * wait, an earlier one. `now` must have been read before this call. A record that is not visible yet is either younger than `now`, or
+ * its process is still in the middle of writing it, so that whatever that process did later is younger than `now`. Returns how many in all.
+ */
+static inline uint64_t bt_rings_prepare(bt_rings *all, double now, uint64_t max, double *cut)
+{
+    uint64_t active = 0;
+    uint64_t total = 0;
+    uint64_t share;
+    uint64_t tail;
+
+    for (uint32_t i = 0; i <= all->count; i++) {
+        all->rings[i].taking = bt_ring_pending(&all->rings[i], &tail);
+        active += all->rings[i].taking > 0;
+    }
+    *cut = now;
+    if (active == 0)
+        return 0;
+    share = max / active > 0 ? max / active : 1;
+    for (uint32_t i = 0; i <= all->count; i++) {
+        const bt_ring *ring = &all->rings[i];
+
+        if (ring->taking > share) {
+            uint64_t at = atomic_load_explicit(&ring->tail, memory_order_relaxed) + share - 1;
+            double stamp = ring->records[at & ring->mask].doubles[BT_STAMP];
+
+            if (stamp < *cut)
+                *cut = stamp;
+        }
+    }
+    for (uint32_t i = 0; i <= all->count; i++) {
+        bt_ring *ring = &all->rings[i];
+
+        tail = atomic_load_explicit(&ring->tail, memory_order_relaxed);
+        ring->taking = bt_ring_until(ring, tail, ring->taking, *cut);
+        total += ring->taking;
+    }
+    return total;
+}
+
+/* Consumer: copies what was decided on, ring by ring, and gives the room back. */
+static inline void bt_rings_take(bt_rings *all, bt_record *to)
+{
+    for (uint32_t i = 0; i <= all->count; i++) {
+        bt_ring *ring = &all->rings[i];
+
+        if (ring->taking > 0)
+            bt_ring_take(ring, atomic_load_explicit(&ring->tail, memory_order_relaxed), ring->taking, to);
+        to += ring->taking;
+        ring->taking = 0;
+    }
+}
+
+#endif

@@ -1,0 +1,136 @@
+/*
+ * The shape of a term: type, size and leading atoms, by the rules of beamtrace_shape.erl. Bounded time, whatever the term; no allocation.
+ */
+#ifndef BEAMTRACE_SHAPE_H
+#define BEAMTRACE_SHAPE_H
+
+#include "atoms.h"
+#include "terms.h"
+
+typedef struct {
+    uint32_t shape;
+    uint32_t tag1;
+    uint32_t tag2;
+} bt_shape;
+
+static inline uint32_t bt_shape_word(uint32_t type, uint64_t size)
+{
+    return type | (uint32_t)(size > BT_SHAPE_SIZE_MAX ? BT_SHAPE_SIZE_MAX : size) << 4;
+}
+
+/* The atom that a term begins with, or 0. */
+static inline uint32_t bt_leading(ErlNifEnv *env, bt_term t)
+{
+    const bt_term *elements;
+    int arity;
+
+    if (bt_is_atom(t))
+        return bt_atom_word(t);
+    if (bt_is_boxed(t) && enif_get_tuple(env, t, &arity, &elements) && arity > 0)
+        return bt_atom_word(elements[0]);
+    return 0;
+}
+
+static inline bt_shape bt_shape_of_tuple(ErlNifEnv *env, int arity, const bt_term *elements)
+{
+    bt_shape s = {bt_shape_word(BT_SHAPE_TUPLE, (uint64_t)arity), 0, 0};
+
+    if (arity > 0)
+        s.tag1 = bt_atom_word(elements[0]);
+    if (arity == 3 && elements[0] == bt_atoms.gen_call)
+        s.tag2 = bt_leading(env, elements[2]);
+    else if (arity > 1)
+        s.tag2 = bt_leading(env, elements[1]);
+    return s;
+}
+
+static inline uint32_t bt_count_list(ErlNifEnv *env, bt_term list)
+{
+    bt_term head;
+    uint32_t count = 0;
+
+    while (count < BT_SHAPE_LIST_MAX && enif_get_list_cell(env, list, &head, &list))
+        count++;
+    return count;
+}
+
+static inline bt_shape bt_shape_of_boxed(ErlNifEnv *env, bt_term t, int layout)
+{
+    bt_shape s = {BT_SHAPE_OTHER, 0, 0};
+    const bt_term *elements;
+    bt_term module;
+    size_t pairs;
+    int arity;
+    int64_t bits;
+
+    if (enif_get_tuple(env, t, &arity, &elements))
+        return bt_shape_of_tuple(env, arity, elements);
+    bits = bt_bits(t, layout);
+    if (bits >= 0) {
+        s.shape = bits % 8 == 0 ? bt_shape_word(BT_SHAPE_BINARY, (uint64_t)bits / 8)
+                                : bt_shape_word(BT_SHAPE_BITSTRING, (uint64_t)bits);
+        return s;
+    }
+    if (enif_get_map_size(env, t, &pairs)) {
+        s.shape = bt_shape_word(BT_SHAPE_MAP, pairs);
+        if (enif_get_map_value(env, t, bt_atoms.struct_key, &module))
+            s.tag1 = bt_atom_word(module);
+        return s;
+    }
+    if (enif_is_ref(env, t))
+        s.shape = BT_SHAPE_REFERENCE;
+    else if (enif_is_number(env, t))
+        s.shape = bt_is_float(t) ? BT_SHAPE_FLOAT : BT_SHAPE_INTEGER;
+    else if (enif_is_fun(env, t))
+        s.shape = BT_SHAPE_FUN;
+    else if (enif_is_pid(env, t))
+        s.shape = BT_SHAPE_PID;
+    else if (enif_is_port(env, t))
+        s.shape = BT_SHAPE_PORT;
+    return s;
+}
+
+/* Of a message, a return value, an exit reason. */
+static inline bt_shape bt_shape_of(ErlNifEnv *env, bt_term t, int layout)
+{
+    bt_shape s = {BT_SHAPE_OTHER, 0, 0};
+
+    if (bt_is_boxed(t))
+        return bt_shape_of_boxed(env, t, layout);
+    if (bt_is_atom(t)) {
+        s.shape = BT_SHAPE_ATOM;
+        s.tag1 = bt_atom_word(t);
+    } else if (bt_is_list(t)) {
+        s.shape = bt_shape_word(BT_SHAPE_LIST, bt_count_list(env, t));
+    } else if (bt_is_small(t)) {
+        s.shape = BT_SHAPE_INTEGER;
+    } else if (bt_is_nil(t)) {
+        s.shape = BT_SHAPE_NIL;
+    } else if (bt_is_local_pid(t)) {
+        s.shape = BT_SHAPE_PID;
+    } else if (bt_is_local_port(t)) {
+        s.shape = BT_SHAPE_PORT;
+    }
+    return s;
+}
+
+/* Of the arguments of a call. */
+static inline bt_shape bt_shape_of_args(ErlNifEnv *env, bt_term args, uint32_t *arity)
+{
+    bt_shape s = {0, 0, 0};
+    bt_term head;
+    uint32_t count = 0;
+
+    while (count < 256 && enif_get_list_cell(env, args, &head, &args)) {
+        if (count == 0)
+            s.tag1 = bt_leading(env, head);
+        else if (count == 1)
+            s.tag2 = bt_leading(env, head);
+        count++;
+    }
+    s.shape = bt_shape_word(BT_SHAPE_ARGS, count);
+    *arity = count;
+    return s;
+}
+
+#endif

@@ -1,0 +1,163 @@
+/*
+ * Traces and the table through which callbacks find them. A tracer's state is a small integer, generation × 64 + place; a callback loads the
+ * place's pointer and compares the state, so that a stale one finds nothing. Memory is freed only behind a barrier over all schedulers
+ * (`trace_delivered`) that the agent passes after the pointer is gone; without it the trace is buried and freed with the library.
+ */
+#ifndef BEAMTRACE_TRACE_H
+#define BEAMTRACE_TRACE_H
+
+#include "rings.h"
+#include "terms.h"
+
+#define BT_TRACES 64
+#define BT_FILTER_SIZE 256
+#define BT_FILTER_MAX 128
+#define BT_OWN_MODULES 32
+#define BT_NO_PROCESS UINT64_C(0)
+#define BT_REMOVED UINT64_C(1)
+/* Atoms already told, one bit each, in pages that are allocated when needed. */
+#define BT_ATOM_PAGE_BITS 15
+#define BT_ATOM_PAGES (1u << (26 - BT_ATOM_PAGE_BITS))
+
+enum { BT_MODE_NONE, BT_MODE_SHAPE };
+
+typedef struct bt_trace bt_trace;
+
+/* One place of the table. */
+typedef struct {
+    /* The tracer state that may pass, a small integer as the VM holds it; 0, which is no term: closed. */
+    _Alignas(BT_CACHE_LINE) _Atomic bt_term state;
+    _Atomic uint64_t mask; /* kinds wanted */
+    _Atomic(bt_trace *) trace;
+    uint64_t generation;
+} bt_place;
+
+struct bt_trace {
+    /* Read by every callback. */
+    _Alignas(BT_CACHE_LINE) bt_rings *rings;
+    int64_t base; /* monotonic ns */
+    uint32_t mode;
+    bool scheduler;
+    _Atomic uint32_t filter_count;
+    /* Whose processes are not to be seen. */
+    bt_term holder;
+    bt_term client_node;
+    bt_term modules[BT_OWN_MODULES];
+    uint32_t module_count;
+    /* Open addressing, linear probing. */
+    _Alignas(BT_CACHE_LINE) _Atomic uint64_t filter[BT_FILTER_SIZE];
+    _Atomic bool filter_fresh[BT_FILTER_SIZE];
+    _Atomic uint32_t filter_news;
+    /* The consumer's. */
+    bt_place *place;
+    bt_term state;
+    _Atomic bool consuming;
+    uint64_t capacity;
+    size_t bytes;
+    uint64_t seen_filtered;
+    _Atomic int64_t clock_offset; /* monotonic ns of the VM minus that of the system, for threads that may not ask the VM */
+    uint64_t *atoms[BT_ATOM_PAGES];
+    void *block; /* as allocated */
+    bt_trace *buried;
+};
+
+static bt_place bt_places[BT_TRACES];
+
+/*
+ * Threads that are no scheduler, or a dirty one, and may be inside a trace. The barrier over all schedulers does not reach them; they count
+ * themselves before they look for the trace, and whoever frees it takes it out of the table before it looks at the count.
+ */
+static _Atomic uint32_t bt_visitors;
+
+/* The gate: the place of a tracer state, NULL when it is closed, stale, or no state of ours at all. Never touches a trace. */
+static inline bt_place *bt_place_of(bt_term state)
+{
+    bt_place *place = &bt_places[(state >> 4) % BT_TRACES];
+
+    return atomic_load_explicit(&place->state, memory_order_relaxed) == state ? place : NULL;
+}
+
+static inline bt_trace *bt_trace_of(bt_term state)
+{
+    bt_place *place = bt_place_of(state);
+
+    return place == NULL ? NULL : atomic_load_explicit(&place->trace, memory_order_acquire);
+}
+
+static inline bool bt_wanted(const bt_place *place, uint32_t kind)
+{
+    return atomic_load_explicit(&place->mask, memory_order_relaxed) >> kind & 1;
+}
+
+static inline uint32_t bt_filter_place(uint64_t process) { return (uint32_t)(process * UINT64_C(0x9E3779B97F4A7C15) >> 56); }
+
+static_assert(BT_FILTER_SIZE == 256, "bt_filter_place gives eight bits");
+
+static inline bool bt_filtered(bt_trace *trace, uint64_t process)
+{
+    uint32_t at;
+
+    if (atomic_load_explicit(&trace->filter_count, memory_order_relaxed) == 0)
+        return false;
+    at = bt_filter_place(process);
+    for (uint32_t i = 0; i < BT_FILTER_SIZE; i++) {
+        uint64_t found = atomic_load_explicit(&trace->filter[(at + i) % BT_FILTER_SIZE], memory_order_relaxed);
+
+        if (found == process)
+            return true;
+        if (found == BT_NO_PROCESS)
+            return false;
+    }
+    return false;
+}
+
+/* `fresh`: the agent is to be told. False when there is no room. */
+static inline bool bt_filter_add(bt_trace *trace, uint64_t process, bool fresh)
+{
+    uint32_t at = bt_filter_place(process);
+
+    if (bt_filtered(trace, process))
+        return true;
+    if (atomic_fetch_add_explicit(&trace->filter_count, 1, memory_order_relaxed) >= BT_FILTER_MAX) {
+        atomic_fetch_sub_explicit(&trace->filter_count, 1, memory_order_relaxed);
+        return false;
+    }
+    for (uint32_t i = 0; i < BT_FILTER_SIZE; i++) {
+        uint32_t place = (at + i) % BT_FILTER_SIZE;
+        uint64_t found = atomic_load_explicit(&trace->filter[place], memory_order_relaxed);
+
+        if (found != BT_NO_PROCESS && found != BT_REMOVED)
+            continue;
+        if (!atomic_compare_exchange_strong_explicit(&trace->filter[place], &found, process, memory_order_relaxed,
+                                                     memory_order_relaxed))
+            continue;
+        if (fresh) {
+            atomic_store_explicit(&trace->filter_fresh[place], true, memory_order_release);
+            atomic_fetch_add_explicit(&trace->filter_news, 1, memory_order_release);
+        }
+        return true;
+    }
+    atomic_fetch_sub_explicit(&trace->filter_count, 1, memory_order_relaxed);
+    return false;
+}
+
+static inline void bt_filter_remove(bt_trace *trace, uint64_t process)
+{
+    uint32_t at = bt_filter_place(process);
+
+    for (uint32_t i = 0; i < BT_FILTER_SIZE; i++) {
+        uint32_t place = (at + i) % BT_FILTER_SIZE;
+        uint64_t found = atomic_load_explicit(&trace->filter[place], memory_order_relaxed);
+
+        if (found == BT_NO_PROCESS)
+            return;
+        if (found != process)
+            continue;
+        atomic_store_explicit(&trace->filter_fresh[place], false, memory_order_relaxed);
+        atomic_store_explicit(&trace->filter[place], BT_REMOVED, memory_order_relaxed);
+        atomic_fetch_sub_explicit(&trace->filter_count, 1, memory_order_relaxed);
+        return;
+    }
+}
+
+#endif

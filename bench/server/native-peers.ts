@@ -1,0 +1,76 @@
+/**
+ * What the native tracer is compared with: a library whose gate discards, one that does nothing (the VM's own floor), and ours when it only
+ * records into rings that nobody drains. Needs a C compiler here, and a node that can read files of this machine.
+ */
+import { execFile } from "node:child_process";
+import { mkdtemp, rm } from "node:fs/promises";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { fileURLToPath } from "node:url";
+import { promisify } from "node:util";
+import { inflateRawSync } from "node:zlib";
+import { AGENT_MODULES } from "../../src/capture/agent-code.generated";
+import { NATIVE_LIBRARIES, NATIVE_MODULE } from "../../src/capture/native-code.generated";
+import type { ErlNode } from "../../test/support/erl-node";
+import { loadErlangModule } from "./erlang-module";
+import type { Variant } from "./variant";
+
+const run = promisify(execFile);
+const NIF = "beamtrace_bench_nif";
+const RECORD = "beamtrace_bench_record";
+/** Loads what the variants below need on the node. */
+export async function loadNativePeers(node: ErlNode): Promise<void> {
+  await loadErlangModule(node, NIF);
+  await loadErlangModule(node, RECORD);
+  const directory = await mkdtemp(join(tmpdir(), "beamtrace-bench-"));
+  try {
+    const source = fileURLToPath(new URL(`./native/${NIF}.c`, import.meta.url));
+    const root = (await node.eval("code:root_dir()")).slice(1, -1);
+    const flags = ["-O2", "-fPIC", "-shared", `-I${root}/usr/include`];
+    await run("gcc", [...flags, source, "-o", join(directory, `${NIF}.so`)]);
+    const loaded = await node.eval(`${NIF}:load("${join(directory, NIF)}")`);
+    if (loaded !== "ok") throw new Error(`${NIF} could not be loaded: ${loaded}`);
+  } finally {
+    await rm(directory, { recursive: true, force: true });
+  }
+}
+
+function library(name: string, state: 0 | 1): Variant {
+  const tracer = `{${NIF}, ${state}}`;
+  return {
+    name,
+    async start(node) {
+      const traced = Number(await node.eval(`${NIF}:on(${tracer})`));
+      if (!(traced > 10)) throw new Error(`only ${traced} processes are traced`);
+    },
+    stop: async (node) => void (await node.eval(`${NIF}:off(${tracer})`)),
+  };
+}
+
+/** A library whose `enabled` answers `discard`. */
+export const discardingLibrary = (): Variant => library("nif-discard", 0);
+
+/** A library that does nothing: what the VM takes for a native tracer at the least. */
+export const idleLibrary = (): Variant => library("nif-nothing", 1);
+
+/** Ours, recording only. */
+export function recording(): Variant {
+  const code = NATIVE_LIBRARIES.find(({ platform }) => platform === "linux-x64");
+  if (!code) throw new Error("there is no library for this machine");
+  const so = inflateRawSync(Buffer.from(code.deflated, "base64")).toString("base64");
+  const beams = [...AGENT_MODULES, NATIVE_MODULE].map(
+    ({ name, beam }) => `{${name}, base64:decode("${beam}")}`,
+  );
+  const modules = `[${[...beams, `{library, base64:decode("${so}")}`].join(", ")}]`;
+  return {
+    name: "nif-record",
+    async start(node) {
+      const traced = Number(await node.eval(`${RECORD}:on(${modules})`));
+      if (!(traced > 10)) throw new Error(`only ${traced} processes are traced`);
+    },
+    async stop(node) {
+      const lost = Number(await node.eval(`${RECORD}:off()`));
+      if (lost !== 0) throw new Error(`the rings were too small: ${lost} records found no room`);
+    },
+  };
+}

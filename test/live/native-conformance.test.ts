@@ -1,0 +1,206 @@
+/**
+ * Both tracers see the same: the same deterministic work is traced by each, and what comes is compared event for event,
+ * process by process; only stamps, references and the numbers of processes differ between two runs.
+ */
+import { afterAll, beforeAll, describe, expect, test } from "vitest";
+import type { TraceEvent } from "../../src/buffer";
+import { NATIVE_LIBRARIES } from "../../src/capture/native-code.generated";
+import { nativeUpToDate } from "../../scripts/build-native";
+import type { Session, TraceOptions } from "../../src/capture";
+import { atom, inspect, Pid, Port, Reference, type Term } from "../../src/erlang";
+import { expectClean } from "../support/clean";
+import { startNode, type ErlNode } from "../support/erl-node";
+import { attachTo, collect } from "../support/traced";
+
+let node: ErlNode;
+const sessions: Partial<Record<"native" | "portable", Session>> = {};
+
+beforeAll(async () => {
+  node = await startNode();
+  await node.eval(SUBJECT);
+});
+afterAll(async () => {
+  await expectClean(node, { modules: ["lists", "maps"] });
+  await node.stop();
+});
+
+/** Work in one process; all that it starts has ended before the next step. */
+const WORK = `fun() ->
+  Self = self(),
+  Done = fun(P) -> M = monitor(process, P), receive {'DOWN', M, _, _, _} -> ok end end,
+  Peer = spawn(fun F() -> receive {From, ping} -> From ! pong, F(); stop -> ok end end),
+  register(conformance_peer, Peer),
+  Peer ! {Self, ping}, receive pong -> ok end,
+  conformance_peer ! {Self, ping}, receive pong -> ok end,
+  {conformance_peer, node()} ! {Self, ping}, receive pong -> ok end,
+  {nobody, 'nowhere@127.0.0.1'} ! [1, 2, 3],
+  Alias = alias(), Alias ! {aliased, 1.5, <<1, 2, 3>>}, receive {aliased, _, _} -> ok end, unalias(Alias),
+  Self ! #{a => 1}, receive #{} -> ok end,
+  Self ! #{'__struct__' => 'Elixir.Conformance'}, receive #{'__struct__' := _} -> ok end,
+  Self ! maps:from_list([{I, I} || I <- lists:seq(1, 100)]), receive #{} -> ok end,
+  Self ! <<5:3>>, receive B when is_bitstring(B) -> ok end,
+  Self ! binary:copy(<<1>>, 5000), receive B2 when is_binary(B2) -> ok end,
+  Self ! (1 bsl 80), receive I3 when is_integer(I3) -> ok end,
+  Self ! 1.5, receive F3 when is_float(F3) -> ok end,
+  Self ! [], receive [] -> ok end, Self ! lists:seq(1, 100), receive [_ | _] -> ok end, Self ! [a | b], receive [_ | _] -> ok end,
+  Self ! fun lists:map/2, receive F4 when is_function(F4) -> ok end,
+  Self ! make_ref(), receive R5 when is_reference(R5) -> ok end,
+  Self ! {}, receive {} -> ok end, Self ! {{a}, {b, 1}, 2}, receive {_, _, _} -> ok end,
+  Self ! {'$gen_call', {Self, x}, {get, 1}}, receive {'$gen_call', _, _} -> ok end,
+  Self ! {'$gen_cast', reset}, receive {'$gen_cast', _} -> ok end,
+  Self ! hd(erlang:ports()), receive P6 when is_port(P6) -> ok end,
+  _ = gen_server:call(kernel_sup, which_children),
+  link(Peer), unlink(Peer), unregister(conformance_peer), Peer ! stop, Done(Peer),
+  Peer ! {too, late},
+  Done(spawn(lists, seq, [1, 3])),
+  Done(proc_lib:spawn(lists, seq, [1, 3])),
+  Done(spawn(fun() -> exit({shutdown, because}) end)),
+  Done(spawn(erlang, apply, [lists, seq, [1, 3]])),
+  {ok, G} = gen_event:start(), gen_event:stop(G),
+  M = maps:from_list([{a, {ok, 1}}]), {ok, 1} = maps:get(a, M), (catch maps:get(b, M)),
+  1 = lists:sum(lists:seq(1, 1)),
+  (catch exit(Self, whatever_is_ignored_by_nobody_else)),
+  ok end`;
+
+const SUBJECT = `register(conformance_keeper, spawn(fun K() ->
+  receive {start, Name, From} ->
+    P = spawn(fun() -> receive {go, F} -> F() end end), register(Name, P), From ! {started, P}, K()
+  end end)), ok`;
+
+/** Runs the work in a new process, traced if `start` traces it. */
+async function run(name: string, trace: (pid: Pid) => Promise<void>, session: Session): Promise<void> {
+  await node.eval(
+    `conformance_keeper ! {start, ${name}, self()}, receive {started, _} -> ok end, process_flag(trap_exit, true)`,
+  );
+  const pid = await session.call("erlang", "whereis", [atom(name)]);
+  if (!(pid instanceof Pid)) throw new Error("no subject");
+  await trace(pid);
+  await node.eval(
+    `Subject = whereis(${name}), Mon = monitor(process, Subject), Subject ! {go, ${WORK}}, receive {'DOWN', Mon, _, _, _} -> ok end`,
+  );
+}
+
+async function traced(
+  tracer: "native" | "portable",
+  options: Omit<TraceOptions, "processes" | "inherit">,
+): Promise<TraceEvent[]> {
+  const session = await attachTo(node, { tracer });
+  sessions[tracer] = session;
+  try {
+    // Once without a trace: all code is loaded then.
+    await run(`warm_${tracer}`, () => Promise.resolve(), session);
+    let collected: ReturnType<typeof collect> | undefined;
+    await run(
+      "conformance_subject",
+      async (pid) => {
+        const trace = await session.trace({ processes: [pid], inherit: "spawn", ...options });
+        expect(trace.tracer.kind).toBe(tracer);
+        collected = collect(trace);
+      },
+      session,
+    );
+    for (const trace of session.traces) {
+      await trace.stop();
+      expect(trace.stats.node.received).toBe(trace.stats.written - trace.stats.lost);
+    }
+    await collected?.done;
+    return collected?.events ?? [];
+  } finally {
+    await session.close();
+  }
+}
+
+/** What the same work must give again. Processes are named by the order in which the subject meets them. */
+function comparable(events: readonly TraceEvent[]): Map<string, unknown[]> {
+  const names = new Map<string, string>();
+  const nameOf = (pid: Pid): string => {
+    const key = `${pid.node.name} ${pid.id}.${pid.serial}`;
+    let name = names.get(key);
+    if (name === undefined) names.set(key, (name = `process ${names.size}`));
+    return name;
+  };
+  const subject = events.flatMap((e) => ("process" in e && e.process instanceof Pid ? [e.process] : []))[0];
+  const plain = (value: unknown): unknown => {
+    if (value instanceof Pid) return nameOf(value);
+    if (value instanceof Port) return "port";
+    if (value instanceof Reference) return `reference of ${value.numbers.length}`;
+    if (typeof value === "bigint") return Number(value);
+    if (Array.isArray(value)) return value.map(plain);
+    if (typeof value !== "object" || value === null) return value;
+    if (Object.getPrototypeOf(value) !== Object.prototype) return inspect(value as Term);
+    return Object.fromEntries(
+      Object.entries(value)
+        .filter(([key]) => !["timestamp", "scheduler", "source"].includes(key))
+        .map(([key, each]) => [key, plain(each)]),
+    );
+  };
+  const result = new Map<string, unknown[]>();
+  const inOrder = [...events].sort((a, b) => {
+    const own = (e: TraceEvent): number =>
+      Number(!("process" in e && inspect(e.process ?? 0) === inspect(subject ?? 0)));
+    return own(a) - own(b);
+  });
+  for (const event of inOrder) {
+    const name = "process" in event && event.process instanceof Pid ? nameOf(event.process) : event.kind;
+    const list = result.get(name) ?? [];
+    list.push(plain(event));
+    result.set(name, list);
+  }
+  return result;
+}
+
+const eventNames = (events: readonly TraceEvent[]): Set<string> => new Set(events.map((e) => e.kind));
+
+describe("the native tracer sees what the portable one sees", () => {
+  test("messages, lives and links of processes", async () => {
+    const events = ["send", "receive", "procs"] as const;
+    const portable = await traced("portable", { events });
+    const native = await traced("native", { events });
+    expect(eventNames(native).size).toBeGreaterThanOrEqual(12);
+    expect(withoutFuns(comparable(native))).toEqual(withoutFuns(comparable(portable)));
+  });
+
+  test("calls, results, exceptions and callers", async () => {
+    const options = {
+      events: ["call", "return_to"],
+      calls: [
+        { module: "maps", function: "get", arity: 2, exceptions: true, caller: true },
+        { module: "lists", function: "seq", returns: true },
+        { module: "lists", function: "sum", arity: 1 },
+      ],
+    } as const;
+    const portable = await traced("portable", options);
+    const native = await traced("native", options);
+    expect([...eventNames(native)].sort()).toEqual(["call", "exception_from", "return_from", "return_to"]);
+    expect(comparable(native)).toEqual(comparable(portable));
+  });
+
+  test("without shapes", async () => {
+    const options = {
+      events: ["call", "send"],
+      payload: "none",
+      calls: [{ module: "lists", function: "seq", returns: true }],
+    } as const;
+    const portable = await traced("portable", options);
+    const native = await traced("native", options);
+    expect(comparable(native)).toEqual(comparable(portable));
+  });
+});
+
+test("the libraries in the package are those of the sources", () => {
+  expect(nativeUpToDate()).toBe(true);
+  expect(NATIVE_LIBRARIES.map((library) => library.platform)).toContain("linux-x64");
+});
+
+/** The native tracer does not read the names of local funs. */
+function withoutFuns(all: Map<string, unknown[]>): Map<string, unknown[]> {
+  return new Map(
+    [...all].map(([name, events]) => [
+      name,
+      events.map((event) => {
+        const e = event as { initialCall?: { function: string } };
+        return e.initialCall?.function.startsWith("-") ? { ...e, initialCall: undefined } : e;
+      }),
+    ]),
+  );
+}
