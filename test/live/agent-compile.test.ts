@@ -1,12 +1,13 @@
 /** A node that refuses the agent's beams, as a future VM may: the agent is compiled there. The beams are damaged here; all else is real. */
 import { afterEach, expect, test, vi } from "vitest";
+import type * as AgentCode from "../../src/capture/agent-code.generated";
 import type { BeamtraceError } from "../../src/erlang";
 import { expectClean } from "../support/clean";
 import { startNode, type ErlNode } from "../support/erl-node";
 import { attachTo, collect } from "../support/traced";
 
 vi.mock("../../src/capture/agent-code.generated", async (original) => {
-  const code = await original<typeof import("../../src/capture/agent-code.generated")>();
+  const code = await original<typeof AgentCode>();
   const refused = (beam: string): string => {
     const bytes = Buffer.from(beam, "base64");
     // The number of the highest instruction that the code uses, which a VM looks at first of all.
