@@ -13,7 +13,6 @@ import {
   type TraceEvent,
 } from "../buffer";
 import type { GapHop } from "../buffer";
-import { BeamtraceError } from "../erlang/errors";
 import { Atom, atom, ErlMap, inspect, tuple, Tuple, type Pid, type Term } from "../erlang/term";
 import type { AgentClient } from "./agent-client";
 import { TraceRefusedError, traceRefused } from "./agent-errors";
@@ -37,7 +36,8 @@ export interface TraceOptions extends TraceSpec {
 
 /** What the session does for its traces; internal. */
 export interface TraceHooks {
-  nextId(): number;
+  /** A number for a trace that is about to be asked for: what the node says of it finds it from now on. */
+  onOpening(trace: Trace): number;
   onEnded(trace: Trace, reason: TraceEndReason): void;
   onOverload(status: Extract<SessionStatus, { state: "overloaded" }>): void;
 }
@@ -170,6 +170,8 @@ export class Trace implements EventSource {
   ): Promise<void> {
     const { signal } = this.#options;
     await this.#open(host, agent, info, tracer, { timeoutMs, ...(signal !== undefined && { signal }) });
+    // The node may have stopped it already.
+    if (this.hasEnded) return;
     signal?.addEventListener("abort", this.#onAbort, { once: true });
     if (signal?.aborted) this.#onAbort();
   }
@@ -186,14 +188,15 @@ export class Trace implements EventSource {
     try {
       await this.#open(host, agent, info, tracer, { timeoutMs });
     } catch (error) {
-      if (!(error instanceof BeamtraceError) || !error.code.startsWith("BT_TRACE")) throw error;
+      if (!(error instanceof TraceRefusedError)) throw error;
       this.#finish({ kind: "refused", code: error.code, detail: error.message });
     }
   }
 
   /** @internal The connection is gone; another may come. */
   suspend(): void {
-    this.#feed?.close();
+    if (this.#feed === undefined) return;
+    this.#feed.close();
     this.#feed = undefined;
     this.#agent = undefined;
     writeGap(this.ring, { source: this.#sourceId, hop: "reattach", count: 0, from: NaN, to: NaN });
@@ -280,7 +283,7 @@ export class Trace implements EventSource {
     tracer: TracerOption,
     options: CallOptions,
   ): Promise<void> {
-    this.#id = this.#hooks.nextId();
+    this.#id = this.#hooks.onOpening(this);
     this.#host = host;
     this.#agent = agent;
     this.#sourceId = this.ring.sources.add({
@@ -318,6 +321,7 @@ export class Trace implements EventSource {
         .request(tuple(atom("stop"), this.#id), traceRefused, { timeoutMs: LAST_MESSAGE_MS })
         .catch(() => undefined);
       feed.close();
+      this.#feed = undefined;
       throw error;
     }
   }
