@@ -51,6 +51,8 @@ export class Session extends EventEmitter<SessionEvents> {
   readonly #status: BehaviorSubject<SessionStatus>;
   readonly #ending = new AbortController();
   #traceIds = 0;
+  /** Resolves when traces that were given up while they started have gone from the node. */
+  #undoing: Promise<void> = Promise.resolve();
   #closing: Promise<void> | undefined;
   #ended: SessionCloseReason | undefined;
   #reattaching = false;
@@ -145,6 +147,10 @@ export class Session extends EventEmitter<SessionEvents> {
         this.#traces.set((this.#traceIds += 1), opening);
         return this.#traceIds;
       },
+      onUndoing: (undone) => {
+        const before = this.#undoing;
+        this.#undoing = before.then(() => undone);
+      },
       onEnded: (ended, reason) => {
         this.#forget(ended);
         this.#tell("traceEnded", ended, reason);
@@ -154,11 +160,8 @@ export class Session extends EventEmitter<SessionEvents> {
     const trace = new Trace(options, hooks, this.#info.otp);
     const { signal } = options;
     try {
-      const agent = await withDeadline(
-        this.#startAgent(),
-        signal === undefined ? {} : { signal },
-        "the agent",
-      );
+      const started = this.#undoing.then(() => this.#startAgent());
+      const agent = await withDeadline(started, signal === undefined ? {} : { signal }, "the agent");
       await trace.start(this.#host, agent, this.#info, this.#parts.tracer, this.#parts.callTimeoutMs);
     } catch (error) {
       this.#forget(trace);

@@ -38,6 +38,8 @@ export interface TraceOptions extends TraceSpec {
 export interface TraceHooks {
   /** A number for a trace that is about to be asked for: what the node says of it finds it from now on. */
   onOpening(trace: Trace): number;
+  /** A trace whose start was given up is being taken back; until then the node may hold it for running. */
+  onUndoing(undone: Promise<void>): void;
   onEnded(trace: Trace, reason: TraceEndReason): void;
   onOverload(status: Extract<SessionStatus, { state: "overloaded" }>): void;
 }
@@ -317,9 +319,10 @@ export class Trace implements EventSource {
       this.#matched = typeof value === "number" ? value : 0;
     } catch (error) {
       // After a time-out or abort the node may still start it.
-      void agent
-        .request(tuple(atom("stop"), this.#id), traceRefused, { timeoutMs: LAST_MESSAGE_MS })
-        .catch(() => undefined);
+      const undone = agent.request(tuple(atom("stop"), this.#id), traceRefused, {
+        timeoutMs: LAST_MESSAGE_MS,
+      });
+      this.#hooks.onUndoing(undone.then(ignore, ignore));
       feed.close();
       this.#feed = undefined;
       throw error;
@@ -362,6 +365,8 @@ export class Trace implements EventSource {
     this.#hooks.onEnded(this, reason);
   }
 }
+
+const ignore = (): void => undefined;
 
 function endReason(term: Term): TraceEndReason {
   if (term instanceof Tuple && term.elements[0] === atom("limit")) {
