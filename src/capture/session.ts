@@ -283,8 +283,9 @@ export class Session extends EventEmitter<SessionEvents> {
   }
 
   async #reattach(options: ReattachOptions, old: LinkHost, detail: string): Promise<void> {
-    for (const trace of this.#traces.values()) trace.suspend();
+    // First: a worker that still lives would write to the rings as well.
     await old.link.close();
+    for (const trace of this.#traces.values()) trace.suspend();
     let attempt = 0;
     let last = detail;
     for (const delayMs of reattachDelays(options)) {
@@ -307,8 +308,8 @@ export class Session extends EventEmitter<SessionEvents> {
         if (this.#ending.signal.aborted) return;
         last = error instanceof Error ? error.message : String(error);
         this.#dropAgent();
-        for (const trace of this.#traces.values()) trace.suspend();
         if (this.#host !== old) await this.#host.link.close();
+        for (const trace of this.#traces.values()) trace.suspend();
         // A wrong cookie does not become right by waiting.
         if (
           error instanceof BeamtraceError &&

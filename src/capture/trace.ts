@@ -18,7 +18,7 @@ import type { AgentClient } from "./agent-client";
 import { TraceRefusedError, traceRefused } from "./agent-errors";
 import { withDeadline, type CallOptions } from "./deadline";
 import type { EffectiveLimits } from "./limits";
-import { writeGap } from "./ring-producer";
+import { feedRing, THIS_THREAD, writeGap } from "./ring-producer";
 import type { TracerOption } from "./native-loader";
 import type { SessionInfo, TracerChoice } from "./session-info";
 import type { SessionCloseReason, SessionStatus, TraceEndReason } from "./session-status";
@@ -59,6 +59,7 @@ export class Trace implements EventSource {
   #sourceId = 0;
   readonly #sourceIds = new Set<number>();
   #feed: TraceFeed | undefined;
+  #leaveRing: (() => void) | undefined;
   #host: LinkHost | undefined;
   #agent: AgentClient | undefined;
   #id = 0;
@@ -198,8 +199,7 @@ export class Trace implements EventSource {
   /** @internal The connection is gone; another may come. */
   suspend(): void {
     if (this.#feed === undefined) return;
-    this.#feed.close();
-    this.#feed = undefined;
+    this.#closeFeed();
     this.#agent = undefined;
     writeGap(this.ring, { source: this.#sourceId, hop: "reattach", count: 0, from: NaN, to: NaN });
     this.#source?.pump();
@@ -285,6 +285,7 @@ export class Trace implements EventSource {
     tracer: TracerOption,
     options: CallOptions,
   ): Promise<void> {
+    this.#leaveRing = feedRing(this.ring, host.sameThread ? THIS_THREAD : host);
     this.#id = this.#hooks.onOpening(this);
     this.#host = host;
     this.#agent = agent;
@@ -323,8 +324,7 @@ export class Trace implements EventSource {
         timeoutMs: LAST_MESSAGE_MS,
       });
       this.#hooks.onUndoing(undone.then(ignore, ignore));
-      feed.close();
-      this.#feed = undefined;
+      this.#closeFeed();
       throw error;
     }
   }
@@ -350,12 +350,18 @@ export class Trace implements EventSource {
     this.#finish(reason);
   }
 
+  #closeFeed(): void {
+    this.#feed?.close();
+    this.#feed = undefined;
+    this.#leaveRing?.();
+    this.#leaveRing = undefined;
+  }
+
   #finish(reason: TraceEndReason): void {
     if (this.#ended !== undefined) return;
     this.#ended = reason;
     this.#options.signal?.removeEventListener("abort", this.#onAbort);
-    this.#feed?.close();
-    this.#feed = undefined;
+    this.#closeFeed();
     this.#agent = undefined;
     if (this.#ownsRing) this.ring.close();
     this.#source?.finish();
