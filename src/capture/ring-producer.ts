@@ -73,9 +73,13 @@ export function writeGap(ring: RingBuffer, gap: KnownGap): void {
   if (producer.claim(1) === 0) return; // counted by the ring, and told as a gap of its own
   const word = (producer.first & producer.mask) * SLOT_WORDS;
   const float = word / 2;
+  // When nothing better is known it stands at the event before it, so that time does not run backwards.
+  const before = (((producer.first - 1) & producer.mask) * SLOT_WORDS) / 2;
+  const stamp =
+    Number.isNaN(gap.from) && ring.producers === "single" ? (producer.floats[before + 1] ?? 0) : gap.from;
   producer.words.fill(0, word, word + SLOT_WORDS);
   producer.words[word + SLOT.head] = EVENT_KINDS.gap | (gap.source << 8);
-  producer.floats[float + 1] = Number.isNaN(gap.from) ? 0 : gap.from;
+  producer.floats[float + 1] = Number.isNaN(stamp) ? 0 : stamp;
   producer.floats[float + SLOT_GAP.countF64] = gap.count;
   producer.floats[float + SLOT_GAP.fromF64] = gap.from;
   producer.floats[float + SLOT_GAP.toF64] = gap.to;
