@@ -51,7 +51,7 @@ export class Session extends EventEmitter<SessionEvents> {
   readonly #status: BehaviorSubject<SessionStatus>;
   readonly #ending = new AbortController();
   #traceIds = 0;
-  /** Resolves when traces that were given up while they started have gone from the node. */
+  /** Resolves when traces that were aborted have gone from the node. */
   #undoing: Promise<void> = Promise.resolve();
   #closing: Promise<void> | undefined;
   #ended: SessionCloseReason | undefined;

@@ -38,7 +38,7 @@ export interface TraceOptions extends TraceSpec {
 export interface TraceHooks {
   /** A number for a trace that is about to be asked for: what the node says of it finds it from now on. */
   onOpening(trace: Trace): number;
-  /** A trace whose start was given up is being taken back; until then the node may hold it for running. */
+  /** An aborted trace is being taken back; until then the node may hold it for running. */
   onUndoing(undone: Promise<void>): void;
   onEnded(trace: Trace, reason: TraceEndReason): void;
   onOverload(status: Extract<SessionStatus, { state: "overloaded" }>): void;
@@ -54,7 +54,7 @@ export class Trace implements EventSource {
   readonly #spec: ResolvedTraceSpec;
   readonly #ownsRing: boolean;
   readonly #stats: BehaviorSubject<TraceStats>;
-  readonly #onAbort = (): void => void this.stop().catch(() => undefined);
+  readonly #onAbort = (): void => this.#hooks.onUndoing(this.stop().catch(ignore));
   #source: RingSource | undefined;
   #sourceId = 0;
   readonly #sourceIds = new Set<number>();
