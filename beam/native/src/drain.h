@@ -22,6 +22,8 @@ static ErlNifMutex *bt_table_lock;
 static bt_trace *bt_buried;
 static uint64_t bt_buried_count;
 static uint64_t bt_bytes;
+/* The agent has found that this VM's terms are read rightly. */
+static _Atomic bool bt_proven;
 
 static const uint32_t bt_atom_masks[BT_KIND_COUNT] = BT_RAW_ATOM_MASKS;
 
@@ -131,7 +133,7 @@ static bool bt_seat(bt_trace *trace, uint64_t mask)
 
         if (atomic_load(&place->trace) != NULL)
             continue;
-        place->generation = (place->generation + 1) & UINT32_MAX;
+        place->generation = (place->generation + 1) & BT_GENERATION_MASK;
         trace->place = place;
         trace->state = ((place->generation * BT_TRACES + i) << 4) | 0xf;
         atomic_store(&place->mask, mask);
@@ -144,7 +146,7 @@ static bool bt_seat(bt_trace *trace, uint64_t mask)
     return seated;
 }
 
-/* open(Rings, Capacity, {Shape, Scheduler, Mask}, {Holder, ClientNode, Modules}) -> {Trace, State, Base} | {error, full | memory} */
+/* open(Rings, Capacity, {Shape, Scheduler, Mask}, {Holder, ClientNode, Modules}) -> {Trace, State, Base} | {error, full | memory | unproven} */
 BT_NIF(trace_open)
 {
     const bt_term *what;
@@ -165,6 +167,8 @@ BT_NIF(trace_open)
         !enif_get_uint64(env, what[2], &mask) || !enif_get_tuple(env, argv[3], &ours_arity, &ours) || ours_arity != 3 ||
         !bt_is_local_pid(ours[0]) || !bt_is_atom(ours[1]))
         return enif_make_badarg(env);
+    if (!atomic_load(&bt_proven))
+        return enif_make_tuple2(env, bt_atoms.error, bt_atoms.unproven);
     trace = bt_allocate(rings, capacity);
     if (trace == NULL)
         return enif_make_tuple2(env, bt_atoms.error, bt_atoms.memory);
@@ -395,11 +399,13 @@ BT_NIF(trace_free)
     if (!bt_get_handle(env, argv[0], &handle))
         return enif_make_badarg(env);
     trace = handle->trace;
-    if (atomic_load(&trace->place->trace) == trace || atomic_load(&trace->consuming))
+    if (atomic_load(&trace->place->trace) == trace || atomic_exchange(&trace->consuming, true))
         return enif_make_badarg(env);
     atomic_thread_fence(memory_order_seq_cst);
-    if (atomic_load(&bt_visitors) != 0)
+    if (atomic_load(&bt_visitors) != 0) {
+        atomic_store(&trace->consuming, false);
         return bt_atoms.busy;
+    }
     handle->trace = NULL;
     bt_free_trace(trace);
     return bt_atoms.ok;
