@@ -26,6 +26,11 @@ export const CHECKS: Readonly<Record<string, readonly Check[]>> = {
       module: "stress/ring-two-threads",
     },
     {
+      name: "native-decoder",
+      what: "damaged batches of the native tracer: events or typed errors",
+      module: "stress/native-decoder",
+    },
+    {
       name: "trace-tuples",
       what: "batches of the tracer into slots, against erlang_js and etf.js on the same bytes",
       module: "bench/trace-tuples",
