@@ -67,10 +67,10 @@ export async function loadNative(
 }
 
 function codeOf(library: NativeLibrary): Uint8Array {
-  let code = libraries.get(library.platform);
+  let code = libraries.get(library.md5);
   if (code === undefined) {
     code = inflateRawSync(Buffer.from(library.deflated, "base64"));
-    libraries.set(library.platform, code);
+    libraries.set(library.md5, code);
   }
   return code;
 }

@@ -72,7 +72,7 @@ load_module(File, Beam, Library, Asking) ->
     _ = code:purge(beamtrace_nif),
     case code:load_binary(beamtrace_nif, File, Beam) of
         {module, beamtrace_nif} ->
-            try {load_from(folders(), Library, no_folder), is_process_alive(Asking)} of
+            try {load_from(folders(), Library, none), is_process_alive(Asking)} of
                 {ok, true} ->
                     true = beamtrace_nif:proven(true),
                     ok;
@@ -101,7 +101,7 @@ unload() ->
 %% Where a file can be written and its code mapped. A folder on a file system without the right to execute fails in load_nif.
 folders() -> [Folder || Folder <- [os:getenv("TMPDIR", "/tmp"), "/tmp", "/dev/shm", "/var/tmp", "."], Folder =/= ""].
 
-load_from([Folder | Folders], Library, _) ->
+load_from([Folder | Folders], Library, Before) ->
     Name = "beamtrace-" ++ integer_to_list(rand:uniform(1 bsl 64), 36) ++ integer_to_list(rand:uniform(1 bsl 64), 36),
     Private = filename:join(filename:absname(Folder), Name),
     case write(Private, Library) of
@@ -110,14 +110,18 @@ load_from([Folder | Folders], Library, _) ->
             remove(Private),
             case Result of
                 ok -> beamtrace_native_check:check();
-                {error, {Reason, Text}} -> load_from(Folders, Library, {Reason, unicode:characters_to_binary(Text)})
+                {error, {Reason, Text}} -> load_from(Folders, Library, {load, Reason, unicode:characters_to_binary(Text)})
             end;
         {error, Reason} ->
             remove(Private),
-            load_from(Folders, Library, {Reason, unicode:characters_to_binary(Folder)})
+            load_from(Folders, Library, first_reason(Before, {write, Reason, unicode:characters_to_binary(Folder)}))
     end;
-load_from([], _, Reason) ->
-    {error, Reason}.
+load_from([], _, {_, Reason, Text}) ->
+    {error, {Reason, Text}}.
+
+%% What a library says that was written tells more than where none could be written.
+first_reason({_, _, _} = Before, _) -> Before;
+first_reason(none, Reason) -> Reason.
 
 write(Private, Library) ->
     first_error([

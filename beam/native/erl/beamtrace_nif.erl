@@ -4,7 +4,7 @@
 -module(beamtrace_nif).
 
 -export([load/1]).
--export([open/4, drain/2, mask/2, filter/3, shut/1, free/1, usage/0]).
+-export([open/4, drain/2, mask/2, filter/3, shut/1, free/1, reap/1, usage/0]).
 -export([layout/4, proven/1, identity/1, shape/1, args/1, initial_call/3]).
 -export([enabled/3, enabled_call/3, enabled_garbage_collection/3, enabled_ports/3, enabled_procs/3, enabled_receive/3]).
 -export([enabled_running_ports/3, enabled_running_procs/3, enabled_send/3]).
@@ -12,7 +12,7 @@
 -export([trace_running_ports/5, trace_running_procs/5]).
 -export_type([trace/0]).
 
--nifs([open/4, drain/2, mask/2, filter/3, shut/1, free/1, usage/0]).
+-nifs([open/4, drain/2, mask/2, filter/3, shut/1, free/1, reap/1, usage/0]).
 -nifs([layout/4, proven/1, identity/1, shape/1, args/1, initial_call/3]).
 -nifs([enabled/3, enabled_call/3, enabled_garbage_collection/3, enabled_ports/3, enabled_procs/3, enabled_receive/3]).
 -nifs([enabled_running_ports/3, enabled_running_procs/3, enabled_send/3]).
@@ -61,6 +61,10 @@ shut(_Trace) -> ?STUB.
 
 -spec free(trace()) -> ok | busy.
 free(_Trace) -> ?STUB.
+
+%% Memory of traces whose process was killed: frees those up to a number that was told before a barrier over all schedulers.
+-spec reap(non_neg_integer()) -> {Last :: non_neg_integer(), Left :: non_neg_integer()}.
+reap(_Upto) -> ?STUB.
 
 -spec usage() -> {Open :: non_neg_integer(), Buried :: non_neg_integer(), Bytes :: non_neg_integer()}.
 usage() -> ?STUB.

@@ -138,6 +138,7 @@ static ErlNifFunc functions[] = {
     {"filter", 3, trace_filter, 0},
     {"shut", 1, trace_shut, 0},
     {"free", 1, trace_free, 0},
+    {"reap", 1, reap, 0},
     {"usage", 0, usage, 0},
     {"layout", 4, layout, 0},
     {"proven", 1, proven, 0},

@@ -21,6 +21,7 @@ static ErlNifResourceType *bt_handle_type;
 static ErlNifMutex *bt_table_lock;
 static bt_trace *bt_buried;
 static uint64_t bt_buried_count;
+static uint64_t bt_burials;
 static uint64_t bt_bytes;
 /* The agent has found that this VM's terms are read rightly. */
 static _Atomic bool bt_proven;
@@ -49,7 +50,7 @@ static void bt_shut(bt_trace *trace)
     atomic_store(&place->trace, NULL);
 }
 
-/* Its owner has died without a barrier: the memory stays until the library goes. */
+/* Its owner has died without a barrier: the memory stays until somebody passes one for it (reap), or the library goes. */
 static void bt_bury(ErlNifEnv *env, void *object)
 {
     bt_handle *handle = object;
@@ -59,6 +60,7 @@ static void bt_bury(ErlNifEnv *env, void *object)
         return;
     enif_mutex_lock(bt_table_lock);
     bt_shut(handle->trace);
+    handle->trace->burial = ++bt_burials;
     handle->trace->buried = bt_buried;
     bt_buried = handle->trace;
     bt_buried_count++;
@@ -409,6 +411,42 @@ BT_NIF(trace_free)
     handle->trace = NULL;
     bt_free_trace(trace);
     return bt_atoms.ok;
+}
+
+/* reap(Upto) -> {Last, Left}: frees the burials up to this number, after which a barrier has been passed. Last: the latest burial's number. */
+BT_NIF(reap)
+{
+    ErlNifUInt64 upto;
+    bt_trace **at = &bt_buried;
+    bt_trace *freed = NULL;
+    bt_term result;
+
+    BT_UNUSED;
+    if (!enif_get_uint64(env, argv[0], &upto))
+        return enif_make_badarg(env);
+    enif_mutex_lock(bt_table_lock);
+    atomic_thread_fence(memory_order_seq_cst);
+    while (*at != NULL && atomic_load(&bt_visitors) == 0) {
+        bt_trace *trace = *at;
+
+        if (trace->burial <= upto) {
+            *at = trace->buried;
+            trace->buried = freed;
+            freed = trace;
+            bt_buried_count--;
+        } else {
+            at = &trace->buried;
+        }
+    }
+    result = enif_make_tuple2(env, enif_make_uint64(env, bt_burials), enif_make_uint64(env, bt_buried_count));
+    enif_mutex_unlock(bt_table_lock);
+    while (freed != NULL) {
+        bt_trace *next = freed->buried;
+
+        bt_free_trace(freed);
+        freed = next;
+    }
+    return result;
 }
 
 /* usage() -> {Open, Buried, Bytes} */

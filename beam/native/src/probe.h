@@ -24,8 +24,6 @@ static bool bt_readable(const void *at, size_t words)
     return readable;
 }
 
-static bool bt_readable_at(uint64_t address, size_t words) { return bt_readable((const void *)(uintptr_t)address, words); }
-
 /* Follows bt_bits, bt_fun_mfa and bt_read_identity: what they look at, no more. */
 static bool bt_probe(bt_term t, int layout)
 {
@@ -46,14 +44,14 @@ static bool bt_probe(bt_term t, int layout)
     case BT_TAG_FUN:
         if (!bt_readable(box, layout < BT_LAYOUT_OTP27 ? 5 : 2))
             return false;
-        return !bt_is_external_fun(box, layout) || bt_readable_at(box[1], bt_fun_module_at(layout) + 2);
+        return !bt_is_external_fun(box, layout) || bt_readable(bt_export_of(box), bt_fun_module_at(layout) + 2);
     case BT_TAG_REF:
         return bt_readable(box, bt_header_arity(box[0]) == 3 ? 4 : 3);
     case BT_TAG_EXTERNAL_PID:
     case BT_TAG_EXTERNAL_PORT:
-        return bt_readable(box, 4) && bt_readable_at(box[1], 5);
+        return bt_readable(box, 4) && bt_readable(bt_node_of(box), 5);
     case BT_TAG_EXTERNAL_REF:
-        return bt_readable(box, 5) && bt_readable_at(box[1], 5) && (*(const uint32_t *)(box + 3) != 5 || bt_readable(box, 6));
+        return bt_readable(box, 5) && bt_readable(bt_node_of(box), 5) && (*(const uint32_t *)(box + 3) != 5 || bt_readable(box, 6));
     default:
         return true;
     }

@@ -100,6 +100,10 @@ static inline bool bt_is_external_fun(const uint64_t *box, int layout)
     return layout < BT_LAYOUT_OTP29 ? (box[0] >> 16 & 0xff) == 0 : (box[0] >> 24 & 0xff) != 0;
 }
 
+/* Pointers that are followed, each in one place, so that the probe at load looks where the reading looks. */
+static inline const uint64_t *bt_export_of(const uint64_t *box) { return (const uint64_t *)(uintptr_t)box[1]; }
+static inline const unsigned char *bt_node_of(const uint64_t *box) { return (const unsigned char *)(uintptr_t)box[1]; }
+
 /* Where in its export entry the module stands; the function follows. */
 static inline unsigned bt_fun_module_at(int layout) { return layout < BT_LAYOUT_OTP27 ? 7 : 8; }
 
@@ -118,7 +122,7 @@ static inline bt_mfa bt_fun_mfa(bt_term t, int layout)
         return mfa;
     if (!bt_is_external_fun(box, layout))
         return mfa;
-    entry = (const uint64_t *)(uintptr_t)box[1];
+    entry = bt_export_of(box);
     at = bt_fun_module_at(layout);
     mfa.module = bt_atom_word(entry[at]);
     mfa.function = bt_atom_word(entry[at + 1]);
@@ -141,7 +145,7 @@ typedef struct {
 /* The external thing's node: name and creation, after the hash bucket and the reference count. */
 static inline void bt_external_node(const uint64_t *box, bt_identity *id)
 {
-    const unsigned char *node = (const unsigned char *)(uintptr_t)box[1];
+    const unsigned char *node = bt_node_of(box);
     uint64_t name;
 
     memcpy(&name, node + 24, sizeof name);

@@ -1,7 +1,7 @@
 /*
  * Traces and the table through which callbacks find them. A tracer's state is a small integer, generation × 64 + place; a callback loads the
  * place's pointer and compares the state, so that a stale one finds nothing. Memory is freed only behind a barrier over all schedulers
- * (`trace_delivered`) that the agent passes after the pointer is gone; without it the trace is buried and freed with the library.
+ * (`trace_delivered`) that the agent passes after the pointer is gone; without it the trace is buried, and freed by the next one's start or with the library.
  */
 #ifndef BEAMTRACE_TRACE_H
 #define BEAMTRACE_TRACE_H
@@ -61,6 +61,7 @@ struct bt_trace {
     uint64_t *atoms[BT_ATOM_PAGES];
     void *block; /* as allocated */
     bt_trace *buried;
+    uint64_t burial;
 };
 
 static bt_place bt_places[BT_TRACES];
