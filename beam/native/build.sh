@@ -8,7 +8,7 @@ export ERL_INCLUDE
 build() {
   command -v "$1" >/dev/null || { echo "$1 is not installed; prebuilt/$2 stays as it is" >&2; return 0; }
   mkdir -p "prebuilt/$2"
-  CC=$1 CFLAGS=-s ./compile.sh src/beamtrace_nif.c "prebuilt/$2/beamtrace_nif.so"
+  CC=$1 CFLAGS="-s $3" ./compile.sh src/beamtrace_nif.c "prebuilt/$2/beamtrace_nif.so"
 }
-build "${CC:-gcc}" linux-x64
-build "${CC_ARM64:-aarch64-linux-gnu-gcc}" linux-arm64
+build "${CC:-gcc}" linux-x64 ""
+build "${CC_ARM64:-aarch64-linux-gnu-gcc}" linux-arm64 -mno-outline-atomics

@@ -6,7 +6,7 @@ import { createHash } from "node:crypto";
 import { chmodSync, mkdtempSync, readdirSync, rmSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { deflateRawSync, inflateRawSync } from "node:zlib";
-import { afterEach, describe, expect, test } from "vitest";
+import { afterEach, describe, expect, test, vi } from "vitest";
 import { AGENT_FILE_PREFIX } from "../../src/capture/agent-code.generated";
 import { NATIVE_LIBRARIES, NATIVE_MODULE, type NativeLibrary } from "../../src/capture/native-code.generated";
 import type { SessionStatus } from "../../src/capture";
@@ -15,6 +15,7 @@ import { expectClean } from "../support/clean";
 import { startNode, type ErlNode, type ErlNodeOptions } from "../support/erl-node";
 import { attachTo, collect } from "../support/traced";
 
+vi.setConfig({ testTimeout: 60_000 });
 const nodes: ErlNode[] = [];
 const folders: string[] = [];
 const swapped: [number, NativeLibrary][] = [];
@@ -41,7 +42,7 @@ function startWithMounts(options: string): Promise<ErlNode> {
   // One line, read before the mounts hide this file. Nobody writes into /proc.
   writeFileSync(
     program,
-    `#!/bin/sh\nexec unshare --mount sh -c '${mounts} && cd /proc && exec erl "$@"' sh "$@"\n`,
+    `#!/bin/sh\nexec unshare --mount --propagation "$(mountpoint -q / && echo private || echo unchanged)" sh -c '${mounts} && cd /proc && exec erl "$@"' sh "$@"\n`,
   );
   chmodSync(program, 0o755);
   return start({ program, env: { TMPDIR: "/tmp" } });

@@ -158,6 +158,9 @@ static int load(ErlNifEnv *env, void **priv_data, ERL_NIF_TERM load_info)
     bt_layout = BT_LAYOUT_OTP25;
     /* Not 0, which a thread that has never been here shows. Repeats after 38 hours, to the microsecond. */
     bt_load = (now & (BT_SELF_LOAD_MASK >> 1)) | (BT_SELF_LOAD_MASK ^ BT_SELF_LOAD_MASK >> 1);
+    /* Where dlclose keeps the memory this is not the first time. */
+    atomic_store(&bt_proven, false);
+    atomic_store(&bt_next_ring, 0);
     for (uint32_t i = 0; i < BT_TRACES; i++)
         bt_places[i].generation = now & BT_GENERATION_MASK;
     /* Never taken over from another load of this module: what that one has opened lies in its own table. */

@@ -12,6 +12,7 @@
 #define BT_CAPACITY_MAX (1u << 20)
 #define BT_RINGS_MAX 1024u
 #define BT_DRAIN_MAX 16384u
+#define BT_CLOCK_BRACKET_NS 5000
 
 typedef struct {
     bt_trace *trace;
@@ -86,9 +87,22 @@ static int64_t bt_system_clock(void)
     return (int64_t)system.tv_sec * 1000000000 + system.tv_nsec;
 }
 
-static void bt_set_clock(bt_trace *trace, int64_t now)
+/*
+ * For threads that may not ask the VM for its time. Whoever is put off between two readings would put their stamps back by as long, before what
+ * the same process did elsewhere: the reading is bracketed, and one that took long is thrown away.
+ */
+static void bt_set_clock(bt_trace *trace, bool first)
 {
-    atomic_store_explicit(&trace->clock_offset, now - bt_system_clock(), memory_order_relaxed);
+    for (int i = 0; i < 3; i++) {
+        int64_t before = bt_system_clock();
+        int64_t now = enif_monotonic_time(ERL_NIF_NSEC);
+        int64_t after = bt_system_clock();
+
+        if (after - before <= BT_CLOCK_BRACKET_NS || first) {
+            atomic_store_explicit(&trace->clock_offset, now - (before + after) / 2, memory_order_relaxed);
+            return;
+        }
+    }
 }
 
 static bt_trace *bt_allocate(uint32_t rings, uint64_t capacity)
@@ -179,7 +193,7 @@ BT_NIF(trace_open)
     trace->holder = ours[0];
     trace->client_node = ours[1];
     trace->base = enif_monotonic_time(ERL_NIF_NSEC);
-    bt_set_clock(trace, trace->base);
+    bt_set_clock(trace, true);
     if (!bt_get_modules(env, ours[2], trace)) {
         enif_free(trace->block);
         return enif_make_badarg(env);
@@ -329,8 +343,8 @@ BT_NIF(trace_drain)
     trace = handle->trace;
     if (atomic_exchange(&trace->consuming, true))
         return enif_make_badarg(env);
+    bt_set_clock(trace, false);
     now = enif_monotonic_time(ERL_NIF_NSEC);
-    bt_set_clock(trace, now);
     lost = bt_rings_losses(trace->rings);
     count = bt_rings_prepare(trace->rings, (double)(now - trace->base), max, &cut);
     records = (bt_record *)(void *)enif_make_new_binary(env, count * sizeof *records, &binary);
