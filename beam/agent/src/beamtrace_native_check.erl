@@ -48,7 +48,7 @@ terms() ->
     [
         [],
         [1],
-        [1 | 2],
+        apply(erlang, '++', [[1], 2]),
         lists:seq(1, 100),
         ok,
         'true',
