@@ -98,9 +98,7 @@ export function wellFormed(random: Random, seq: number, records: number, receive
     seq === 0
       ? Array.from({ length: ATOMS }, (_, i) => new Tuple([atomWord(i + 1), Atom.of(`fuzz_${i}`)]))
       : [];
-  return encode(
-    new Tuple([3, 1, seq, BASE, received, 0, dictionary, binary(new Uint8Array(words.buffer))]),
-  );
+  return encode(new Tuple([3, 1, seq, BASE, received, 0, dictionary, binary(new Uint8Array(words.buffer))]));
 }
 
 /** One to eight changes. */

@@ -17,10 +17,10 @@ export type TracerOption = "auto" | "native" | "portable";
 const LOAD_TIMEOUT_MS = 10_000;
 const libraries = new Map<string, Uint8Array>();
 
-/** `linux-x64` and the like; undefined for what no library is made for. */
+/** `linux-x64` and the like, whatever the libc; undefined for what no library is made for. */
 export function nativePlatform(systemArchitecture: string): string | undefined {
   const [cpu, rest] = [systemArchitecture.split("-")[0], systemArchitecture];
-  if (!rest.includes("linux") || rest.includes("musl") || rest.includes("android")) return undefined;
+  if (!rest.includes("linux") || rest.includes("android")) return undefined;
   if (cpu === "x86_64" || cpu === "amd64") return rest.endsWith("x32") ? undefined : "linux-x64";
   return cpu === "aarch64" ? "linux-arm64" : undefined;
 }
