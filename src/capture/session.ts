@@ -156,6 +156,7 @@ export class Session extends EventEmitter<SessionEvents> {
         this.#tell("traceEnded", ended, reason);
       },
       onOverload: (status) => this.#setStatus(status),
+      onFallback: (reason) => this.#warn(reason),
     };
     const trace = new Trace(options, hooks, this.#info.otp);
     const { signal } = options;
@@ -202,6 +203,10 @@ export class Session extends EventEmitter<SessionEvents> {
     this.#tell("status", status);
   }
 
+  #warn(detail: string): void {
+    this.#setStatus({ state: "warning", code: "BT_NATIVE_UNAVAILABLE", detail });
+  }
+
   /** As RxJS does it: a listener that throws surfaces as an uncaught exception, and what goes on here goes on. */
   #tell<Event extends keyof SessionEvents>(event: Event, ...args: Parameters<SessionEvents[Event]>): void {
     guard(() => void (this.emit as (event: Event, ...args: unknown[]) => boolean).call(this, event, ...args));
@@ -244,6 +249,8 @@ export class Session extends EventEmitter<SessionEvents> {
       });
       this.#info = { ...this.#info, tracer };
     }
+    const { kind, reason } = this.#info.tracer;
+    if (this.#parts.tracer === "auto" && kind === "portable") this.#warn(reason);
     return agent;
   }
 

@@ -42,6 +42,7 @@ export interface TraceHooks {
   onUndoing(undone: Promise<void>): void;
   onEnded(trace: Trace, reason: TraceEndReason): void;
   onOverload(status: Extract<SessionStatus, { state: "overloaded" }>): void;
+  onFallback(reason: string): void;
 }
 
 /** How long the tracer's last message may take after the holder has told the end. */
@@ -274,6 +275,7 @@ export class Trace implements EventSource {
       )
         throw error;
       this.#tracer = { kind: "portable", reason: error.message };
+      this.#hooks.onFallback(error.message);
       return ask();
     }
   }
