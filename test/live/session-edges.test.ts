@@ -213,6 +213,20 @@ test("a ring for one producer is not fed by two threads", async () => {
   }
 });
 
+test("takeOver does not silence a trace of the same session", async () => {
+  await using session = await attachTo(node);
+  const first = await session.trace({ events: ["spawn"] });
+  const { until, events } = collect(first);
+  const second = session.trace({ events: ["exit"], takeOver: true });
+  // Where there are trace sessions both run.
+  if (!session.info.capabilities.traceSessions)
+    await expect(second).rejects.toMatchObject({ code: "BT_TRACER_BUSY" });
+  await Promise.allSettled([second]);
+  const before = events.length;
+  await node.eval(SPAWN);
+  await until((all) => all.slice(before).some((event) => event.kind === "spawn"));
+});
+
 test("what is no destination is refused", async () => {
   await using session = await attachTo(node);
   expect(() => session.send("shop" as never, tuple(binary("x")))).toThrow(
