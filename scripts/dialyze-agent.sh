@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Dialyzer over the agent. Its table of OTP's own modules is made once a release and kept in ${XDG_CACHE_HOME:-~/.cache}/beamtrace.
+# Dialyzer over the agent and the native tracer's module. Its table of OTP's own modules is made once a release and kept in ${XDG_CACHE_HOME:-~/.cache}/beamtrace.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
