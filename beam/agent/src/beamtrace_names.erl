@@ -14,6 +14,7 @@
     beamtrace_native,
     beamtrace_native_check,
     beamtrace_native_loader,
+    beamtrace_pacer,
     beamtrace_patterns,
     beamtrace_session,
     beamtrace_shape,
