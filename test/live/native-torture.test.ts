@@ -190,7 +190,7 @@ describe("who does the work", () => {
 
   test.each([
     ["one scheduler", ["+S", "1:1"]],
-    ["more schedulers than 64, bound to processors", ["+S", "70:70", "+sbt", "db"]],
+    ["more schedulers than 64, bound to processors where that can be", ["+S", "70:70", "+stbt", "db"]],
     ["one of many schedulers online", ["+S", "8:1"]],
   ])("%s: every spawn and exit accounted for", async (_, args) => {
     const node = await start({ args });
