@@ -79,6 +79,7 @@ describe("who is killed under load", () => {
         await eventually(
           () => node.eval("code:is_loaded(beamtrace_agent) =/= false"),
           (there) => there === "true",
+          60_000,
         );
       client.kill("SIGKILL");
       await once(client, "exit");
