@@ -22,7 +22,7 @@ import {
 } from "../support/spawners";
 import { attachTo, collect } from "../support/traced";
 
-vi.setConfig({ testTimeout: 120_000 });
+vi.setConfig({ testTimeout: 240_000 });
 
 const nodes: ErlNode[] = [];
 const folders: string[] = [];
