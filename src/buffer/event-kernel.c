@@ -382,7 +382,7 @@ static inline double stamp(u32 i) { return ((const double *)records)[i * 8 + 1];
 
 /*
  * Brings records, runs that are in order each, into the order of their stamps, to which `offset` is added. Returns 0: they lie in `records`, as
- * there is one run only; 1: in `slots`; 2: too many runs. The same steps as in native-record-decoder.ts, so that both give the same order.
+ * there is one run only; 1: in `slots`; 2: too many runs, or stamps that are none, which the caller looks into. The same steps as in native-record-decoder.ts, so that both give the same order.
  */
 __attribute__((export_name("merge"))) u32 merge(u32 count, double offset) {
     static u32 next[RUNS], ends[RUNS];
@@ -392,6 +392,8 @@ __attribute__((export_name("merge"))) u32 merge(u32 count, double offset) {
     double last = -__builtin_inf();
     for (u32 i = 0; i < count; i++) {
         double at = stamp(i);
+        /* Written so that NaN is caught, too. */
+        if (!(at > -__builtin_inf() && at < __builtin_inf())) return 2;
         if (at < last) {
             if (runs == RUNS) return 2;
             ends[runs - 1] = next[runs] = i;
