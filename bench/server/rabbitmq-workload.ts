@@ -14,7 +14,11 @@ export interface RabbitLoadOptions {
 }
 
 /** Starts RabbitMQ; the load begins with `start()`. */
-export async function rabbitWorkload({ rate: first, bytes, queues }: RabbitLoadOptions): Promise<PacedWorkload> {
+export async function rabbitWorkload({
+  rate: first,
+  bytes,
+  queues,
+}: RabbitLoadOptions): Promise<PacedWorkload> {
   const { node, amqpPort, stop } = await startRabbit();
   let load: Child | undefined;
   let rate = first;

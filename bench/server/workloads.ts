@@ -2,6 +2,8 @@
  * The real servers of the benchmarks behind one interface: how to start each, the rates at which it is measured, and a load whose rate can be
  * changed while it runs. Whoever measures something on "the three servers" goes through SERVERS.
  */
+import { ejabberdWorkload } from "./ejabberd-workload";
+import { httpWorkload } from "./http-workload";
 import { rabbitWorkload } from "./rabbitmq-workload";
 import type { Workload } from "./variant";
 
@@ -27,5 +29,21 @@ const rabbitmq: Server = {
   start: (rate = 5000) => rabbitWorkload({ rate, bytes: 32, queues: 4 }),
 };
 
+const ejabberd: Server = {
+  name: "ejabberd",
+  rates: [500, 1500, 3000],
+  start: (rate = 1500) => ejabberdWorkload({ rate, users: 100, bytes: 64 }),
+};
+
+const http: Server = {
+  name: "http",
+  rates: [100, 400, 800],
+  start: (rate = 400) => httpWorkload({ rate, connections: 32 }),
+};
+
 /** The servers by name. */
-export const SERVERS: Readonly<Record<"rabbitmq", Server>> = { rabbitmq };
+export const SERVERS: Readonly<Record<"rabbitmq" | "ejabberd" | "http", Server>> = {
+  rabbitmq,
+  ejabberd,
+  http,
+};

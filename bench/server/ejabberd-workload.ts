@@ -1,0 +1,48 @@
+/** Chat on ejabberd as a workload: tsung keeps sessions online that send to each other at a fixed rate. A unit is a message sent, routed and received. */
+import { DOMAIN, startEjabberd } from "./ejabberd-node";
+import { startChat, type ChatLoad } from "./tsung";
+import type { PacedWorkload } from "./workloads";
+
+export interface ChatLoadOptions {
+  /** Messages a second. */
+  readonly rate: number;
+  /** Sessions that are online. */
+  readonly users: number;
+  /** Bytes of a message's body. */
+  readonly bytes: number;
+}
+
+/** Starts ejabberd; the sessions log in and the load begins with `start()`. */
+export async function ejabberdWorkload({
+  rate: first,
+  users,
+  bytes,
+}: ChatLoadOptions): Promise<PacedWorkload> {
+  const { node, xmppPort, stop } = await startEjabberd(users);
+  let chat: ChatLoad | undefined;
+  let rate = first;
+  return {
+    name: "ejabberd",
+    unit: "message",
+    node,
+    get rate() {
+      return rate;
+    },
+    async start() {
+      chat = await startChat({ xmppPort, domain: DOMAIN, users, bytes });
+      await chat.setRate(rate);
+    },
+    units() {
+      if (!chat) throw new Error("the load has not been started");
+      return chat.units();
+    },
+    async setRate(unitsPerSecond) {
+      await chat?.setRate(unitsPerSecond);
+      rate = unitsPerSecond;
+    },
+    async stop() {
+      await chat?.stop();
+      await stop();
+    },
+  };
+}
