@@ -1,4 +1,5 @@
 /** Chat on ejabberd as a workload: tsung keeps sessions online that send to each other at a fixed rate. A unit is a message sent, routed and received. */
+import { eventually } from "../../test/support/erl-node";
 import { DOMAIN, startEjabberd } from "./ejabberd-node";
 import { startChat, type ChatLoad } from "./tsung";
 import type { PacedWorkload } from "./workloads";
@@ -30,6 +31,11 @@ export async function ejabberdWorkload({
     },
     async start() {
       chat = await startChat({ xmppPort, domain: DOMAIN, users, bytes });
+      // A message to somebody whom the server doesn't know to be online is stored or refused, which is other work.
+      await eventually(
+        () => node.eval("length([S || S <- ejabberd_sm:dirty_get_my_sessions_list(), is_integer(element(5, S))])"),
+        (available) => Number(available) === users,
+      );
       await chat.setRate(rate);
     },
     units() {
