@@ -33,7 +33,10 @@ export async function ejabberdWorkload({
       chat = await startChat({ xmppPort, domain: DOMAIN, users, bytes });
       // A message to somebody whom the server doesn't know to be online is stored or refused, which is other work.
       await eventually(
-        () => node.eval("length([S || S <- ejabberd_sm:dirty_get_my_sessions_list(), is_integer(element(5, S))])"),
+        () =>
+          node.eval(
+            "length([S || S <- ejabberd_sm:dirty_get_my_sessions_list(), is_integer(element(5, S))])",
+          ),
         (available) => Number(available) === users,
       );
       await chat.setRate(rate);
