@@ -2,7 +2,7 @@
  * Load on the HTTP server, as a process of its own: an open loop of requests at a fixed rate over connections that stay open. What falls due waits for
  * a free connection if it must, and is sent whatever the server does; the parent compares what was answered with what was due.
  * Of ten requests, seven ask for a page, two for JSON, one puts something into a basket.
- * Arguments: port, requests a second, connections. Asked over IPC: `count`, or a number (requests a second from now on) → `{ due, sent, done }`.
+ * Arguments: port, requests a second, connections. Asked over IPC: `count`, `rate N` (from now on) → `{ due, sent, done }`.
  * Ends when its parent disconnects.
  */
 import { once } from "node:events";
@@ -104,7 +104,8 @@ function tick(): void {
 }
 
 process.on("message", (question: string) => {
-  if (question !== "count") due.setRate(Number(question));
+  const [what, value] = question.split(" ");
+  if (what === "rate") due.setRate(Number(value));
   process.send?.({ due: due.count(), sent, done });
 });
 process.on("disconnect", () => process.exit(0));

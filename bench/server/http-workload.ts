@@ -78,7 +78,7 @@ export async function httpWorkload({ rate: first, connections }: HttpLoadOptions
         return load.ask<UnitCount>("count");
       },
       async setRate(unitsPerSecond) {
-        await load?.ask<UnitCount>(String(unitsPerSecond));
+        await load?.ask<UnitCount>(`rate ${unitsPerSecond}`);
         rate = unitsPerSecond;
       },
       stop,

@@ -1,7 +1,7 @@
 /**
  * Load on RabbitMQ, as a process of its own: an open loop of publishes at a fixed rate, spread over several queues, each with a consumer
  * that acknowledges every message. What falls due is published, whatever the server does; the parent compares what was consumed with what was due.
- * Arguments: port, messages a second, bytes of a body, queues. Asked over IPC: `count`, or a number (messages a second from now on)
+ * Arguments: port, messages a second, bytes of a body, queues. Asked over IPC: `count`, `rate N`, `bytes N` (from now on)
  * → `{ due, published, done }`. Ends when its parent disconnects.
  */
 import { connect } from "amqplib";
@@ -38,7 +38,7 @@ for (let i = 0; i < queues; i += 1) {
   publish.push((content) => void producer.sendToQueue(queue, content));
 }
 
-const body = Buffer.alloc(bytes, "x");
+let body = Buffer.alloc(bytes, "x");
 const due = new DueCount(rate);
 
 function tick(): void {
@@ -48,7 +48,9 @@ function tick(): void {
 }
 
 process.on("message", (question: string) => {
-  if (question !== "count") due.setRate(Number(question));
+  const [what, value] = question.split(" ");
+  if (what === "rate") due.setRate(Number(value));
+  if (what === "bytes") body = Buffer.alloc(Number(value), "x");
   process.send?.({ due: due.count(), published, done });
 });
 process.on("disconnect", () => process.exit(0));

@@ -13,12 +13,18 @@ export interface RabbitLoadOptions {
   readonly queues: number;
 }
 
+/** Its messages may change their size while it runs. */
+export interface RabbitWorkload extends PacedWorkload {
+  /** Bytes of a message's body from now on. */
+  setBytes(bytes: number): Promise<void>;
+}
+
 /** Starts RabbitMQ; the load begins with `start()`. */
 export async function rabbitWorkload({
   rate: first,
   bytes,
   queues,
-}: RabbitLoadOptions): Promise<PacedWorkload> {
+}: RabbitLoadOptions): Promise<RabbitWorkload> {
   const { node, amqpPort, stop } = await startRabbit();
   let load: Child | undefined;
   let rate = first;
@@ -38,9 +44,10 @@ export async function rabbitWorkload({
       return load.ask<UnitCount>("count");
     },
     async setRate(unitsPerSecond) {
-      await load?.ask<UnitCount>(String(unitsPerSecond));
+      await load?.ask<UnitCount>(`rate ${unitsPerSecond}`);
       rate = unitsPerSecond;
     },
+    setBytes: async (size) => void (await load?.ask<UnitCount>(`bytes ${size}`)),
     async stop() {
       await load?.end();
       await stop();
