@@ -62,6 +62,9 @@ export class TraceBatchDecoder {
   readonly #events: EventListDecoder;
   readonly #records: NativeRecordDecoder;
   readonly #staged = new SlotBlock(1024);
+  /** Gaps and markers that the sink had no room for yet. */
+  #held = new SlotBlock(4);
+  #heldNext = new SlotBlock(4);
   readonly #message: DecodedMessage = {
     type: "batch",
     traceId: 0,
@@ -128,7 +131,9 @@ export class TraceBatchDecoder {
     m.seq = r.integer();
     m.received = m.lost = m.events = m.written = m.missing = m.misfits = 0;
     m.stats = undefined;
+    this.#deliverHeld(sink);
     if (type === 2) {
+      this.#tellHeld(sink);
       const at = r.at;
       m.stats = decodeWithoutVersion(bytes.subarray(at));
       return m;
@@ -150,7 +155,7 @@ export class TraceBatchDecoder {
     this.#shipped = before + shipped;
     if (m.missing > 0 || skipped) m.written += this.#deliverGap(m.missing, slots, sink);
     if (slots.count > 0) this.#lastStamp = slots.floats[(slots.count - 1) * 8 + 1]!;
-    m.written += deliver(slots, bytes, sink, !native && this.#events.hasPayload);
+    m.written += deliver(slots, bytes, sink, !native && this.#events.hasPayload, this.#held);
     return m;
   }
 
@@ -234,7 +239,27 @@ export class TraceBatchDecoder {
     gap.floats[SLOT_GAP.fromF64] = this.#lastStamp;
     gap.floats[SLOT_GAP.toF64] = first;
     gap.words[base + SLOT_GAP.hop] = GAP_HOPS.link;
-    return deliver(gap, EMPTY, sink, false);
+    return deliver(gap, EMPTY, sink, false, this.#held);
+  }
+
+  /** At the end: what a full ring still has no room for is told by the ring's own count. */
+  #tellHeld(sink: SlotSink | SlotBlock): void {
+    if (this.#held.count === 0 || sink instanceof SlotBlock) return;
+    let lost = 0;
+    for (let i = 0; i < this.#held.count; i++)
+      if ((this.#held.words[i * 16]! & 0xff) === EVENT_KINDS.gap)
+        lost += this.#held.floats[i * 8 + SLOT_GAP.countF64]!;
+    this.#held.clear();
+    sink.drop(lost);
+  }
+
+  #deliverHeld(sink: SlotSink | SlotBlock): void {
+    const held = this.#held;
+    if (held.count === 0) return;
+    this.#held = this.#heldNext;
+    this.#heldNext = held;
+    deliver(held, EMPTY, sink, false, this.#held);
+    held.clear();
   }
 }
 
