@@ -19,7 +19,7 @@ const PURPOSES = {
   },
   test: {
     applications: ["compiler", "crypto", "parsetools", "runtime_tools", "ssl", "syntax_tools", "tools"],
-    programs: ["erl", "erlc", "epmd", "elixir", "openssl"],
+    programs: ["erl", "erlc", "epmd", "elixir", "openssl", "gcc"],
     packages: [
       "erlang-base",
       "erlang-dev",
@@ -31,21 +31,21 @@ const PURPOSES = {
       "erlang-tools",
       "elixir",
       "openssl",
+      "gcc",
+      "libc6-dev",
     ],
   },
 };
 // RabbitMQ, ejabberd and tsung, the real servers of the benchmarks and their load, are unpacked by them and not installed; this is what they stand on.
-// The compiler is for the NIF that does nothing, the VM's floor.
 PURPOSES.bench = {
   applications: [
     ...PURPOSES.test.applications,
     ...["asn1", "eldap", "erl_interface", "inets", "mnesia", "os_mon", "public_key", "xmerl"],
   ],
-  programs: [...PURPOSES.test.programs, "gcc"],
+  programs: PURPOSES.test.programs,
   packages: [
     ...PURPOSES.test.packages,
     ...["asn1", "eldap", "inets", "mnesia", "os-mon", "public-key", "xmerl"].map((name) => `erlang-${name}`),
-    ...["gcc", "libc6-dev"],
   ],
 };
 PURPOSES.ci = {
