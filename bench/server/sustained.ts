@@ -4,6 +4,7 @@
  * `npx tsx bench/server/sustained.ts [--quick] [--rate 1000000] [--seconds 60] [--workers 20]`
  */
 import { startNode, type ErlNode } from "../../test/support/erl-node";
+import { RingBuffer } from "../../src/buffer";
 import type { TraceLimits } from "../../src/capture";
 import type { Row } from "../row";
 import { attachTo } from "./beamtrace";
@@ -15,6 +16,8 @@ import { beginSending, differences, finishTraffic, startTraffic, trafficPids } f
 const DEFAULTS = { rate: 1_000_000, seconds: 60, workers: 20 };
 /** Room for what comes while a shared machine does not let the node or the client run. */
 const ROOMY: TraceLimits = { rate: Infinity, queue: 1_000_000, memory: 2 ** 29, seconds: 900 };
+/** The same on this side: a second's worth. */
+const ROOMY_RING = 1 << 20;
 /** The defaults, but for the rate: little room, so that too much is soon too much. */
 const USUAL: TraceLimits = { rate: Infinity, seconds: 900 };
 const FLOOD = 3_000_000;
@@ -55,7 +58,12 @@ async function trace(node: ErlNode, load: Load): Promise<Outcome> {
   await using session = await attachTo(node, { tracer: "native", leaseMs: 120_000 });
   const trace = await CountedTrace.start(
     session,
-    { processes: await trafficPids(session), events: ["send", "receive"], limits: load.limits },
+    {
+      processes: await trafficPids(session),
+      events: ["send", "receive"],
+      limits: load.limits,
+      ...(load.limits === ROOMY && { into: new RingBuffer({ capacity: ROOMY_RING, payloadBytes: 0 }) }),
+    },
     true,
   );
   const { slowNs } = load;

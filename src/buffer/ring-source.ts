@@ -78,9 +78,9 @@ export class RingSource implements EventSource {
       : (this.#ring.stats().readers.find((reader) => reader.index === this.#reader.index)?.pending ?? 0);
   }
 
-  /** There is more in the ring: delivers it now, or, where a turn has just been cut short, in the next one, unless the ring would run full until then. */
+  /** There is more in the ring: delivers it now, or, where a turn has just been cut short, in the next one. */
   wake(): void {
-    if (!this.#scheduled || this.pending > this.#ring.capacity / 2) this.pump();
+    if (!this.#scheduled) this.pump();
   }
 
   /** Delivers what the ring holds to the subscribers, now. */
