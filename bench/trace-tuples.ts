@@ -187,6 +187,7 @@ function termSlots<T>(
   const consumer = ring.reader();
   const writer = new TermSlots(reader, ring.dictionary, node, creation);
   const block = new SlotBlock(PER_MESSAGE);
+  const held = new SlotBlock(1);
   const base = BASE;
   const write = (message: Uint8Array): number => {
     const term = read(message) as readonly T[];
@@ -207,7 +208,8 @@ function termSlots<T>(
     run() {
       for (const message of messages) {
         write(message);
-        if (deliver(block, message, producer, false) !== PER_MESSAGE) throw new Error("events are missing");
+        if (deliver(block, message, producer, false, held) !== PER_MESSAGE)
+          throw new Error("events are missing");
         consumer.release(consumer.poll(PER_MESSAGE));
       }
     },

@@ -5,7 +5,7 @@
  */
 import { BadTermError } from "../erlang/errors";
 import { decodeWithoutVersion } from "../erlang/etf/decode";
-import type { Term } from "../erlang/term";
+import { Atom, ErlMap, type Term } from "../erlang/term";
 import type { Dictionary } from "./dictionary";
 import { EventKernel } from "./event-kernel";
 import { EventListDecoder } from "./event-list-decoder";
@@ -66,6 +66,9 @@ export class TraceBatchDecoder {
   readonly #records: NativeRecordDecoder;
   /** Every slot in use is written whole, so it is not cleared in between. */
   readonly #staged = new SlotBlock(1024);
+  /** Gaps and markers that the sink had no room for yet. */
+  #held = new SlotBlock(4);
+  #heldNext = new SlotBlock(4);
   readonly #message: DecodedMessage = {
     type: "batch",
     traceId: 0,
@@ -82,6 +85,8 @@ export class TraceBatchDecoder {
   #nextSeq = 0;
   /** Events, without gaps and markers, that have come so far. */
   #shipped = 0;
+  /** Events that the tracer had taken by the last message that came. */
+  #received = 0;
   #lastStamp = NaN;
 
   constructor(options: TraceBatchDecoderOptions) {
@@ -119,6 +124,20 @@ export class TraceBatchDecoder {
     }
   }
 
+  /**
+   * The trace has ended, and its tracer had taken so many events: those that no message has brought or told of, because the connection
+   * took none at the end, become a gap. May be called again.
+   */
+  settle(received: number, sink: SlotSink | SlotBlock): void {
+    this.#deliverHeld(sink);
+    const missing = received - this.#received;
+    if (missing > 0) {
+      this.#received = received;
+      this.#deliverGap(missing, NaN, sink);
+    }
+    this.#tellHeld(sink);
+  }
+
   #decode(bytes: Uint8Array, sink: SlotSink | SlotBlock): DecodedMessage {
     const r = this.#reader;
     const m = this.#message;
@@ -133,9 +152,12 @@ export class TraceBatchDecoder {
     m.seq = r.integer();
     m.received = m.lost = m.events = m.written = m.missing = m.misfits = 0;
     m.stats = undefined;
+    this.#deliverHeld(sink);
     if (type === 2) {
       const at = r.at;
       m.stats = decodeWithoutVersion(bytes.subarray(at));
+      const received = m.stats instanceof ErlMap ? m.stats.get(RECEIVED) : undefined;
+      this.settle(typeof received === "number" ? received : 0, sink);
       return m;
     }
 
@@ -153,9 +175,11 @@ export class TraceBatchDecoder {
     const skipped = m.seq !== this.#nextSeq;
     this.#nextSeq = m.seq + 1;
     this.#shipped = before + shipped;
-    if (m.missing > 0 || skipped) m.written += this.#deliverGap(m.missing, slots, sink);
+    this.#received = m.received;
+    const first = slots.count > 0 ? slots.floats[1]! : NaN;
+    if (m.missing > 0 || skipped) m.written += this.#deliverGap(m.missing, first, sink);
     if (slots.count > 0) this.#lastStamp = slots.floats[(slots.count - 1) * 8 + 1]!;
-    m.written += deliver(slots, bytes, sink, !native && this.#events.hasPayload);
+    m.written += deliver(slots, bytes, sink, !native && this.#events.hasPayload, this.#held);
     return m;
   }
 
@@ -226,18 +250,39 @@ export class TraceBatchDecoder {
     return shipped;
   }
 
-  #deliverGap(count: number, slots: SlotBlock, sink: SlotSink | SlotBlock): number {
+  /** @param first - stamp of what follows; NaN when nothing does */
+  #deliverGap(count: number, first: number, sink: SlotSink | SlotBlock): number {
     const gap = new SlotBlock(1);
     const base = gap.add();
-    const first = slots.count > 0 ? slots.floats[1]! : NaN;
     gap.words[base + SLOT.head] = EVENT_KINDS.gap | (this.source << 8);
     gap.floats[1] = Number.isNaN(first) ? (Number.isNaN(this.#lastStamp) ? 0 : this.#lastStamp) : first;
     gap.floats[SLOT_GAP.countF64] = count;
     gap.floats[SLOT_GAP.fromF64] = this.#lastStamp;
     gap.floats[SLOT_GAP.toF64] = first;
     gap.words[base + SLOT_GAP.hop] = GAP_HOPS.link;
-    return deliver(gap, EMPTY, sink, false);
+    return deliver(gap, EMPTY, sink, false, this.#held);
+  }
+
+  /** At the end: what a full ring still has no room for is told by the ring's own count. */
+  #tellHeld(sink: SlotSink | SlotBlock): void {
+    if (this.#held.count === 0 || sink instanceof SlotBlock) return;
+    let lost = 0;
+    for (let i = 0; i < this.#held.count; i++)
+      if ((this.#held.words[i * 16]! & 0xff) === EVENT_KINDS.gap)
+        lost += this.#held.floats[i * 8 + SLOT_GAP.countF64]!;
+    this.#held.clear();
+    sink.drop(lost);
+  }
+
+  #deliverHeld(sink: SlotSink | SlotBlock): void {
+    const held = this.#held;
+    if (held.count === 0) return;
+    this.#held = this.#heldNext;
+    this.#heldNext = held;
+    deliver(held, EMPTY, sink, false, this.#held);
+    held.clear();
   }
 }
 
 const EMPTY = new Uint8Array(0);
+const RECEIVED = Atom.of("received");
