@@ -2,7 +2,7 @@
  * beamtrace's native tracer: an erl_tracer that writes 64-byte records into lock-free rings, one for each scheduler, and what the agent needs
  * to drain them. Design: docs/native-tracer.md. The hot path is record.h; this file is the library's face to the VM.
  */
-#include "drain.h"
+#include "recorder.h"
 
 /* What is read of terms directly, for the agent's check that this VM lays them out as expected. */
 
@@ -124,6 +124,12 @@ static ErlNifFunc functions[] = {
     {"shut", 1, trace_shut, 0},
     {"free", 1, trace_free, 0},
     {"usage", 0, usage, 0},
+    {"overwrite", 1, trace_overwrite, 0},
+    {"trigger", 4, trace_trigger, 0},
+    {"arm", 1, trace_arm, 0},
+    {"look", 1, trace_look, 0},
+    {"window", 3, trace_window, 0},
+    {"peek", 2, trace_peek, 0},
     {"layout", 4, layout, 0},
     {"identity", 1, identity, 0},
     {"shape", 1, shape, 0},
