@@ -102,7 +102,8 @@ window(_Trace, _From, _To) -> ?STUB.
         Count :: non_neg_integer(),
         Records :: binary(),
         Dictionary :: [{non_neg_integer(), atom()}],
-        Gone :: non_neg_integer()
+        Gone :: non_neg_integer(),
+        Cut :: integer()
     }.
 peek(_Trace, _Max) -> ?STUB.
 

@@ -76,12 +76,16 @@ BT_NIF(trace_arm)
     state = atomic_load_explicit(&triggers->state, memory_order_acquire);
     if (state == BT_FIRED)
         atomic_fetch_add_explicit(&triggers->suppressed, 1, memory_order_relaxed);
-    if (state == BT_FIRED || state == BT_DISARMED)
+    /* While a callback is writing down what has fired there is nothing to arm. */
+    if (state != BT_FIRING)
         atomic_store_explicit(&triggers->state, BT_ARMED, memory_order_release);
     return bt_atoms.ok;
 }
 
-/* look(Trace) -> {none | {Number, Stamp, Process}, Written, Lost, Suppressed, Filtered, Now, News}. Lost and Filtered: since the last look. */
+/*
+ * look(Trace) -> {none | {Number, Stamp, Process}, Written, Lost, Suppressed, Filtered, Now, News}. What has fired is told once; until the
+ * recorder is armed again all else is suppressed. Lost and Filtered: since the last look.
+ */
 BT_NIF(trace_look)
 {
     bt_trace *trace;
@@ -99,10 +103,12 @@ BT_NIF(trace_look)
     bt_set_clock(trace, now);
     triggers = &trace->triggers;
     fired = bt_atoms.none;
-    if (atomic_load_explicit(&triggers->state, memory_order_acquire) == BT_FIRED)
+    if (atomic_load_explicit(&triggers->state, memory_order_acquire) == BT_FIRED) {
         fired = enif_make_tuple3(env, enif_make_uint(env, triggers->number), enif_make_int64(env, (int64_t)triggers->stamp),
                                  bt_is_local_pid(triggers->process) || bt_is_local_port(triggers->process) ? triggers->process
                                                                                                           : bt_atoms.none);
+        atomic_store_explicit(&triggers->state, BT_SEEN, memory_order_relaxed);
+    }
     lost = bt_rings_losses(trace->rings);
     for (uint32_t i = 0; i <= trace->rings->count; i++)
         written += atomic_load_explicit(&trace->rings->rings[i].head, memory_order_relaxed);
@@ -157,8 +163,8 @@ BT_NIF(trace_window)
 }
 
 /*
- * peek(Trace, Max) -> {Done, Count, Records, Dictionary, Gone}: the next records of the window, which stay where they are. Gone: records of the
- * window that were overwritten before they could be read. Done: nothing of the window is left, but for what schedulers are writing right now.
+ * peek(Trace, Max) -> {Done, Count, Records, Dictionary, Gone, Cut}: the next records of the window, up to the stamp Cut; they stay where they
+ * are. Gone: records of the window that were overwritten before they could be read. Done: nothing of the window is left, but for what schedulers are writing right now.
  */
 BT_NIF(trace_peek)
 {
@@ -184,8 +190,9 @@ BT_NIF(trace_peek)
     dictionary = bt_finish_records(env, trace, records, count);
     bt_leave(trace);
     (void)enif_consume_timeslice(env, count / 80 >= 99 ? 99 : (int)(count / 80) + 1);
-    return enif_make_tuple5(env, cut >= trace->window_end && !guarded ? bt_atoms.true_ : bt_atoms.false_,
-                            enif_make_uint64(env, count), binary, dictionary, enif_make_uint64(env, gone));
+    return enif_make_tuple6(env, cut >= trace->window_end && !guarded ? bt_atoms.true_ : bt_atoms.false_,
+                            enif_make_uint64(env, count), binary, dictionary, enif_make_uint64(env, gone),
+                            enif_make_int64(env, (int64_t)cut));
 }
 
 #endif

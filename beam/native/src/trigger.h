@@ -11,7 +11,7 @@
 /* Processes whose incoming messages are triggers. */
 #define BT_WATCHED 8
 
-enum { BT_DISARMED, BT_ARMED, BT_FIRING, BT_FIRED };
+enum { BT_DISARMED, BT_ARMED, BT_FIRING, BT_FIRED, BT_SEEN };
 
 typedef struct {
     /* Number of the trigger, from 1; 0: none. */
