@@ -143,6 +143,12 @@ loop(#state{client = Client, lease = Lease, janitor_monitor = JanitorMonitor} = 
             loop(with_tracer(Tracer, fun(T, S1) -> stop(T, Reason, [], S1) end, S));
         {beamtrace_untrace, Tracer, Pid} ->
             loop(with_tracer(Tracer, fun(T, S1) -> store(untrace(T, [Pid]), S1) end, S));
+        {beamtrace_follow, Tracer, Pid} ->
+            loop(with_tracer(Tracer, fun(T, S1) -> follow(T, Pid, S1) end, S));
+        {beamtrace_recording, Tracer, Number, Header} ->
+            loop(with_tracer(Tracer, fun(#trace{id = Id}, S1) -> post({beamtrace_recording, Id, Number, Header}, S1) end, S));
+        {beamtrace_snapshot, _, Id, Result} ->
+            loop(reply(Id, Result, S));
         {beamtrace_stats, Tracer, Tag, Stats} ->
             loop(with_tracer(Tracer, fun(T, S1) -> stats(T, Tag, Stats, S1) end, S));
         {beamtrace_final, Tracer, Stats} ->
@@ -201,11 +207,25 @@ request(Id, {stats, TraceId}, #state{traces = Traces, ended = Ended} = S) ->
         {_, false} ->
             reply(Id, {error, {no_trace, TraceId}}, S)
     end;
+request(Id, {snapshot, TraceId}, S) ->
+    to_recorder(Id, TraceId, {beamtrace_snapshot, Id}, S);
+request(Id, {fetch, TraceId, Number, Mailbox}, S) when is_pid(Mailbox) ->
+    reply(Id, ok, to_recorder(Id, TraceId, {beamtrace_fetch, Number, Mailbox}, S));
 request(Id, detach, #state{traces = Traces} = S) ->
     S1 = S#state{detaching = [Id | S#state.detaching]},
     detach(maps:fold(fun(_, Trace, Acc) -> stop(Trace, none, [], Acc) end, S1, Traces));
 request(Id, Other, S) ->
     reply(Id, {error, {bad_request, beamtrace_trim:trim(Other, 256, #{})}}, S).
+
+%% The process of a flight recorder; a tracer of another kind ignores what it does not know.
+to_recorder(Id, TraceId, Message, #state{traces = Traces} = S) ->
+    case Traces of
+        #{TraceId := #trace{tracer = Tracer}} ->
+            Tracer ! Message,
+            S;
+        _ ->
+            reply(Id, {error, {no_trace, TraceId}}, S)
+    end.
 
 detach(#state{detaching = [_ | _] = Ids, traces = Traces} = S) when map_size(Traces) =:= 0 ->
     S1 = lists:foldl(fun(Id, Acc) -> reply(Id, ok, Acc) end, S, Ids),
@@ -307,6 +327,7 @@ set(TraceId, Mailbox, Spec, #state{janitor = Janitor} = S) ->
         beamtrace_patterns:messages(Handle, Spec),
         Base = erlang:monotonic_time(nanosecond),
         {Processes, Ports} = enable(Handle, Spec, Excluded),
+        follow_names(Handle, Spec, Excluded),
         Trace0 = #trace{
             id = TraceId,
             handle = Handle,
@@ -336,10 +357,25 @@ set(TraceId, Mailbox, Spec, #state{janitor = Janitor} = S) ->
             abandon(Tracer, Reason)
     end.
 
+follow_names(Handle, #{recorder := Recorder}, Excluded) -> beamtrace_recorder:follow(Handle, Recorder, Excluded);
+follow_names(_, _, _) -> ok.
+
+%% A name that a flight recorder watches has come to another process.
+follow(#trace{handle = Handle, phase = running}, Pid, S) ->
+    ok = beamtrace_recorder:flag(Handle, Pid),
+    S;
+follow(_, _, S) ->
+    S.
+
 mark(#{marker := {Name, A, B}}, Tracer) -> Tracer ! {beamtrace_marker, Name, A, B};
 mark(_, _) -> ok.
 
 %% The process that ships, and what the VM is to call.
+start_tracer(#{tracer := native, recorder := Recorder}, Options) ->
+    case beamtrace_recorder:start(Options, Recorder) of
+        {ok, Pid, VmTracer} -> {Pid, VmTracer};
+        {error, Reason} -> throw({beamtrace, Reason})
+    end;
 start_tracer(#{tracer := native}, Options) ->
     case beamtrace_native:start(Options) of
         {ok, Pid, VmTracer} -> {Pid, VmTracer};
@@ -417,6 +453,7 @@ tracer_options(TraceId, Mailbox, #{limits := Limits, batch := Batch} = Spec, Exc
                 Mode -> Mode
             end,
         scheduler => maps:get(scheduler, Spec),
+        overflow => maps:get(overflow, Spec, drop_newest),
         batch => Batch,
         limits => Limits,
         filter => Excluded

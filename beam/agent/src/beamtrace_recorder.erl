@@ -3,7 +3,7 @@
 %% (docs/agent-protocol.md, "Flight recorder"). One process a recorder, linked to the holder; to the holder it is what beamtrace_tracer is.
 -module(beamtrace_recorder).
 
--export([start/2, init/3, follow/3]).
+-export([start/2, init/3, follow/3, flag/2]).
 -export_type([options/0]).
 
 -include("beamtrace_schema.hrl").
@@ -185,12 +185,14 @@ follow(Handle, #{triggers := Triggers}, Excluded) ->
     ],
     ok.
 
+-spec flag(beamtrace_session:handle(), pid()) -> ok.
 flag(Handle, Pid) ->
     try
-        beamtrace_names:is_agent_process(Pid) orelse beamtrace_session:process(Handle, Pid, true, ['receive'])
+        _ = beamtrace_names:is_agent_process(Pid) orelse beamtrace_session:process(Handle, Pid, true, ['receive']),
+        ok
     catch
         %% It has ended, or is another tool's.
-        error:badarg -> 0
+        error:badarg -> ok
     end.
 
 loop(S) ->
