@@ -308,10 +308,10 @@ next(#state{due = {Until, Fired}, options = #{interval_ns := Interval}} = S) ->
         false ->
             S
     end;
-next(#state{snapshots = [_ | _] = Ids, holder = Holder} = S) ->
+next(#state{snapshots = [_ | _] = Ids} = S) ->
     Now = now_ns(S),
     #state{recordings = Number} = S1 = keep({?CLIENT, Now, none, none}, Now, S#state{snapshots = []}),
-    _ = [Holder ! {beamtrace_snapshot, self(), Id, {ok, Number}} || Id <- Ids],
+    _ = [answer(Id, {ok, Number}, S1) || Id <- Ids],
     S1;
 next(#state{armed = false, arm_at = At} = S) ->
     case now_ns(S) >= At of
@@ -446,8 +446,8 @@ control({monitor, Pid, Event, Info}, #state{options = #{triggers := Triggers}} =
     end;
 control({beamtrace_snapshot, Id}, #state{snapshots = Ids} = S) ->
     next(look(S#state{snapshots = Ids ++ [Id]}));
-control({beamtrace_fetch, Number, Mailbox}, #state{recording = #recording{number = Number} = R} = S) ->
-    next(ship(S#state{recording = R#recording{mailbox = Mailbox}}));
+control({beamtrace_fetch, _, _, _} = Fetch, S) ->
+    next(fetched(Fetch, S));
 control({beamtrace_filter, Items}, #state{trace = Trace} = S) ->
     _ = [beamtrace_nif:filter(Trace, Item, true) || Item <- Items],
     S;
@@ -475,22 +475,28 @@ finish(#state{trace = Trace, alarms = Alarms, holder = Holder} = S0) ->
     ok = beamtrace_nif:shut(Trace),
     _ = barrier() andalso free(Trace, ?FREE_TRIES),
     S = last(S2, ?LAST_RETRIES),
-    _ = [Holder ! {beamtrace_snapshot, self(), Id, {error, stopped}} || Id <- S#state.snapshots],
+    _ = [answer(Id, {error, stopped}, S) || Id <- S#state.snapshots],
     Holder ! {beamtrace_final, self(), stats(S)},
     exit(normal).
 
 last(#state{recording = #recording{}} = S, Retries) when Retries > 0 ->
     receive
-        {beamtrace_fetch, _, _} = Fetch -> last(fetched(Fetch, S), Retries)
+        {beamtrace_fetch, _, _, _} = Fetch -> last(fetched(Fetch, S), Retries)
     after ?RETRY_MS -> last(ship(S), Retries - 1)
     end;
 last(S, _) ->
     S.
 
-fetched({_, Number, Mailbox}, #state{recording = #recording{number = Number} = R} = S) ->
+fetched({_, Id, Number, Mailbox}, #state{recording = #recording{number = Number} = R} = S) ->
+    answer(Id, ok, S),
     ship(S#state{recording = R#recording{mailbox = Mailbox}});
-fetched(_, S) ->
+fetched({_, Id, Number, _}, S) ->
+    answer(Id, {error, {no_recording, Number}}, S),
     S.
+
+answer(Id, Result, #state{holder = Holder}) ->
+    Holder ! {beamtrace_answer, self(), Id, Result},
+    ok.
 
 free(_, 0) ->
     ok;
