@@ -10,6 +10,7 @@ import { inspect, type Pid, type Term } from "../erlang/term";
 import { AgentClient } from "./agent-client";
 import { throwIfAborted, type CallOptions } from "./deadline";
 import { openMonitor, type Monitor } from "./monitor";
+import { FlightRecorder, type FlightRecorderOptions } from "./flight-recorder";
 import { loadNative, type TracerOption } from "./native-loader";
 import { reattachDelays, type ReattachOptions } from "./reattach";
 import type { SessionInfo } from "./session-info";
@@ -46,7 +47,8 @@ export class Session extends EventEmitter<SessionEvents> {
   #host: LinkHost;
   #agent: Promise<AgentClient> | undefined;
   readonly #parts: SessionParts;
-  readonly #traces = new Map<number, Trace>();
+  /** Traces and flight recorders. */
+  readonly #traces = new Map<number, Trace | FlightRecorder>();
   readonly #status: BehaviorSubject<SessionStatus>;
   readonly #ending = new AbortController();
   #traceIds = 0;
@@ -89,7 +91,12 @@ export class Session extends EventEmitter<SessionEvents> {
 
   /** Traces that run in this session. */
   get traces(): readonly Trace[] {
-    return [...this.#traces.values()];
+    return [...this.#traces.values()].filter((each) => each instanceof Trace);
+  }
+
+  /** Flight recorders that run in this session. */
+  get recorders(): readonly FlightRecorder[] {
+    return [...this.#traces.values()].filter((each) => each instanceof FlightRecorder);
   }
 
   /** The connection, for what this class does not offer. It changes when the session attaches again. */
@@ -141,7 +148,7 @@ export class Session extends EventEmitter<SessionEvents> {
     const hooks: TraceHooks = {
       nextId: () => (this.#traceIds += 1),
       onEnded: (ended, reason) => {
-        for (const [id, each] of this.#traces) if (each === ended) this.#traces.delete(id);
+        this.#forget(ended);
         this.emit("traceEnded", ended, reason);
       },
       onOverload: (status) => this.#setStatus(status),
@@ -157,6 +164,50 @@ export class Session extends EventEmitter<SessionEvents> {
     return trace;
   }
 
+  /**
+   * Starts a flight recorder: a trace whose events stay in the node until a trigger fires there or `snapshot()` is called; then the last seconds come as
+   * one recording (docs/flight-recorder.md). Resolves when everything is set on the node.
+   *
+   * @example
+   * ```ts
+   * await using recorder = await session.flightRecorder({
+   *   events: ["send", "receive", "procs"], keep: { seconds: 5 }, triggers: [{ on: "exit" }],
+   * });
+   * recorder.recordings$.subscribe((recording) => void recording.saveTo(`crash-${recording.number}.btrec`));
+   * ```
+   * @throws OptionError `BT_TRACE_SPEC_INVALID`, `BT_LIMIT_INVALID`
+   * @throws TraceRefusedError `BT_NATIVE_UNAVAILABLE` when the node can't have the native tracer, `BT_SYSTEM_MONITOR_BUSY` when an alarm is a trigger
+   *   and another process has the node's system monitor, and what `trace` throws
+   */
+  async flightRecorder(options: FlightRecorderOptions): Promise<FlightRecorder> {
+    this.#assertOpen();
+    throwIfAborted(options.signal);
+    const recorder: FlightRecorder = new FlightRecorder(
+      options,
+      {
+        // Known before the node is: the first trigger may be as quick as the node's answer.
+        nextId: () => {
+          this.#traces.set((this.#traceIds += 1), recorder);
+          return this.#traceIds;
+        },
+        onEnded: (ended) => this.#forget(ended),
+      },
+      this.#info.otp,
+    );
+    const agent = await this.#startAgent(options.signal);
+    try {
+      await recorder.start(this.#host, agent, this.#info, this.#parts.callTimeoutMs);
+    } catch (error) {
+      this.#forget(recorder);
+      throw error;
+    }
+    if (this.#ended !== undefined) {
+      recorder.sessionClosed(this.#ended);
+      throw this.#closedError();
+    }
+    return recorder;
+  }
+
   /** Ends every trace, takes everything out of the node, closes the connection. May be called any number of times. */
   close(): Promise<void> {
     return this.#finish({ kind: "closed" });
@@ -164,6 +215,10 @@ export class Session extends EventEmitter<SessionEvents> {
 
   [Symbol.asyncDispose](): Promise<void> {
     return this.close();
+  }
+
+  #forget(ended: Trace | FlightRecorder): void {
+    for (const [id, each] of this.#traces) if (each === ended) this.#traces.delete(id);
   }
 
   #assertOpen(): void {
@@ -194,6 +249,10 @@ export class Session extends EventEmitter<SessionEvents> {
         events: {
           onStopped: (id, reason, stats) => this.#traces.get(id)?.stoppedByNode(reason, stats),
           onStats: (id, stats) => this.#traces.get(id)?.reportStats(stats),
+          onRecording: (id, number, header) => {
+            const recorder = this.#traces.get(id);
+            if (recorder instanceof FlightRecorder) recorder.offered(number, header);
+          },
           onLost: (reason) => {
             if (link === this.link) void this.#lost({ kind: "agent-lost", reason });
           },
@@ -294,7 +353,9 @@ export class Session extends EventEmitter<SessionEvents> {
     const agent = await this.#startAgent();
     this.#traces.clear();
     for (const trace of traces) {
-      await trace.restart(this.#host, agent, this.#info, this.#parts.tracer, this.#parts.callTimeoutMs);
+      if (trace instanceof FlightRecorder)
+        await trace.restart(this.#host, agent, this.#info, this.#parts.callTimeoutMs);
+      else await trace.restart(this.#host, agent, this.#info, this.#parts.tracer, this.#parts.callTimeoutMs);
       if (!trace.hasEnded) this.#traces.set(trace.id, trace);
     }
   }

@@ -118,6 +118,11 @@ export interface TraceSpec {
   readonly limits?: TraceLimits;
   /** OTP 25–26 only: clear another tool's trace first. It loses its flags for good. */
   readonly takeOver?: boolean;
+  /**
+   * What the native tracer's rings do when they are full: drop the newest events, or overwrite the oldest. Either is counted and told by a gap.
+   * Default: `"drop-newest"`. The portable tracer has no rings; `"overwrite-oldest"` is refused with it.
+   */
+  readonly overflow?: "drop-newest" | "overwrite-oldest";
   /** How events are gathered on the node before they are sent. Default: 512 events or 10 ms. */
   readonly batch?: { readonly events?: number; readonly milliseconds?: number };
 }
@@ -130,6 +135,8 @@ export interface ResolvedTraceSpec {
   termFor(tracer: "native" | "portable", fallback?: string): ErlMap;
   /** Contents are to travel, not only shapes. */
   readonly contents: boolean;
+  /** Full rings are to overwrite. */
+  readonly overwrite: boolean;
   readonly limits: EffectiveLimits;
   readonly kinds: ReadonlySet<EventKind>;
 }
@@ -170,6 +177,7 @@ const SPEC_KEYS: ReadonlySet<string> = new Set<keyof TraceSpec | "into" | "signa
   "payload",
   "limits",
   "takeOver",
+  "overflow",
   "batch",
   "into",
   "signal",
@@ -370,6 +378,9 @@ export function resolveTraceSpec(spec: TraceSpec, otp?: number): ResolvedTraceSp
   // register and the like in the group `ports` are events of ports only, unless they were asked for by name as well.
   if (portGroup && !events.some((e) => e === "procs" || GROUPS.procs.includes(e as never)))
     processFlags.delete("procs");
+  const { overflow } = spec;
+  if (overflow !== undefined && overflow !== "drop-newest" && overflow !== "overwrite-oldest")
+    throw invalid("overflow", 'must be "drop-newest" or "overwrite-oldest"');
   const batch = { events: spec.batch?.events ?? 512, milliseconds: spec.batch?.milliseconds ?? 10 };
   if (!Number.isInteger(batch.events) || batch.events < 1 || batch.events > 65_536)
     throw invalid("batch.events", "must be an integer from 1 to 65,536");
@@ -409,9 +420,11 @@ export function resolveTraceSpec(spec: TraceSpec, otp?: number): ResolvedTraceSp
       map({
         ...fields,
         tracer: atom(tracer),
+        ...(overflow === "overwrite-oldest" && { overflow: atom("overwrite_oldest") }),
         ...(fallback !== undefined && { marker: tuple(atom("portable_tracer"), binary(fallback), 0) }),
       }),
     contents: typeof spec.payload === "object",
+    overwrite: overflow === "overwrite-oldest",
     limits,
     kinds,
   };

@@ -288,7 +288,7 @@ follow(_, _, S) ->
     {[], S}.
 
 %% A request to the process of a flight recorder, which answers it.
--spec forward(integer(), integer(), tuple(), traces()) -> {[out()], traces()}.
+-spec forward(integer(), integer(), tuple(), traces()) -> {out(), traces()}.
 forward(TraceId, Request, Message, #traces{running = Running} = S) ->
     case Running of
         #{TraceId := #trace{tracer = Tracer}} ->
