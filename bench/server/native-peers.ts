@@ -54,7 +54,12 @@ export const discardingLibrary = (): Variant => library("nif-discard", 0);
 export const idleLibrary = (): Variant => library("nif-nothing", 1);
 
 /** Ours, recording only. */
-export function recording(): Variant {
+export const recording = (): Variant => unshipped("nif-record", "record");
+
+/** Ours, drained into a bounded queue of binaries that stays in the node. */
+export const buffering = (): Variant => unshipped("nif-buffer", "buffer");
+
+function unshipped(name: string, how: "record" | "buffer"): Variant {
   const code = NATIVE_LIBRARIES.find(({ platform }) => platform === "linux-x64");
   if (!code) throw new Error("there is no library for this machine");
   const so = inflateRawSync(Buffer.from(code.deflated, "base64")).toString("base64");
@@ -63,9 +68,9 @@ export function recording(): Variant {
   );
   const modules = `[${[...beams, `{library, base64:decode("${so}")}`].join(", ")}]`;
   return {
-    name: "nif-record",
+    name,
     async start(node) {
-      const traced = Number(await node.eval(`${RECORD}:on(${modules})`));
+      const traced = Number(await node.eval(`${RECORD}:on(${modules}, ${how})`));
       if (!(traced > 10)) throw new Error(`only ${traced} processes are traced`);
     },
     async stop(node) {

@@ -13,7 +13,12 @@ import { TraceRefusedError, traceRefused } from "./agent-errors";
 import { throwIfAborted, withDeadline, type CallOptions } from "./deadline";
 import { FlightRecording, type FlightRecordingFacts, type FlightTrigger } from "./flight-recording";
 import type { EffectiveLimits, TraceLimits } from "./limits";
-import { mergePatterns, resolveTriggers, type RecorderTrigger, type ResolvedTriggers } from "./recorder-triggers";
+import {
+  mergePatterns,
+  resolveTriggers,
+  type RecorderTrigger,
+  type ResolvedTriggers,
+} from "./recorder-triggers";
 import type { SessionInfo } from "./session-info";
 import type { SessionCloseReason, TraceEndReason } from "./session-status";
 import { endReason } from "./trace";
@@ -274,7 +279,9 @@ export class FlightRecorder {
     });
     try {
       await this.#untilGone(
-        agent.request(tuple(atom("fetch"), this.#id, number, feed.mailbox), traceRefused, {}).then(() => arrived),
+        agent
+          .request(tuple(atom("fetch"), this.#id, number, feed.mailbox), traceRefused, {})
+          .then(() => arrived),
       );
     } finally {
       feed.close();
@@ -285,7 +292,8 @@ export class FlightRecorder {
 
   #facts(number: number, header: Term, base: bigint): FlightRecordingFacts {
     const fields = header instanceof ErlMap ? header : map({});
-    const integer = (key: string): bigint => BigInt((fields.get(atom(key)) as number | bigint | undefined) ?? 0);
+    const integer = (key: string): bigint =>
+      BigInt((fields.get(atom(key)) as number | bigint | undefined) ?? 0);
     const stamp = (key: string): number => Number(integer(key) - base);
     return {
       number,

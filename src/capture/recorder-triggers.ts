@@ -154,11 +154,17 @@ export function mergePatterns(calls: readonly Term[], numbers: readonly number[]
     result.push({
       ...trigger,
       ...(wider !== undefined && { options: wider.options }),
-      clauses: [...marked(clauses, number, wider?.clauses), ...(wider === undefined ? [] : clausesOf(wider.clauses))],
+      clauses: [
+        ...marked(clauses, number, wider?.clauses),
+        ...(wider === undefined ? [] : clausesOf(wider.clauses)),
+      ],
     });
     // The last pattern that is set for a function holds.
     for (const call of narrower)
-      result.push({ ...call, clauses: [...marked(clauses, number, call.clauses), ...clausesOf(call.clauses)] });
+      result.push({
+        ...call,
+        clauses: [...marked(clauses, number, call.clauses), ...clausesOf(call.clauses)],
+      });
   }
   return result.map(({ mfa, clauses, options }) => tuple(tuple(...mfa), clauses, options));
 }
@@ -175,7 +181,8 @@ function readCall(term: Term): Call {
 }
 
 const ANY = atom("_");
-const isMessage = (action: Term): boolean => action instanceof Tuple && action.elements[0] === atom("message");
+const isMessage = (action: Term): boolean =>
+  action instanceof Tuple && action.elements[0] === atom("message");
 
 /** `[]` lets everything through, with no action. */
 function clausesOf(clauses: Term): Term[] {
@@ -192,12 +199,20 @@ function marked(clauses: readonly Term[], number: number, traced: Term | undefin
   const first = traced === undefined ? undefined : clausesOf(traced)[0];
   const [head, guards, always] = first instanceof Tuple ? first.elements : [];
   const actions =
-    head instanceof Atom && head === ANY && Array.isArray(guards) && guards.length === 0 && Array.isArray(always)
+    head instanceof Atom &&
+    head === ANY &&
+    Array.isArray(guards) &&
+    guards.length === 0 &&
+    Array.isArray(always)
       ? (always as Term[])
       : [];
   const mark = tuple(atom("message"), tuple(tuple(atom("$beamtrace_trigger"), number)));
   return clauses.map((clause) => {
     const [pattern, conditions, body] = (clause as Tuple).elements as [Term, Term, Term[]];
-    return tuple(pattern, conditions, [...body, ...actions].filter((action) => !isMessage(action)).concat(mark));
+    return tuple(
+      pattern,
+      conditions,
+      [...body, ...actions].filter((action) => !isMessage(action)).concat(mark),
+    );
   });
 }

@@ -6,7 +6,7 @@ import { spawn } from "node:child_process";
 import { mkdtemp, rm } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
-import { filter, firstValueFrom, toArray, type Observable } from "rxjs";
+import { filter, firstValueFrom, skipWhile, toArray, type Observable } from "rxjs";
 import { afterEach, beforeEach, describe, expect, test } from "vitest";
 import { openRecording, type TraceEvent } from "../../src/buffer";
 import { matchSpec, type FlightRecorderOptions, type FlightRecording, type Session } from "../../src/capture";
@@ -79,7 +79,14 @@ describe("a snapshot", () => {
     const recorder = await session.flightRecorder(await sinkOnly());
     await send(0, 5000);
     const first = await recorder.snapshot();
-    expect(first).toMatchObject({ number: 1, complete: true, before: 0, lost: 0, lostBefore: 0, events: 5001 });
+    expect(first).toMatchObject({
+      number: 1,
+      complete: true,
+      before: 0,
+      lost: 0,
+      lostBefore: 0,
+      events: 5001,
+    });
     expect(first.trigger.kind).toBe("snapshot");
     const events = await eventsOf(first);
     expect(events).toHaveLength(5001);
@@ -129,9 +136,7 @@ describe("a snapshot", () => {
   });
 
   test("that reaches back less than was asked for is not complete, and says how much is missing", async () => {
-    const recorder = await session.flightRecorder(
-      await sinkOnly({ keep: { seconds: 0.2, bytes: 1 << 16 } }),
-    );
+    const recorder = await session.flightRecorder(await sinkOnly({ keep: { seconds: 0.2, bytes: 1 << 16 } }));
     const begun = Number(await node.eval("erlang:monotonic_time(nanosecond)"));
     await eventually(
       async () => Number(await node.eval("erlang:monotonic_time(nanosecond)")),
@@ -167,35 +172,41 @@ describe("a snapshot", () => {
       if (recording.complete) expectNoHole(numbers(events));
     }
     const last = taken.at(-1);
-    expect((last?.before ?? 0) + (last?.events ?? 0) + (last?.lost ?? 0) + (last?.lostBefore ?? 0)).toBe(sent + 2);
+    expect((last?.before ?? 0) + (last?.events ?? 0) + (last?.lost ?? 0) + (last?.lostBefore ?? 0)).toBe(
+      sent + 2,
+    );
     expect(taken.filter((each) => each.complete).length).toBeGreaterThan(0);
   });
 
-  test("while compiled code calls a traced function all the time: exact to the event", { timeout: 60_000 }, async () => {
-    const recorder = await session.flightRecorder({
-      calls: [{ module: "lists", function: "last", arity: 1 }],
-      keep: { bytes: 1 << 22 },
-      limits: { rate: Infinity },
-    });
-    // Two processes in a loop of compiled code; each call of `lists:last/1` is one event.
-    const work = node.eval(`L = lists:duplicate(500000, [1]),
+  test(
+    "while compiled code calls a traced function all the time: exact to the event",
+    { timeout: 60_000 },
+    async () => {
+      const recorder = await session.flightRecorder({
+        calls: [{ module: "lists", function: "last", arity: 1 }],
+        keep: { bytes: 1 << 22 },
+        limits: { rate: Infinity },
+      });
+      // Two processes in a loop of compiled code; each call of `lists:last/1` is one event.
+      const work = node.eval(`L = lists:duplicate(500000, [1]),
       Ps = [spawn_monitor(fun() -> [lists:foreach(fun lists:last/1, L) || _ <- [1, 2, 3, 4]] end) || _ <- [1, 2]],
       [receive {'DOWN', M, _, P, normal} -> ok end || {P, M} <- Ps], ok`);
-    let working = true;
-    void work.then(() => (working = false));
-    const taken: FlightRecording[] = [];
-    while (working) taken.push(await recorder.snapshot());
-    await work;
-    const last = await recorder.snapshot();
-    expect(taken.length).toBeGreaterThan(2);
-    for (const recording of taken) {
-      const events = await eventsOf(recording);
-      expect(events.filter((e) => e.kind === "call")).toHaveLength(recording.events);
-      expect(lossesOf(events)).toBe(recording.lost);
-    }
-    expect(last.before + last.events + last.lost + last.lostBefore).toBe(4_000_000);
-    expect(taken.some((each) => each.complete && each.events > 10_000)).toBe(true);
-  });
+      let working = true;
+      void work.then(() => (working = false));
+      const taken: FlightRecording[] = [];
+      while (working) taken.push(await recorder.snapshot());
+      await work;
+      const last = await recorder.snapshot();
+      expect(taken.length).toBeGreaterThan(2);
+      for (const recording of taken) {
+        const events = await eventsOf(recording);
+        expect(events.filter((e) => e.kind === "call")).toHaveLength(recording.events);
+        expect(lossesOf(events)).toBe(recording.lost);
+      }
+      expect(last.before + last.events + last.lost + last.lostBefore).toBe(4_000_000);
+      expect(taken.some((each) => each.complete && each.events > 10_000)).toBe(true);
+    },
+  );
 
   test("is a recording file when it is saved", async () => {
     const folder = await mkdtemp(join(tmpdir(), "beamtrace-recorder-"));
@@ -232,7 +243,8 @@ describe("a trigger", () => {
     if (trigger.kind !== "call") throw new Error(`triggered by ${trigger.kind}`);
     expect(trigger.trigger).toMatchObject({ on: "call", function: "seq" });
     const events = (await eventsOf(recording)).filter(
-      (e) => "process" in e && e.process !== undefined && inspect(e.process) === inspect(trigger.process as Pid),
+      (e) =>
+        "process" in e && e.process !== undefined && inspect(e.process) === inspect(trigger.process as Pid),
     );
     // Up to the trigger: the call before it with its result, and itself.
     expect(events.map((e) => e.kind)).toEqual(["call", "return_from", "call"]);
@@ -310,13 +322,22 @@ describe("a trigger", () => {
   });
 
   test("alarm: a system monitor of another process is not taken away", async () => {
-    await node.eval(`P = spawn(fun() -> receive stop -> ok end end), register(watcher, P), erlang:system_monitor(P, [{long_gc, 500}])`);
-    const starting = session.flightRecorder({ events: ["procs"], triggers: [{ on: "alarm", longGcMs: 100 }] });
+    await node.eval(
+      `P = spawn(fun() -> receive stop -> ok end end), register(watcher, P), erlang:system_monitor(P, [{long_gc, 500}])`,
+    );
+    const starting = session.flightRecorder({
+      events: ["procs"],
+      triggers: [{ on: "alarm", longGcMs: 100 }],
+    });
     const otp = Number((await node.eval("erlang:system_info(otp_release)")).replaceAll('"', ""));
     expect(await code(starting)).toBe(otp < 28 ? "BT_SYSTEM_MONITOR_BUSY" : "resolved");
-    expect(await node.eval("{P, [{long_gc, 500}]} = erlang:system_monitor(), P =:= whereis(watcher)")).toBe("true");
+    expect(await node.eval("{P, [{long_gc, 500}]} = erlang:system_monitor(), P =:= whereis(watcher)")).toBe(
+      "true",
+    );
     await session.close();
-    expect(await node.eval("{P, [{long_gc, 500}]} = erlang:system_monitor(), P =:= whereis(watcher)")).toBe("true");
+    expect(await node.eval("{P, [{long_gc, 500}]} = erlang:system_monitor(), P =:= whereis(watcher)")).toBe(
+      "true",
+    );
     await node.eval("erlang:system_monitor(undefined)");
   });
 
@@ -351,11 +372,15 @@ describe("a trigger", () => {
       }),
     );
     const next = firstValueFrom(recorder.recordings$);
-    await node.eval(`{P, M} = spawn_monitor(fun() -> exit(crashed) end), receive {'DOWN', M, _, P, _} -> ok end`);
+    await node.eval(
+      `{P, M} = spawn_monitor(fun() -> exit(crashed) end), receive {'DOWN', M, _, P, _} -> ok end`,
+    );
     await send(0, 10);
     const recording = await next;
     expect(recording.to - recording.trigger.at).toBe(0.5e9);
-    expect(numbers((await eventsOf(recording)).filter((e) => e.timestamp > recording.trigger.at)).length).toBe(10);
+    expect(
+      numbers((await eventsOf(recording)).filter((e) => e.timestamp > recording.trigger.at)).length,
+    ).toBe(10);
   });
 });
 
@@ -376,6 +401,49 @@ describe("its life", () => {
     expect((await first.snapshot()).events).toBe(3001);
   });
 
+  test("with the socket in a worker", async () => {
+    await session.close();
+    session = await attachTo(node, { tracer: "native", worker: true });
+    const recorder = await session.flightRecorder(
+      await sinkOnly({ triggers: [{ on: "message", to: "sink" }] }),
+    );
+    const next = firstValueFrom(recorder.recordings$);
+    await send(0, 30_000);
+    expect((await next).trigger.kind).toBe("message");
+    const recording = await recorder.snapshot();
+    const found = numbers(await eventsOf(recording));
+    expect(found).toHaveLength(30_000);
+    expectNoHole(found);
+  });
+
+  test("goes on, with empty rings, after the connection was lost and made again", async () => {
+    await session.close();
+    session = await attachTo(node, { tracer: "native", reattach: { minDelayMs: 20 } });
+    const recorder = await session.flightRecorder({
+      processes: { registered: ["sink"] },
+      events: ["receive"],
+      triggers: [{ on: "message", to: "sink" }],
+      minIntervalMs: 0,
+    });
+    await send(0, 10);
+    await recorder.snapshot();
+    const back = firstValueFrom(
+      session.status$.pipe(
+        skipWhile(({ state }) => state !== "reattaching"),
+        filter(({ state }) => state === "connected"),
+      ),
+    );
+    await node.eval("[erlang:disconnect_node(N) || N <- nodes(hidden)]");
+    await back;
+    const next = firstValueFrom(recorder.recordings$);
+    await send(0, 5);
+    expect((await next).number).toBe(1);
+    const recording = await recorder.snapshot();
+    expect(recording.before + recording.events).toBe(6);
+    expect(numbers(await eventsOf(recording))).toEqual([0, 1, 2, 3, 4]);
+    expect(session.recorders).toEqual([recorder]);
+  });
+
   test("a limit ends it, and says so", async () => {
     const recorder = await session.flightRecorder(await sinkOnly({ limits: { rate: 1000 } }));
     await send(0, 20_000);
@@ -390,7 +458,9 @@ describe("its life", () => {
     expect(await code(session.flightRecorder({ events: ["procs"], payload: { maxBytes: 64 } }))).toBe(
       "BT_NATIVE_UNAVAILABLE",
     );
-    expect(await code(session.flightRecorder({ events: ["procs"], keep: { bytes: 1 } }))).toBe("BT_TRACE_SPEC_INVALID");
+    expect(await code(session.flightRecorder({ events: ["procs"], keep: { bytes: 1 } }))).toBe(
+      "BT_TRACE_SPEC_INVALID",
+    );
   });
 
   test("a client that is killed leaves nothing, alarms included", async () => {
@@ -401,7 +471,9 @@ describe("its life", () => {
       { stdio: ["ignore", "pipe", "inherit"] },
     );
     await new Promise<void>((resolve) => client.stdout.once("data", () => resolve()));
-    expect(await node.eval("length([N || N <- registered(), lists:prefix(\"beamtrace\", atom_to_list(N))]) > 0")).toBe("true");
+    expect(
+      await node.eval('length([N || N <- registered(), lists:prefix("beamtrace", atom_to_list(N))]) > 0'),
+    ).toBe("true");
     client.kill("SIGKILL");
     await expectClean(node, { modules: ["lists"], deadlineMs: 10_000 });
     expect(await node.eval("erlang:system_monitor()")).toBe("undefined");

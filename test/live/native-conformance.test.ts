@@ -112,7 +112,9 @@ async function traced(
 }
 
 /** The same work, kept by a flight recorder and read out of the rings at the end. */
-async function recorded(options: Omit<FlightRecorderOptions, "processes" | "inherit">): Promise<TraceEvent[]> {
+async function recorded(
+  options: Omit<FlightRecorderOptions, "processes" | "inherit">,
+): Promise<TraceEvent[]> {
   const session = await attachTo(node, { tracer: "native" });
   try {
     await run("warm_recorder", () => Promise.resolve(), session);
@@ -211,7 +213,15 @@ describe("the native tracer sees what the portable one sees", () => {
     expect(withoutFuns(comparable(overwriting))).toEqual(portable);
     const kept = await recorded({
       ...options,
-      triggers: [{ on: "call", module: "maps", function: "get", arity: 2, matchSpec: matchSpec.call([atom("nobody"), atom("calls")]) }],
+      triggers: [
+        {
+          on: "call",
+          module: "maps",
+          function: "get",
+          arity: 2,
+          matchSpec: matchSpec.call([atom("nobody"), atom("calls")]),
+        },
+      ],
     });
     expect(withoutFuns(comparable(kept))).toEqual(portable);
   });
