@@ -150,6 +150,19 @@ describe("a snapshot", () => {
     expect(gap).toMatchObject({ count: recording.before });
   });
 
+  test("of more seconds than the recorder has lived is complete only if nothing was overwritten", async () => {
+    const recorder = await session.flightRecorder(
+      await sinkOnly({ keep: { seconds: 3600, bytes: 1 << 16 } }),
+    );
+    await send(0, 10);
+    expect(await recorder.snapshot()).toMatchObject({ complete: true, before: 0, events: 11 });
+    await send(0, 5000);
+    const recording = await recorder.snapshot();
+    expect(recording.complete).toBe(false);
+    const [gap] = await eventsOf(recording);
+    expect(gap).toMatchObject({ kind: "gap", count: recording.before });
+  });
+
   test("while messages flood in: what it has is whole", { timeout: 60_000 }, async () => {
     const recorder = await session.flightRecorder(await sinkOnly({ keep: { bytes: 1 << 22 } }));
     await node.eval(`register(flood, spawn(fun() ->
@@ -461,6 +474,18 @@ describe("its life", () => {
     expect(await code(session.flightRecorder({ events: ["procs"], keep: { bytes: 1 } }))).toBe(
       "BT_TRACE_SPEC_INVALID",
     );
+  });
+
+  test("a hundred recorders leave no memory", async () => {
+    for (let i = 0; i < 100; i++) {
+      const recorder = await session.flightRecorder(
+        await sinkOnly({ triggers: [{ on: "message", to: "sink" }] }),
+      );
+      await send(0, 10);
+      expect((await recorder.snapshot()).before).toBe(0);
+      await recorder.stop();
+    }
+    expect(await node.eval("beamtrace_nif:usage()")).toBe("{0,0,0}");
   });
 
   test("a client that is killed leaves nothing, alarms included", async () => {

@@ -197,8 +197,15 @@ flag(Handle, Pid) ->
 
 loop(S) ->
     receive
-        Message -> loop(control(Message, S))
+        Message -> loop(not_late(control(Message, S)))
     after wait(S) -> loop(tick(S))
+    end.
+
+%% However many messages come (a storm of alarms), the rings are looked at in time.
+not_late(#state{looked = Looked} = S) ->
+    case now_ns(S) - Looked > 2000000 * pace_ms(S) of
+        true -> tick(S);
+        false -> S
     end.
 
 wait(#state{recording = #recording{mailbox = Mailbox}}) when is_pid(Mailbox) -> ?RETRY_MS;
@@ -337,7 +344,7 @@ keep({Trigger, Stamp, Process, Info}, To, #state{trace = Trace, base = Base, opt
     Barrier = barrier(),
     {Read, Gone} = read(Trace, Read0, Gone0),
     S = look(S0),
-    Gaps = gaps(Wanted, Start, To, Before, Gone, S),
+    Gaps = short(Wanted, Start, Before, S) ++ gaps(Start, To, Gone, S),
     Batches = lists:reverse(Read),
     Events = lists:sum([Count || {_, Count, _, _} <- Batches]),
     Number = S#state.recordings + 1,
@@ -384,17 +391,18 @@ read(Trace, Batches, Gone0) ->
         false -> read(Trace, Batches1, Gone0 + Gone)
     end.
 
-%% What is missing of the window, in order: what was overwritten before it could be read, and what found no room.
-gaps(Wanted, Start, To, Before, Gone, #state{losses = Losses, history = History}) ->
-    Short =
-        case Start > Wanted andalso Wanted > 0 of
-            true ->
-                {At, Written} = past(Wanted, History),
-                [{max(0, Before - Written), At, Start}];
-            false ->
-                []
-        end,
-    Short ++ [{Gone, Start, To} || Gone > 0] ++
+%% The window that was asked for is longer than what is left: how much had been written since its beginning, or a little before it.
+short(_, _, _, #state{options = #{keep_ns := infinity}}) ->
+    [];
+short(Wanted, Start, Before, #state{history = History}) when Start > Wanted ->
+    {At, Written} = past(Wanted, History),
+    [{max(0, Before - Written), At, Start}];
+short(_, _, _, _) ->
+    [].
+
+%% What is missing of the window: what was overwritten before it could be read, and what found no room.
+gaps(Start, To, Gone, #state{losses = Losses}) ->
+    [{Gone, Start, To} || Gone > 0] ++
         lists:reverse([Loss || {_, From, Until} = Loss <- Losses, Until >= Start, From =< To]).
 
 past(_, [Oldest]) -> Oldest;
