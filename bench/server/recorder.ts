@@ -73,7 +73,7 @@ export async function run(quick: boolean, options: Partial<typeof DEFAULTS> = {}
       log: (line) => process.stderr.write(`${line}\n`),
     });
     const title = `RabbitMQ, ${settings.rate} messages/s of ${settings.bytes} bytes`;
-    console.log(costTable(title, workload, comparison));
+    console.log(costTable(title, workload, comparison, "nif-record"));
     const rows = costRows(title, workload, comparison).filter(({ what }) => !what.includes("÷"));
     for (const [peer, bound] of TARGETS) {
       const ratio = addedRatio(comparison, "recorder", peer, "untraced");
