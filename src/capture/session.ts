@@ -152,6 +152,7 @@ export class Session extends EventEmitter<SessionEvents> {
         this.emit("traceEnded", ended, reason);
       },
       onOverload: (status) => this.#setStatus(status),
+      onFallback: (reason) => this.#warn(reason),
     };
     const trace = new Trace(options, hooks, this.#info.otp);
     const agent = await this.#startAgent(options.signal);
@@ -239,6 +240,10 @@ export class Session extends EventEmitter<SessionEvents> {
     this.emit("status", status);
   }
 
+  #warn(detail: string): void {
+    this.#setStatus({ state: "warning", code: "BT_NATIVE_UNAVAILABLE", detail });
+  }
+
   #startAgent(signal?: AbortSignal): Promise<AgentClient> {
     if (this.#agent === undefined) {
       const link = this.link;
@@ -277,6 +282,8 @@ export class Session extends EventEmitter<SessionEvents> {
       });
       this.#info = { ...this.#info, tracer };
     }
+    const { kind, reason } = this.#info.tracer;
+    if (this.#parts.tracer === "auto" && kind === "portable") this.#warn(reason);
     return agent;
   }
 

@@ -40,6 +40,7 @@ export interface TraceHooks {
   nextId(): number;
   onEnded(trace: Trace, reason: TraceEndReason): void;
   onOverload(status: Extract<SessionStatus, { state: "overloaded" }>): void;
+  onFallback(reason: string): void;
 }
 
 /** How long the tracer's last message may take after the holder has told the end. */
@@ -271,6 +272,7 @@ export class Trace implements EventSource {
       )
         throw error;
       this.#tracer = { kind: "portable", reason: error.message };
+      this.#hooks.onFallback(error.message);
       return ask();
     }
   }

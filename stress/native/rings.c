@@ -2,8 +2,8 @@
  * The native tracer's rings under many threads, for the sanitizers: threads with a ring of their own and threads that share the guarded
  * one record events of processes that move between them; one thread drains rings that drop the newest, then rings that overwrite the oldest,
  * then reads windows out of such rings without taking them. Checks that nothing is torn, that every process's events come in order and without
- * a hole but for what was counted, and that what was recorded is what came and what was counted as lost. Usage: rings SECONDS (for each);
- * stress/native/run.sh builds and runs it.
+ * a hole but for what was counted, and that what was recorded is what came and what was counted as lost. Usage: rings SECONDS [START]: so long
+ * for each, and the positions begin at START, so that they pass 2^32, 2^53 or the end of 64 bits. stress/native/run.sh builds and runs it.
  */
 #include <pthread.h>
 #include <stdio.h>
@@ -113,6 +113,7 @@ static void fail(const char *what)
     exit(1);
 }
 
+static uint64_t origin;
 static uint64_t expected[PROCESSES];
 static bt_record batch[(SCHEDULERS + 1) * CAPACITY];
 
@@ -188,12 +189,12 @@ static uint64_t window(uint64_t *came, uint64_t *gone)
         bt_ring *ring = &rings->rings[i];
 
         bt_ring_rewind(ring);
-        if (ring->at > 0 && bt_ring_stamp(ring, ring->at) >= start)
+        if (ring->at != origin && bt_ring_stamp(ring, ring->at) >= start)
             start = bt_ring_stamp(ring, ring->at) + 1;
     }
     for (uint32_t i = 0; i <= rings->count; i++) {
         rings->rings[i].at += bt_ring_until(&rings->rings[i], bt_ring_pending(&rings->rings[i]), start - 1);
-        before += rings->rings[i].at;
+        before += rings->rings[i].at - origin;
     }
     bt_rings_release(rings);
     do {
@@ -210,7 +211,7 @@ static uint64_t window(uint64_t *came, uint64_t *gone)
         read += count;
     } while (cut < end);
     for (uint32_t i = 0; i <= rings->count; i++)
-        positions += rings->rings[i].at;
+        positions += rings->rings[i].at - origin;
     if (before + read + missed != positions)
         fail("a window that does not add up");
     *came += read;
@@ -239,10 +240,10 @@ static uint64_t windows(time_t end, uint64_t *came, uint64_t *gone)
         fail("no whole window");
     lost = atomic_load(&rings->refused);
     for (uint32_t i = 0; i <= rings->count; i++)
-        lost += atomic_load(&rings->rings[i].dropped);
+        lost += atomic_load(&rings->rings[i].dropped) - origin;
     written = 0;
     for (uint32_t i = 0; i <= rings->count; i++)
-        written += atomic_load(&rings->rings[i].head);
+        written += atomic_load(&rings->rings[i].head) - origin;
     *came = written;
     return lost;
 }
@@ -261,6 +262,15 @@ static int run(const char *mode, int seconds)
     if (rings == NULL || records == NULL)
         fail("no memory");
     bt_rings_init(rings, SCHEDULERS, records, CAPACITY);
+    for (uint32_t i = 0; i <= SCHEDULERS; i++) {
+        bt_ring *ring = &rings->rings[i];
+
+        atomic_store(&ring->head, origin);
+        atomic_store(&ring->tail, origin << 1 | BT_HELD);
+        ring->at = ring->known_tail = origin;
+        atomic_store(&ring->dropped, origin);
+        ring->seen_dropped = origin;
+    }
     if (mode[0] != 'd')
         bt_rings_overwrite(rings);
     memset(expected, 0, sizeof expected);
@@ -293,5 +303,6 @@ int main(int argc, char **argv)
 {
     int seconds = argc > 1 ? atoi(argv[1]) : 3;
 
+    origin = argc > 2 ? strtoull(argv[2], NULL, 0) : 0;
     return run("drop", seconds) + run("overwrite", seconds) + run("windows", seconds);
 }

@@ -99,8 +99,8 @@ BT_NIF(trace_look)
     trace = bt_enter(env, argv[0]);
     if (trace == NULL)
         return enif_make_badarg(env);
+    bt_set_clock(trace, false);
     now = enif_monotonic_time(ERL_NIF_NSEC);
-    bt_set_clock(trace, now);
     triggers = &trace->triggers;
     fired = bt_atoms.none;
     if (atomic_load_explicit(&triggers->state, memory_order_acquire) == BT_FIRED) {

@@ -66,6 +66,12 @@ static inline void bt_ring_init(bt_ring *ring, bt_record *records, uint64_t capa
     atomic_store_explicit(&ring->tail, BT_HELD, memory_order_relaxed);
 }
 
+/* How far the tail in `word` is ahead of a position; below 0: behind. Positions wrap around, the tail's a bit sooner. */
+static inline int64_t bt_ring_ahead(uint64_t word, uint64_t position)
+{
+    return (int64_t)((word & ~BT_HELD) - (position << 1)) >> 1;
+}
+
 /* Producer, once a segment, and for each record that is dropped: whether there is room for one more. */
 static bool bt_ring_room(bt_ring *ring, uint64_t head) __attribute__((noinline, unused));
 static bool bt_ring_room(bt_ring *ring, uint64_t head)
@@ -73,7 +79,7 @@ static bool bt_ring_room(bt_ring *ring, uint64_t head)
     uint64_t word = atomic_load_explicit(&ring->tail, memory_order_acquire);
 
     for (;;) {
-        uint64_t tail = word >> 1;
+        uint64_t tail = head + (uint64_t)bt_ring_ahead(word, head);
 
         if (word & BT_HELD) {
             ring->known_tail = tail;
@@ -116,15 +122,18 @@ static inline void bt_ring_commit(bt_ring *ring)
 /* Consumer: from now on nothing is overwritten. Returns how many records it has not read and will not find any more. */
 static inline uint64_t bt_ring_hold(bt_ring *ring)
 {
-    uint64_t tail = atomic_fetch_or_explicit(&ring->tail, BT_HELD, memory_order_acquire) >> 1;
-    uint64_t gone = tail > ring->at ? tail - ring->at : 0;
+    int64_t ahead = bt_ring_ahead(atomic_fetch_or_explicit(&ring->tail, BT_HELD, memory_order_acquire), ring->at);
+    uint64_t gone = ahead > 0 ? (uint64_t)ahead : 0;
 
     ring->at += gone;
     return gone;
 }
 
 /* Consumer, holding the ring: reads it again from the oldest record on. */
-static inline void bt_ring_rewind(bt_ring *ring) { ring->at = atomic_load_explicit(&ring->tail, memory_order_relaxed) >> 1; }
+static inline void bt_ring_rewind(bt_ring *ring)
+{
+    ring->at += (uint64_t)bt_ring_ahead(atomic_load_explicit(&ring->tail, memory_order_relaxed), ring->at);
+}
 
 /* Consumer: the producer may overwrite again. */
 static inline void bt_ring_release(bt_ring *ring) { atomic_fetch_and_explicit(&ring->tail, ~BT_HELD, memory_order_release); }
