@@ -462,6 +462,9 @@ control({beamtrace_filter, Items}, #state{trace = Trace} = S) ->
 control({beamtrace_unfilter, Items}, #state{trace = Trace} = S) ->
     _ = [beamtrace_nif:filter(Trace, Item, false) || Item <- Items],
     S;
+control({beamtrace_mask, Mask}, #state{trace = Trace} = S) ->
+    ok = beamtrace_nif:mask(Trace, Mask),
+    S;
 control({beamtrace_stats, Tag}, #state{holder = Holder} = S) ->
     Holder ! {beamtrace_stats, self(), Tag, stats(S)},
     S;
