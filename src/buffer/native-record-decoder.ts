@@ -89,7 +89,8 @@ export class NativeRecordDecoder {
   #slot(words: Uint32Array, base: number): void {
     const head = words[base]!;
     const kind = head & 0xff;
-    if (!KNOWN[kind] || (head & 0xff00) !== 0 || (words[base + SLOT.flags]! & FOREIGN_FLAGS) !== 0) throw MISFIT;
+    if (!KNOWN[kind] || (head & 0xff00) !== 0 || (words[base + SLOT.flags]! & FOREIGN_FLAGS) !== 0)
+      throw MISFIT;
     words[base] = head | (this.#source << 8);
     if (SHAPED[kind]) {
       words[base + SLOT.tag1] = this.#atom(words[base + SLOT.tag1]!);
