@@ -176,7 +176,7 @@ static uint64_t whole;
 static uint64_t window(uint64_t *came, uint64_t *gone)
 {
     double end = now();
-    double start = 0;
+    double start;
     double cut;
     uint64_t before = 0;
     uint64_t positions = 0;
@@ -185,17 +185,9 @@ static uint64_t window(uint64_t *came, uint64_t *gone)
 
     memset(expected, 0, sizeof expected);
     (void)bt_rings_hold(rings);
-    for (uint32_t i = 0; i <= rings->count; i++) {
-        bt_ring *ring = &rings->rings[i];
-
-        bt_ring_rewind(ring);
-        if (ring->at != origin && bt_ring_stamp(ring, ring->at) >= start)
-            start = bt_ring_stamp(ring, ring->at) + 1;
-    }
-    for (uint32_t i = 0; i <= rings->count; i++) {
-        rings->rings[i].at += bt_ring_until(&rings->rings[i], bt_ring_pending(&rings->rings[i]), start - 1);
+    start = bt_rings_window(rings, 0);
+    for (uint32_t i = 0; i <= rings->count; i++)
         before += rings->rings[i].at - origin;
-    }
     bt_rings_release(rings);
     do {
         uint64_t count;
@@ -267,7 +259,7 @@ static int run(const char *mode, int seconds)
 
         atomic_store(&ring->head, origin);
         atomic_store(&ring->tail, origin << 1 | BT_HELD);
-        ring->at = ring->known_tail = origin;
+        ring->at = ring->origin = ring->known_tail = origin;
         atomic_store(&ring->dropped, origin);
         ring->seen_dropped = origin;
     }

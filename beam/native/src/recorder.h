@@ -136,21 +136,12 @@ BT_NIF(trace_window)
     BT_UNUSED;
     if (!enif_get_int64(env, argv[1], &from) || !enif_get_int64(env, argv[2], &to) || (trace = bt_enter(env, argv[0])) == NULL)
         return enif_make_badarg(env);
-    start = (double)from;
     trace->window_end = (double)to;
     (void)bt_rings_hold(trace->rings);
+    start = bt_rings_window(trace->rings, (double)from);
     for (uint32_t i = 0; i <= trace->rings->count; i++) {
-        bt_ring *ring = &trace->rings->rings[i];
+        const bt_ring *ring = &trace->rings->rings[i];
 
-        bt_ring_rewind(ring);
-        /* What was overwritten last may have the stamp of the oldest that is left. */
-        if (ring->at > 0 && bt_ring_pending(ring) > 0 && bt_ring_stamp(ring, ring->at) >= start)
-            start = bt_ring_stamp(ring, ring->at) + 1;
-    }
-    for (uint32_t i = 0; i <= trace->rings->count; i++) {
-        bt_ring *ring = &trace->rings->rings[i];
-
-        ring->at += bt_ring_until(ring, bt_ring_pending(ring), start - 1);
         before += ring->at;
         count += bt_ring_until(ring, bt_ring_pending(ring), trace->window_end);
     }

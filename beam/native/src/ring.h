@@ -46,8 +46,9 @@ typedef struct {
     uint64_t segment;
     /* Position of the oldest record × 2, + BT_HELD. The consumer's while it holds the ring, else the producer's. */
     _Alignas(BT_CACHE_LINE) _Atomic uint64_t tail;
-    /* The consumer's: the next record to read, not before the tail. */
+    /* The consumer's: the next record to read, not before the tail; and where positions began. */
     uint64_t at;
+    uint64_t origin;
     uint64_t seen_dropped;
     /* How many records the round under way takes. */
     uint64_t taking;

@@ -164,4 +164,30 @@ static inline void bt_rings_take(bt_rings *all, bt_record *to)
         bt_ring_give_back(&all->rings[i]);
 }
 
+/*
+ * Consumer, holding the rings: goes to the first record of a window that begins at `from`, or where all rings have everything; in a ring that
+ * will soon be full, without the segment that goes next: the reader then has the time that it takes to write one. Returns where the window
+ * begins. Stamps are whole numbers.
+ */
+static inline double bt_rings_window(bt_rings *all, double from)
+{
+    double start = from;
+
+    for (uint32_t i = 0; i <= all->count; i++) {
+        bt_ring *ring = &all->rings[i];
+        uint64_t pending;
+
+        bt_ring_rewind(ring);
+        pending = bt_ring_pending(ring);
+        if (all->overwrite && pending + 2 * ring->segment > ring->mask)
+            ring->at += ring->segment;
+        /* What lies before may have the same stamp. */
+        if (bt_ring_pending(ring) > 0 && ring->at != ring->origin && bt_ring_stamp(ring, ring->at) >= start)
+            start = bt_ring_stamp(ring, ring->at) + 1;
+    }
+    for (uint32_t i = 0; i <= all->count; i++)
+        all->rings[i].at += bt_ring_until(&all->rings[i], bt_ring_pending(&all->rings[i]), start - 1);
+    return start;
+}
+
 #endif
