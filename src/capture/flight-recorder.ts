@@ -49,7 +49,10 @@ export interface FlightRecorderOptions extends Omit<TraceSpec, "limits" | "batch
 
 /** What the session does for its recorders; internal. */
 export interface RecorderHooks {
-  nextId(): number;
+  /** It is about to be asked of the node; returns its id. */
+  onOpening(recorder: FlightRecorder): number;
+  /** It was given up; what comes next waits until that is undone. */
+  onUndoing(undone: Promise<void>): void;
   onEnded(recorder: FlightRecorder, reason: TraceEndReason): void;
 }
 
@@ -70,7 +73,7 @@ export class FlightRecorder {
   readonly #spec: ResolvedTraceSpec;
   readonly #recordings = new Subject<FlightRecording>();
   readonly #stats: BehaviorSubject<NodeStats>;
-  readonly #onAbort = (): void => void this.stop().catch(() => undefined);
+  readonly #onAbort = (): void => this.#hooks.onUndoing(this.stop().catch(ignore));
   /** Recordings that are on their way. */
   readonly #fetching = new Map<number, Promise<FlightRecording>>();
   /** What waits for the node, and has to hear when it will not come. */
@@ -187,7 +190,7 @@ export class FlightRecorder {
     fetching
       .then((recording) => this.#recordings.next(recording))
       // The connection or the recorder has gone; a snapshot that waits for it hears of it by itself.
-      .catch(() => undefined)
+      .catch(ignore)
       .finally(() => this.#fetching.delete(number));
   }
 
@@ -231,7 +234,7 @@ export class FlightRecorder {
         "a flight recorder carries shapes, not contents (payload.maxBytes)",
         atom("native"),
       );
-    this.#id = this.#hooks.nextId();
+    this.#id = this.#hooks.onOpening(this);
     this.#host = host;
     this.#agent = agent;
     this.#info = info;
@@ -243,9 +246,10 @@ export class FlightRecorder {
       this.#matched = typeof value === "number" ? value : 0;
     } catch (error) {
       // After a time-out or abort the node may still start it.
-      void agent
-        .request(tuple(atom("stop"), this.#id), traceRefused, { timeoutMs: LAST_RECORDING_MS })
-        .catch(() => undefined);
+      const undone = agent.request(tuple(atom("stop"), this.#id), traceRefused, {
+        timeoutMs: LAST_RECORDING_MS,
+      });
+      this.#hooks.onUndoing(undone.then(ignore, ignore));
       throw error;
     }
   }
@@ -359,7 +363,7 @@ export class FlightRecorder {
   /** The node has ended it; what it had offered may still be on its way. */
   async #afterLast(reason: TraceEndReason): Promise<void> {
     const last = Promise.allSettled(this.#fetching.values());
-    await withDeadline(last, { timeoutMs: LAST_RECORDING_MS }, "last recording").catch(() => undefined);
+    await withDeadline(last, { timeoutMs: LAST_RECORDING_MS }, "last recording").catch(ignore);
     this.#finish(reason);
   }
 
@@ -376,6 +380,8 @@ export class FlightRecorder {
   }
 }
 
+const ignore = (): void => undefined;
+
 function stopped(): BeamtraceError {
   return new BeamtraceError("BT_TRACE_STOPPED", "the flight recorder has ended");
 }
@@ -389,6 +395,17 @@ function checkOptions(options: FlightRecorderOptions): void {
         `must be a number from ${least} to ${most}, not ${String(value)}`,
       );
   };
+  const known = (at: string, value: object | undefined, keys: readonly string[]): void => {
+    for (const key of Object.keys(value ?? {}))
+      if (!keys.includes(key))
+        throw new OptionError(
+          "BT_TRACE_SPEC_INVALID",
+          `${at}.${key}`,
+          `there is no such option; options are ${keys.join(", ")}`,
+        );
+  };
+  known("keep", options.keep, ["seconds", "bytes"]);
+  known("after", options.after, ["seconds"]);
   check("keep.seconds", options.keep?.seconds, 0.001, 86_400);
   check("keep.bytes", options.keep?.bytes, 1 << 16, 1 << 30);
   check("after.seconds", options.after?.seconds, 0, AFTER_MAX_SECONDS);

@@ -6,11 +6,12 @@ import { EventEmitter } from "eventemitter3";
 import { BehaviorSubject, Observable } from "rxjs";
 import type { Destination, NodeLink } from "../erlang/dist";
 import { AbortedError, BeamtraceError, ConnectionError } from "../erlang/errors";
+import { guard } from "../erlang/dist/signal-receiver";
 import { inspect, type Pid, type Term } from "../erlang/term";
 import { AgentClient } from "./agent-client";
-import { throwIfAborted, type CallOptions } from "./deadline";
+import { throwIfAborted, withDeadline, type CallOptions } from "./deadline";
 import { openMonitor, type Monitor } from "./monitor";
-import { FlightRecorder, type FlightRecorderOptions } from "./flight-recorder";
+import { FlightRecorder, type FlightRecorderOptions, type RecorderHooks } from "./flight-recorder";
 import { loadNative, type TracerOption } from "./native-loader";
 import { reattachDelays, type ReattachOptions } from "./reattach";
 import type { SessionInfo } from "./session-info";
@@ -52,6 +53,8 @@ export class Session extends EventEmitter<SessionEvents> {
   readonly #status: BehaviorSubject<SessionStatus>;
   readonly #ending = new AbortController();
   #traceIds = 0;
+  /** Resolves when traces that were aborted have gone from the node. */
+  #undoing: Promise<void> = Promise.resolve();
   #closing: Promise<void> | undefined;
   #ended: SessionCloseReason | undefined;
   #reattaching = false;
@@ -146,22 +149,19 @@ export class Session extends EventEmitter<SessionEvents> {
     this.#assertOpen();
     throwIfAborted(options.signal);
     const hooks: TraceHooks = {
-      nextId: () => (this.#traceIds += 1),
+      onOpening: (opening) => this.#opening(opening),
+      onUndoing: (undone) => this.#undoAfter(undone),
       onEnded: (ended, reason) => {
         this.#forget(ended);
-        this.emit("traceEnded", ended, reason);
+        this.#tell("traceEnded", ended, reason);
       },
       onOverload: (status) => this.#setStatus(status),
       onFallback: (reason) => this.#warn(reason),
     };
     const trace = new Trace(options, hooks, this.#info.otp);
-    const agent = await this.#startAgent(options.signal);
-    await trace.start(this.#host, agent, this.#info, this.#parts.tracer, this.#parts.callTimeoutMs);
-    if (this.#ended !== undefined) {
-      trace.sessionClosed(this.#ended);
-      throw this.#closedError();
-    }
-    this.#traces.set(trace.id, trace);
+    await this.#begin(trace, options.signal, (agent) =>
+      trace.start(this.#host, agent, this.#info, this.#parts.tracer, this.#parts.callTimeoutMs),
+    );
     return trace;
   }
 
@@ -183,29 +183,15 @@ export class Session extends EventEmitter<SessionEvents> {
   async flightRecorder(options: FlightRecorderOptions): Promise<FlightRecorder> {
     this.#assertOpen();
     throwIfAborted(options.signal);
-    const recorder: FlightRecorder = new FlightRecorder(
-      options,
-      {
-        // Known before the node is: the first trigger may be as quick as the node's answer.
-        nextId: () => {
-          this.#traces.set((this.#traceIds += 1), recorder);
-          return this.#traceIds;
-        },
-        onEnded: (ended) => this.#forget(ended),
-      },
-      this.#info.otp,
+    const hooks: RecorderHooks = {
+      onOpening: (opening) => this.#opening(opening),
+      onUndoing: (undone) => this.#undoAfter(undone),
+      onEnded: (ended) => this.#forget(ended),
+    };
+    const recorder = new FlightRecorder(options, hooks, this.#info.otp);
+    await this.#begin(recorder, options.signal, (agent) =>
+      recorder.start(this.#host, agent, this.#info, this.#parts.callTimeoutMs),
     );
-    const agent = await this.#startAgent(options.signal);
-    try {
-      await recorder.start(this.#host, agent, this.#info, this.#parts.callTimeoutMs);
-    } catch (error) {
-      this.#forget(recorder);
-      throw error;
-    }
-    if (this.#ended !== undefined) {
-      recorder.sessionClosed(this.#ended);
-      throw this.#closedError();
-    }
     return recorder;
   }
 
@@ -216,10 +202,6 @@ export class Session extends EventEmitter<SessionEvents> {
 
   [Symbol.asyncDispose](): Promise<void> {
     return this.close();
-  }
-
-  #forget(ended: Trace | FlightRecorder): void {
-    for (const [id, each] of this.#traces) if (each === ended) this.#traces.delete(id);
   }
 
   #assertOpen(): void {
@@ -237,14 +219,56 @@ export class Session extends EventEmitter<SessionEvents> {
 
   #setStatus(status: SessionStatus): void {
     this.#status.next(status);
-    this.emit("status", status);
+    this.#tell("status", status);
   }
 
   #warn(detail: string): void {
     this.#setStatus({ state: "warning", code: "BT_NATIVE_UNAVAILABLE", detail });
   }
 
-  #startAgent(signal?: AbortSignal): Promise<AgentClient> {
+  /** As RxJS does it: a listener that throws surfaces as an uncaught exception, and what goes on here goes on. */
+  #tell<Event extends keyof SessionEvents>(event: Event, ...args: Parameters<SessionEvents[Event]>): void {
+    guard(() => void (this.emit as (event: Event, ...args: unknown[]) => boolean).call(this, event, ...args));
+  }
+
+  /** Known here before the node knows of it, under a new id. */
+  #opening(running: Trace | FlightRecorder): number {
+    this.#forget(running);
+    this.#traces.set((this.#traceIds += 1), running);
+    return this.#traceIds;
+  }
+
+  /** What begins next waits for this. */
+  #undoAfter(undone: Promise<void>): void {
+    const before = this.#undoing;
+    this.#undoing = before.then(() => undone);
+  }
+
+  /** Starts what was just made, when the agent is there and what was given up before has been undone. */
+  async #begin(
+    running: Trace | FlightRecorder,
+    signal: AbortSignal | undefined,
+    start: (agent: AgentClient) => Promise<void>,
+  ): Promise<void> {
+    try {
+      const started = this.#undoing.then(() => this.#startAgent());
+      await start(await withDeadline(started, signal === undefined ? {} : { signal }, "the agent"));
+    } catch (error) {
+      this.#forget(running);
+      if (this.#ended !== undefined && signal?.aborted !== true) throw this.#closedError();
+      throw error;
+    }
+    if (this.#ended !== undefined) {
+      running.sessionClosed(this.#ended);
+      throw this.#closedError();
+    }
+  }
+
+  #forget(trace: Trace | FlightRecorder): void {
+    for (const [id, each] of this.#traces) if (each === trace) this.#traces.delete(id);
+  }
+
+  #startAgent(): Promise<AgentClient> {
     if (this.#agent === undefined) {
       const link = this.link;
       const starting = AgentClient.start(link, {
@@ -269,7 +293,6 @@ export class Session extends EventEmitter<SessionEvents> {
         if (this.#agent === ready) this.#agent = undefined;
       });
     }
-    throwIfAborted(signal);
     return this.#agent;
   }
 
@@ -288,7 +311,7 @@ export class Session extends EventEmitter<SessionEvents> {
   }
 
   #watch(host: LinkHost): void {
-    const stopOutput = host.link.onOutput((text) => this.emit("output", text));
+    const stopOutput = host.link.onOutput((text) => this.#tell("output", text));
     void host.link.closed.then(async (reason) => {
       stopOutput();
       if (host !== this.#host) return;
@@ -306,8 +329,7 @@ export class Session extends EventEmitter<SessionEvents> {
   async #lost(reason: SessionCloseReason): Promise<void> {
     if (this.#closing !== undefined || this.#reattaching) return;
     const old = this.#host;
-    void this.#agent?.then((agent) => agent.abandon()).catch(() => undefined);
-    this.#agent = undefined;
+    this.#dropAgent();
     if (this.#parts.reattach === undefined) return this.#finish(reason);
     this.#reattaching = true;
     try {
@@ -317,9 +339,16 @@ export class Session extends EventEmitter<SessionEvents> {
     }
   }
 
+  /** The agent of a connection that has gone. */
+  #dropAgent(): void {
+    void this.#agent?.then((agent) => agent.abandon()).catch(() => undefined);
+    this.#agent = undefined;
+  }
+
   async #reattach(options: ReattachOptions, old: LinkHost, detail: string): Promise<void> {
-    for (const trace of this.#traces.values()) trace.suspend();
+    // First: a worker that still lives would write to the rings as well.
     await old.link.close();
+    for (const trace of this.#traces.values()) trace.suspend();
     let attempt = 0;
     let last = detail;
     for (const delayMs of reattachDelays(options)) {
@@ -341,7 +370,9 @@ export class Session extends EventEmitter<SessionEvents> {
       } catch (error) {
         if (this.#ending.signal.aborted) return;
         last = error instanceof Error ? error.message : String(error);
+        this.#dropAgent();
         if (this.#host !== old) await this.#host.link.close();
+        for (const trace of this.#traces.values()) trace.suspend();
         // A wrong cookie does not become right by waiting.
         if (
           error instanceof BeamtraceError &&
@@ -358,13 +389,10 @@ export class Session extends EventEmitter<SessionEvents> {
     if (this.#traces.size === 0) return;
     const traces = [...this.#traces.values()];
     const agent = await this.#startAgent();
-    this.#traces.clear();
-    for (const trace of traces) {
+    for (const trace of traces)
       if (trace instanceof FlightRecorder)
         await trace.restart(this.#host, agent, this.#info, this.#parts.callTimeoutMs);
       else await trace.restart(this.#host, agent, this.#info, this.#parts.tracer, this.#parts.callTimeoutMs);
-      if (!trace.hasEnded) this.#traces.set(trace.id, trace);
-    }
   }
 
   /** Waits; false when the session ends meanwhile. */
@@ -384,6 +412,7 @@ export class Session extends EventEmitter<SessionEvents> {
   }
 
   #finish(reason: SessionCloseReason): Promise<void> {
+    this.#ended ??= reason;
     this.#closing ??= (async () => {
       const orderly = reason.kind === "closed" || reason.kind === "aborted";
       if (orderly)
@@ -403,14 +432,13 @@ export class Session extends EventEmitter<SessionEvents> {
         }
       }
       await this.#host.link.close();
-      this.#ended = reason;
       this.#parts.signal?.removeEventListener("abort", this.#onAbort);
       for (const trace of this.#traces.values()) trace.sessionClosed(reason);
       this.#traces.clear();
       this.#setStatus({ state: "closed", reason });
       this.#status.complete();
-      this.emit("closed", reason);
       this.#settleClosed(reason);
+      this.#tell("closed", reason);
       this.removeAllListeners();
     })();
     return this.#closing;

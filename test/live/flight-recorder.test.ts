@@ -474,6 +474,8 @@ describe("its life", () => {
     expect(await code(session.flightRecorder({ events: ["procs"], payload: { maxBytes: 64 } }))).toBe(
       "BT_NATIVE_UNAVAILABLE",
     );
+    const misspelt = { events: ["procs"], keep: { second: 5 } } as FlightRecorderOptions;
+    expect(await code(session.flightRecorder(misspelt))).toBe("BT_TRACE_SPEC_INVALID");
     expect(await code(session.flightRecorder({ events: ["procs"], keep: { bytes: 1 } }))).toBe(
       "BT_TRACE_SPEC_INVALID",
     );
