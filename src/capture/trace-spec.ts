@@ -123,9 +123,15 @@ export interface TraceSpec {
    * Default: `"drop-newest"`. The portable tracer has no rings; `"overwrite-oldest"` is refused with it.
    */
   readonly overflow?: "drop-newest" | "overwrite-oldest";
-  /** How events are gathered on the node before they are sent. Default: 512 events or 10 ms. */
+  /**
+   * How events are gathered on the node before they are sent: a batch goes when it holds so many, or when its first event has waited so long
+   * (after a quiet time: 10 ms at most). Default: 512 events or 50 ms; the native tracer 10 ms.
+   */
   readonly batch?: { readonly events?: number; readonly milliseconds?: number };
 }
+
+/** How long a batch may wait by default: the portable tracer pays for each flush, the native one's rings must not fill in a burst. */
+const BATCH_MS = { portable: 50, native: 10 };
 
 /** A checked trace spec. */
 export interface ResolvedTraceSpec {
@@ -358,6 +364,13 @@ function payloadTerm(payload: PayloadOption): Term {
   );
 }
 
+function batchTerm(
+  batch: { readonly events: number; readonly milliseconds: number | undefined },
+  tracer: keyof typeof BATCH_MS,
+): Term {
+  return map({ events: batch.events, ms: Math.round(batch.milliseconds ?? BATCH_MS[tracer]) });
+}
+
 function limitTerm(value: number, scale = 1): Term {
   return value === Infinity ? atom("infinity") : Math.max(1, Math.ceil(value * scale));
 }
@@ -422,10 +435,10 @@ export function resolveTraceSpec(spec: TraceSpec, otp?: number): ResolvedTraceSp
   if (overflow !== undefined && overflow !== "drop-newest" && overflow !== "overwrite-oldest")
     throw invalid("overflow", 'must be "drop-newest" or "overwrite-oldest"');
   if (spec.batch !== undefined) checkKeys("batch", spec.batch, ["events", "milliseconds"]);
-  const batch = { events: spec.batch?.events ?? 512, milliseconds: spec.batch?.milliseconds ?? 10 };
+  const batch = { events: spec.batch?.events ?? 512, milliseconds: spec.batch?.milliseconds };
   if (!Number.isInteger(batch.events) || batch.events < 1 || batch.events > 65_536)
     throw invalid("batch.events", "must be an integer from 1 to 65,536");
-  if (!(batch.milliseconds >= 1 && batch.milliseconds <= 10_000))
+  if (batch.milliseconds !== undefined && !(batch.milliseconds >= 1 && batch.milliseconds <= 10_000))
     throw invalid("batch.milliseconds", "must be a number from 1 to 10,000");
   let mask = 0n;
   for (const kind of kinds) mask |= 1n << BigInt(EVENT_KINDS[kind]);
@@ -455,7 +468,7 @@ export function resolveTraceSpec(spec: TraceSpec, otp?: number): ResolvedTraceSp
       queue: limitTerm(limits.queue),
       overhead: limitTerm(limits.overhead, 1_000_000),
     }),
-    batch: map({ events: batch.events, ms: Math.round(batch.milliseconds) }),
+    batch: batchTerm(batch, "portable"),
     take_over: atom(String(spec.takeOver ?? false)),
   };
   return {
@@ -463,6 +476,7 @@ export function resolveTraceSpec(spec: TraceSpec, otp?: number): ResolvedTraceSp
     termFor: (tracer, fallback) =>
       map({
         ...fields,
+        batch: batchTerm(batch, tracer),
         tracer: atom(tracer),
         ...(overflow === "overwrite-oldest" && { overflow: atom("overwrite_oldest") }),
         ...(fallback !== undefined && { marker: tuple(atom("portable_tracer"), binary(fallback), 0) }),
