@@ -17,8 +17,13 @@ const TARGETS: readonly (readonly [peer: string, bound: number, target: string])
 
 const names = ({ blocks }: Comparison): string[] => [...new Set(blocks.map((block) => block.variant))].sort();
 
-/** One line a variant. */
-export function costTable(title: string, { unit }: Workload, comparison: Comparison): string {
+/** One line a variant, each held against one of them. */
+export function costTable(
+  title: string,
+  { unit }: Workload,
+  comparison: Comparison,
+  against = "discard",
+): string {
   const number = (value: number | undefined, digits: number): string => value?.toFixed(digits) ?? "–";
   const rows = names(comparison)
     .map((name) => ({ name, added: addedCpu(comparison, name, BASE) }))
@@ -27,7 +32,7 @@ export function costTable(title: string, { unit }: Workload, comparison: Compari
       name,
       formatEstimate(cpuPerUnit(comparison, name), 1),
       name === BASE ? "–" : formatEstimate(added, 1),
-      name === BASE ? "–" : formatEstimate(addedRatio(comparison, name, "discard", BASE)),
+      name === BASE ? "–" : formatEstimate(addedRatio(comparison, name, against, BASE)),
       number(figure(comparison, name, "eventsPerUnit"), 1),
       number(figure(comparison, name, "lostPerUnit"), 2),
       number(figure(comparison, name, "unitsPerSecond"), 0),
@@ -42,7 +47,7 @@ export function costTable(title: string, { unit }: Workload, comparison: Compari
         "variant",
         `VM CPU µs/${unit}`,
         "added µs",
-        "added ÷ discard",
+        `added ÷ ${against}`,
         `events/${unit}`,
         `lost/${unit}`,
         `${unit}s/s`,

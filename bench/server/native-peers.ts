@@ -72,7 +72,13 @@ export function countingLibrary(): Variant {
 }
 
 /** Ours, recording only, into rings that hold everything. Counted, it says how many events it has recorded, which costs a little. */
-export function recording(counted = false): Variant {
+export const recording = (counted = false): Variant =>
+  unshipped(counted ? "nif-record-count" : "nif-record", "record", counted);
+
+/** Ours, drained into a bounded queue of binaries that stays in the node. */
+export const buffering = (): Variant => unshipped("nif-buffer", "buffer", false);
+
+function unshipped(name: string, how: "record" | "buffer", counted: boolean): Variant {
   const code = NATIVE_LIBRARIES.find(({ platform }) => platform === `linux-${process.arch}`);
   if (!code) throw new Error("there is no library for this machine");
   const so = inflateRawSync(Buffer.from(code.deflated, "base64")).toString("base64");
@@ -82,10 +88,10 @@ export function recording(counted = false): Variant {
   const modules = `[${[...beams, `{library, base64:decode("${so}")}`].join(", ")}]`;
   let on: ErlNode | undefined;
   return {
-    name: counted ? "nif-record-count" : "nif-record",
+    name,
     async start(node) {
       on = node;
-      const traced = Number(await node.eval(`${RECORD}:on(${modules})`));
+      const traced = Number(await node.eval(`${RECORD}:on(${modules}, ${how})`));
       if (!(traced > 10)) throw new Error(`only ${traced} processes are traced`);
     },
     ...(counted && {

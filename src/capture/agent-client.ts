@@ -27,6 +27,8 @@ export interface AgentEvents {
   onStopped(traceId: number, reason: Term, stats: Term): void;
   /** Once a second while a trace runs. */
   onStats(traceId: number, stats: Term): void;
+  /** A flight recorder has kept a window, which can be fetched. */
+  onRecording(traceId: number, number: number, header: Term): void;
   /** The holder has ended without having been asked to. */
   onLost(reason: Term): void;
 }
@@ -86,6 +88,11 @@ export class AgentClient {
   /** Pid of the holder. */
   get holder(): Pid {
     return this.#holder;
+  }
+
+  /** Our mailbox that the holder answers to. */
+  get control(): Pid {
+    return this.#control;
   }
 
   /** What the holder said of itself when it started. */
@@ -215,6 +222,9 @@ export class AgentClient {
         return;
       case "beamtrace_stats":
         this.#events.onStats(a as number, b as Term);
+        return;
+      case "beamtrace_recording":
+        this.#events.onRecording(a as number, b as number, c as Term);
         return;
       default:
     }

@@ -101,6 +101,12 @@ export function traceRefused(detail: Term): TraceRefusedError {
           `the native tracer could not start: ${text(first)}; tracer: "auto" falls back to the portable one`,
           detail,
         );
+      case "system_monitor_busy":
+        return new TraceRefusedError(
+          "BT_SYSTEM_MONITOR_BUSY",
+          `${text(first)} has the system monitor of this node, and before OTP 28 a node has one. Leave the alarm triggers out.`,
+          detail,
+        );
       case "bad_spec":
         return new TraceRefusedError(
           "BT_TRACE_SPEC_INVALID",

@@ -5,6 +5,17 @@ export { Session } from "./session";
 export type { SessionEvents } from "./session";
 export { Trace } from "./trace";
 export type { TraceOptions } from "./trace";
+export { FlightRecorder } from "./flight-recorder";
+export type { FlightRecorderOptions } from "./flight-recorder";
+export { FlightRecording } from "./flight-recording";
+export type { FlightRecordingFacts, FlightTrigger } from "./flight-recording";
+export type {
+  AlarmTrigger,
+  CallTrigger,
+  ExitTrigger,
+  MessageTrigger,
+  RecorderTrigger,
+} from "./recorder-triggers";
 export type {
   CallPattern,
   PayloadOption,

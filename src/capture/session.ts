@@ -11,6 +11,7 @@ import { inspect, type Pid, type Term } from "../erlang/term";
 import { AgentClient } from "./agent-client";
 import { throwIfAborted, withDeadline, type CallOptions } from "./deadline";
 import { openMonitor, type Monitor } from "./monitor";
+import { FlightRecorder, type FlightRecorderOptions, type RecorderHooks } from "./flight-recorder";
 import { loadNative, type TracerOption } from "./native-loader";
 import { reattachDelays, type ReattachOptions } from "./reattach";
 import type { SessionInfo } from "./session-info";
@@ -47,7 +48,8 @@ export class Session extends EventEmitter<SessionEvents> {
   #host: LinkHost;
   #agent: Promise<AgentClient> | undefined;
   readonly #parts: SessionParts;
-  readonly #traces = new Map<number, Trace>();
+  /** Traces and flight recorders. */
+  readonly #traces = new Map<number, Trace | FlightRecorder>();
   readonly #status: BehaviorSubject<SessionStatus>;
   readonly #ending = new AbortController();
   #traceIds = 0;
@@ -92,7 +94,12 @@ export class Session extends EventEmitter<SessionEvents> {
 
   /** Traces that run in this session. */
   get traces(): readonly Trace[] {
-    return [...this.#traces.values()];
+    return [...this.#traces.values()].filter((each) => each instanceof Trace);
+  }
+
+  /** Flight recorders that run in this session. */
+  get recorders(): readonly FlightRecorder[] {
+    return [...this.#traces.values()].filter((each) => each instanceof FlightRecorder);
   }
 
   /** The connection, for what this class does not offer. It changes when the session attaches again. */
@@ -144,15 +151,8 @@ export class Session extends EventEmitter<SessionEvents> {
     this.#assertConnected();
     throwIfAborted(options.signal);
     const hooks: TraceHooks = {
-      onOpening: (opening) => {
-        this.#forget(opening);
-        this.#traces.set((this.#traceIds += 1), opening);
-        return this.#traceIds;
-      },
-      onUndoing: (undone) => {
-        const before = this.#undoing;
-        this.#undoing = before.then(() => undone);
-      },
+      onOpening: (opening) => this.#opening(opening),
+      onUndoing: (undone) => this.#undoAfter(undone),
       onEnded: (ended, reason) => {
         this.#forget(ended);
         this.#tell("traceEnded", ended, reason);
@@ -161,21 +161,40 @@ export class Session extends EventEmitter<SessionEvents> {
       onFallback: (reason) => this.#warn(reason),
     };
     const trace = new Trace(options, hooks, this.#info.otp);
-    const { signal } = options;
-    try {
-      const started = this.#undoing.then(() => this.#startAgent());
-      const agent = await withDeadline(started, signal === undefined ? {} : { signal }, "the agent");
-      await trace.start(this.#host, agent, this.#info, this.#parts.tracer, this.#parts.callTimeoutMs);
-    } catch (error) {
-      this.#forget(trace);
-      if (this.#ended !== undefined && signal?.aborted !== true) throw this.#closedError();
-      throw error;
-    }
-    if (this.#ended !== undefined) {
-      trace.sessionClosed(this.#ended);
-      throw this.#closedError();
-    }
+    await this.#begin(trace, options.signal, (agent) =>
+      trace.start(this.#host, agent, this.#info, this.#parts.tracer, this.#parts.callTimeoutMs),
+    );
     return trace;
+  }
+
+  /**
+   * Starts a flight recorder: a trace whose events stay in the node until a trigger fires there or `snapshot()` is called; then the last seconds come as
+   * one recording (docs/flight-recorder.md). Resolves when everything is set on the node.
+   *
+   * @example
+   * ```ts
+   * await using recorder = await session.flightRecorder({
+   *   events: ["send", "receive", "procs"], keep: { seconds: 5 }, triggers: [{ on: "exit" }],
+   * });
+   * recorder.recordings$.subscribe((recording) => void recording.saveTo(`crash-${recording.number}.btrec`));
+   * ```
+   * @throws OptionError `BT_TRACE_SPEC_INVALID`, `BT_LIMIT_INVALID`
+   * @throws TraceRefusedError `BT_NATIVE_UNAVAILABLE` when the node can't have the native tracer, `BT_SYSTEM_MONITOR_BUSY` when an alarm is a trigger
+   *   and another process has the node's system monitor, and what `trace` throws
+   */
+  async flightRecorder(options: FlightRecorderOptions): Promise<FlightRecorder> {
+    this.#assertOpen();
+    throwIfAborted(options.signal);
+    const hooks: RecorderHooks = {
+      onOpening: (opening) => this.#opening(opening),
+      onUndoing: (undone) => this.#undoAfter(undone),
+      onEnded: (ended) => this.#forget(ended),
+    };
+    const recorder = new FlightRecorder(options, hooks, this.#info.otp);
+    await this.#begin(recorder, options.signal, (agent) =>
+      recorder.start(this.#host, agent, this.#info, this.#parts.callTimeoutMs),
+    );
+    return recorder;
   }
 
   /** Ends every trace, takes everything out of the node, closes the connection. May be called any number of times. */
@@ -222,7 +241,40 @@ export class Session extends EventEmitter<SessionEvents> {
     guard(() => void (this.emit as (event: Event, ...args: unknown[]) => boolean).call(this, event, ...args));
   }
 
-  #forget(trace: Trace): void {
+  /** Known here before the node knows of it, under a new id. */
+  #opening(running: Trace | FlightRecorder): number {
+    this.#forget(running);
+    this.#traces.set((this.#traceIds += 1), running);
+    return this.#traceIds;
+  }
+
+  /** What begins next waits for this. */
+  #undoAfter(undone: Promise<void>): void {
+    const before = this.#undoing;
+    this.#undoing = before.then(() => undone);
+  }
+
+  /** Starts what was just made, when the agent is there and what was given up before has been undone. */
+  async #begin(
+    running: Trace | FlightRecorder,
+    signal: AbortSignal | undefined,
+    start: (agent: AgentClient) => Promise<void>,
+  ): Promise<void> {
+    try {
+      const started = this.#undoing.then(() => this.#startAgent());
+      await start(await withDeadline(started, signal === undefined ? {} : { signal }, "the agent"));
+    } catch (error) {
+      this.#forget(running);
+      if (this.#ended !== undefined && signal?.aborted !== true) throw this.#closedError();
+      throw error;
+    }
+    if (this.#ended !== undefined) {
+      running.sessionClosed(this.#ended);
+      throw this.#closedError();
+    }
+  }
+
+  #forget(trace: Trace | FlightRecorder): void {
     for (const [id, each] of this.#traces) if (each === trace) this.#traces.delete(id);
   }
 
@@ -236,6 +288,10 @@ export class Session extends EventEmitter<SessionEvents> {
         events: {
           onStopped: (id, reason, stats) => this.#traces.get(id)?.stoppedByNode(reason, stats),
           onStats: (id, stats) => this.#traces.get(id)?.reportStats(stats),
+          onRecording: (id, number, header) => {
+            const recorder = this.#traces.get(id);
+            if (recorder instanceof FlightRecorder) recorder.offered(number, header);
+          },
           onLost: (reason) => {
             if (link === this.link) void this.#lost({ kind: "agent-lost", reason });
           },
@@ -345,7 +401,9 @@ export class Session extends EventEmitter<SessionEvents> {
     const traces = [...this.#traces.values()];
     const agent = await this.#startAgent();
     for (const trace of traces)
-      await trace.restart(this.#host, agent, this.#info, this.#parts.tracer, this.#parts.callTimeoutMs);
+      if (trace instanceof FlightRecorder)
+        await trace.restart(this.#host, agent, this.#info, this.#parts.callTimeoutMs);
+      else await trace.restart(this.#host, agent, this.#info, this.#parts.tracer, this.#parts.callTimeoutMs);
   }
 
   /** Waits; false when the session ends meanwhile. */

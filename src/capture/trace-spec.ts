@@ -119,6 +119,11 @@ export interface TraceSpec {
   /** OTP 25–26 only: clear another tool's trace first. It loses its flags for good. */
   readonly takeOver?: boolean;
   /**
+   * What the native tracer's rings do when they are full: drop the newest events, or overwrite the oldest. Either is counted and told by a gap.
+   * Default: `"drop-newest"`. The portable tracer has no rings; `"overwrite-oldest"` is refused with it.
+   */
+  readonly overflow?: "drop-newest" | "overwrite-oldest";
+  /**
    * How events are gathered on the node before they are sent: a batch goes when it holds so many, or when its first event has waited so long
    * (10 ms at most after a quiet time, or where few events come). Default: 512 events (the native tracer: eight times as many) or 50 ms.
    */
@@ -136,6 +141,8 @@ export interface ResolvedTraceSpec {
   termFor(tracer: "native" | "portable", fallback?: string): ErlMap;
   /** Contents are to travel, not only shapes. */
   readonly contents: boolean;
+  /** Full rings are to overwrite. */
+  readonly overwrite: boolean;
   readonly limits: EffectiveLimits;
   readonly kinds: ReadonlySet<EventKind>;
 }
@@ -187,6 +194,7 @@ const SPEC_KEYS: ReadonlySet<string> = new Set<keyof TraceSpec | "into" | "signa
   "payload",
   "limits",
   "takeOver",
+  "overflow",
   "batch",
   "into",
   "signal",
@@ -416,6 +424,9 @@ export function resolveTraceSpec(spec: TraceSpec, otp?: number): ResolvedTraceSp
   // register and the like in the group `ports` are events of ports only, unless they were asked for by name as well.
   if (portGroup && !events.some((e) => e === "procs" || GROUPS.procs.includes(e as never)))
     processFlags.delete("procs");
+  const { overflow } = spec;
+  if (overflow !== undefined && overflow !== "drop-newest" && overflow !== "overwrite-oldest")
+    throw invalid("overflow", 'must be "drop-newest" or "overwrite-oldest"');
   if (spec.batch !== undefined) checkKeys("batch", spec.batch, ["events", "milliseconds"]);
   const batch = { events: spec.batch?.events ?? 512, milliseconds: spec.batch?.milliseconds ?? BATCH_MS };
   if (!Number.isInteger(batch.events) || batch.events < 1 || batch.events > 65_536)
@@ -459,9 +470,11 @@ export function resolveTraceSpec(spec: TraceSpec, otp?: number): ResolvedTraceSp
       map({
         ...fields,
         tracer: atom(tracer),
+        ...(overflow === "overwrite-oldest" && { overflow: atom("overwrite_oldest") }),
         ...(fallback !== undefined && { marker: tuple(atom("portable_tracer"), binary(fallback), 0) }),
       }),
     contents: typeof spec.payload === "object",
+    overwrite: overflow === "overwrite-oldest",
     limits,
     kinds,
   };

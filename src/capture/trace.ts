@@ -246,7 +246,8 @@ export class Trace implements EventSource {
       info.tracer.kind === "native" && this.#spec.contents
         ? { kind: "portable", reason: "the native tracer does not carry contents (payload.maxBytes)" }
         : info.tracer;
-    if (tracer === "native" && choice.kind !== "native")
+    // Overwriting is what the rings do; the portable tracer has none.
+    if ((tracer === "native" || this.#spec.overwrite) && choice.kind !== "native")
       throw new TraceRefusedError("BT_NATIVE_UNAVAILABLE", choice.reason, atom("native"));
     return choice;
   }
@@ -270,6 +271,7 @@ export class Trace implements EventSource {
     } catch (error) {
       if (
         tracer !== "auto" ||
+        this.#spec.overwrite ||
         !(error instanceof TraceRefusedError) ||
         error.code !== "BT_NATIVE_UNAVAILABLE"
       )
@@ -379,7 +381,8 @@ export class Trace implements EventSource {
 
 const ignore = (): void => undefined;
 
-function endReason(term: Term): TraceEndReason {
+/** From the holder's reason of an end to ours. */
+export function endReason(term: Term): TraceEndReason {
   if (term instanceof Tuple && term.elements[0] === atom("limit")) {
     const [, limit, measured, allowed] = term.elements;
     const scale = limit === atom("overhead") ? 1e6 : 1;

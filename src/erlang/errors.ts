@@ -34,6 +34,7 @@ export type ErrorCode =
   | "BT_AGENT_FAILED"
   | "BT_NATIVE_UNAVAILABLE"
   | "BT_TRACER_BUSY"
+  | "BT_SYSTEM_MONITOR_BUSY"
   | "BT_NO_MATCH"
   | "BT_MATCH_SPEC_INVALID"
   | "BT_TRACE_SPEC_INVALID"
@@ -42,6 +43,7 @@ export type ErrorCode =
   | "BT_GC_TRACE_CONFLICT"
   | "BT_LIMIT_INVALID"
   | "BT_OPTION_INVALID"
+  | "BT_TRACE_STOPPED"
   // buffer and files
   | "BT_RING_INVALID"
   | "BT_BATCH_RELEASED"

@@ -1,8 +1,9 @@
 /*
  * The native tracer's rings under many threads, for the sanitizers: threads with a ring of their own and threads that share the guarded
- * one record events of processes that move between them; one thread drains. Checks that nothing is torn, that every process's events come in
- * order, and that what was recorded is what came and what was counted as lost. Usage: rings SECONDS [START]: the positions begin at START,
- * so that they pass 2^32, 2^53 or the end of 64 bits. stress/native/run.sh builds and runs it.
+ * one record events of processes that move between them; one thread drains rings that drop the newest, then rings that overwrite the oldest,
+ * then reads windows out of such rings without taking them. Checks that nothing is torn, that every process's events come in order and without
+ * a hole but for what was counted, and that what was recorded is what came and what was counted as lost. Usage: rings SECONDS [START]: so long
+ * for each, and the positions begin at START, so that they pass 2^32, 2^53 or the end of 64 bits. stress/native/run.sh builds and runs it.
  */
 #include <pthread.h>
 #include <stdio.h>
@@ -112,75 +113,188 @@ static void fail(const char *what)
     exit(1);
 }
 
-int main(int argc, char **argv)
+static uint64_t origin;
+static uint64_t expected[PROCESSES];
+static bt_record batch[(SCHEDULERS + 1) * CAPACITY];
+
+/* `whole`: no event of a process that has been seen may be missing. */
+static void check(uint64_t count, double cut, bool whole)
 {
-    static uint64_t expected[PROCESSES];
-    static bt_record batch[(SCHEDULERS + 1) * CAPACITY];
-    int seconds = argc > 1 ? atoi(argv[1]) : 3;
-    uint64_t start = argc > 2 ? strtoull(argv[2], NULL, 0) : 0;
+    if (count > sizeof batch / sizeof *batch)
+        fail("more than there is");
+    qsort(batch, count, sizeof *batch, by_stamp);
+    for (uint64_t i = 0; i < count; i++) {
+        const uint32_t *w = batch[i].words;
+        uint64_t number = w[BT_SLOT_OTHER_LOW] | (uint64_t)w[BT_SLOT_OTHER_HIGH] << 32;
+        uint32_t process = w[BT_SLOT_TRACEE_LOW];
+
+        if (process >= PROCESSES || w[0] != (uint32_t)number || w[BT_SLOT_WORDS - 1] != (uint32_t)number)
+            fail("a torn record");
+        if (batch[i].doubles[BT_STAMP] > cut)
+            fail("a record beyond the cut");
+        if (number < expected[process])
+            fail("events of a process out of order");
+        if (whole && expected[process] != 0 && number != expected[process])
+            fail("an event is missing that was not counted");
+        expected[process] = number + 1;
+    }
+}
+
+/* Takes everything. Returns what was lost. */
+static uint64_t drain(time_t end, uint64_t *came)
+{
+    uint64_t lost = 0;
+    double last_cut = 0;
+    bool done;
+
+    do {
+        double cut;
+        double until = now();
+        uint64_t count;
+
+        done = atomic_load(&working) == 0;
+        lost += bt_rings_losses(rings) + bt_rings_hold(rings);
+        count = bt_rings_prepare(rings, until, MAX, &cut);
+        bt_rings_take(rings, batch);
+        bt_rings_release(rings);
+        check(count, cut, false);
+        if (cut < last_cut)
+            fail("the cut went back");
+        last_cut = cut;
+        *came += count;
+        if (time(NULL) >= end)
+            atomic_store(&stopping, true);
+    } while (!done || bt_rings_waiting(rings) > 0);
+    return lost + bt_rings_losses(rings);
+}
+
+/* When the last loss was seen: windows overlap, so it makes a hole in later ones as well. */
+static double last_loss;
+static uint64_t whole;
+
+/* One window up to now: what recorder.h does. Returns where it ends, in records ever written. */
+static uint64_t window(uint64_t *came, uint64_t *gone)
+{
+    double end = now();
+    double start;
+    double cut;
+    uint64_t before = 0;
+    uint64_t positions = 0;
+    uint64_t read = 0;
+    uint64_t missed = 0;
+
+    memset(expected, 0, sizeof expected);
+    (void)bt_rings_hold(rings);
+    start = bt_rings_window(rings, 0);
+    for (uint32_t i = 0; i <= rings->count; i++)
+        before += rings->rings[i].at - origin;
+    bt_rings_release(rings);
+    do {
+        uint64_t count;
+
+        missed += bt_rings_hold(rings);
+        count = bt_rings_prepare(rings, end, MAX, &cut);
+        bt_rings_read(rings, batch);
+        bt_rings_release(rings);
+        if (bt_rings_losses(rings) > 0)
+            last_loss = now();
+        check(count, cut, missed == 0 && last_loss < start);
+        whole += missed == 0 && last_loss < start;
+        read += count;
+    } while (cut < end);
+    for (uint32_t i = 0; i <= rings->count; i++)
+        positions += rings->rings[i].at - origin;
+    if (before + read + missed != positions)
+        fail("a window that does not add up");
+    *came += read;
+    *gone += missed;
+    return positions;
+}
+
+static uint64_t windows(time_t end, uint64_t *came, uint64_t *gone)
+{
+    uint64_t lost = 0;
+    uint64_t written = 0;
+    uint64_t rounds = 0;
+
+    while (time(NULL) < end) {
+        uint64_t positions = window(came, gone);
+
+        if (positions < written)
+            fail("a window that ends before the last one");
+        written = positions;
+        rounds++;
+    }
+    atomic_store(&stopping, true);
+    while (atomic_load(&working) > 0)
+        ;
+    if (rounds == 0 || *came == 0 || whole == 0)
+        fail("no whole window");
+    lost = atomic_load(&rings->refused);
+    for (uint32_t i = 0; i <= rings->count; i++)
+        lost += atomic_load(&rings->rings[i].dropped) - origin;
+    written = 0;
+    for (uint32_t i = 0; i <= rings->count; i++)
+        written += atomic_load(&rings->rings[i].head) - origin;
+    *came = written;
+    return lost;
+}
+
+static int run(const char *mode, int seconds)
+{
     bt_record *records = malloc((SCHEDULERS + 1) * CAPACITY * sizeof *records);
     pthread_t threads[SCHEDULERS + OTHERS];
     uint64_t came = 0;
-    uint64_t lost = 0;
+    uint64_t gone = 0;
+    uint64_t lost;
     uint64_t sum = 0;
-    double last_cut = 0;
     time_t end = time(NULL) + seconds;
-    bool done;
 
     rings = aligned_alloc(BT_CACHE_LINE, bt_rings_bytes(SCHEDULERS));
     if (rings == NULL || records == NULL)
         fail("no memory");
     bt_rings_init(rings, SCHEDULERS, records, CAPACITY);
     for (uint32_t i = 0; i <= SCHEDULERS; i++) {
-        atomic_store(&rings->rings[i].head, start);
-        atomic_store(&rings->rings[i].tail, start);
-        rings->rings[i].known_tail = start;
-        atomic_store(&rings->rings[i].dropped, start);
-        rings->rings[i].seen_dropped = start;
+        bt_ring *ring = &rings->rings[i];
+
+        atomic_store(&ring->head, origin);
+        atomic_store(&ring->tail, origin << 1 | BT_HELD);
+        ring->at = ring->origin = ring->known_tail = origin;
+        atomic_store(&ring->dropped, origin);
+        ring->seen_dropped = origin;
     }
+    if (mode[0] != 'd')
+        bt_rings_overwrite(rings);
+    memset(expected, 0, sizeof expected);
+    memset(recorded, 0, sizeof recorded);
+    for (int i = 0; i < PROCESSES; i++)
+        processes[i].next = 0;
+    atomic_store(&stopping, false);
     atomic_store(&working, SCHEDULERS + OTHERS);
     for (uintptr_t i = 0; i < SCHEDULERS + OTHERS; i++)
         if (pthread_create(&threads[i], NULL, work, (void *)i) != 0)
             fail("no thread");
-    do {
-        double cut;
-        uint64_t count;
-
-        done = atomic_load(&working) == 0;
-        lost += bt_rings_losses(rings);
-        count = bt_rings_prepare(rings, now(), MAX, &cut);
-        if (count > sizeof batch / sizeof *batch)
-            fail("more than there is");
-        bt_rings_take(rings, batch);
-        qsort(batch, count, sizeof *batch, by_stamp);
-        for (uint64_t i = 0; i < count; i++) {
-            const uint32_t *w = batch[i].words;
-            uint64_t number = w[BT_SLOT_OTHER_LOW] | (uint64_t)w[BT_SLOT_OTHER_HIGH] << 32;
-            uint32_t process = w[BT_SLOT_TRACEE_LOW];
-
-            if (process >= PROCESSES || w[0] != (uint32_t)number || w[BT_SLOT_WORDS - 1] != (uint32_t)number)
-                fail("a torn record");
-            if (batch[i].doubles[BT_STAMP] > cut)
-                fail("a record beyond the cut");
-            if (number < expected[process])
-                fail("events of a process out of order");
-            expected[process] = number + 1;
-        }
-        if (cut < last_cut)
-            fail("the cut went back");
-        last_cut = cut;
-        came += count;
-        if (time(NULL) >= end)
-            atomic_store(&stopping, true);
-    } while (!done || bt_rings_waiting(rings) > 0);
+    lost = mode[0] == 'w' ? windows(end, &came, &gone) : drain(end, &came);
     for (int i = 0; i < SCHEDULERS + OTHERS; i++) {
         pthread_join(threads[i], NULL);
         sum += recorded[i];
     }
-    lost += bt_rings_losses(rings);
-    printf("recorded %llu = came %llu + lost %llu\n", (unsigned long long)sum, (unsigned long long)came,
+    printf("%s: recorded %llu = came %llu + lost %llu", mode, (unsigned long long)sum, (unsigned long long)came,
            (unsigned long long)lost);
+    if (mode[0] == 'w')
+        printf("; whole rounds %llu; overwritten under the reader, and counted: %llu\n", (unsigned long long)whole,
+               (unsigned long long)gone);
+    else
+        printf("\n");
     free(records);
     free(rings);
     return sum == came + lost ? 0 : 1;
+}
+
+int main(int argc, char **argv)
+{
+    int seconds = argc > 1 ? atoi(argv[1]) : 3;
+
+    origin = argc > 2 ? strtoull(argv[2], NULL, 0) : 0;
+    return run("drop", seconds) + run("overwrite", seconds) + run("windows", seconds);
 }

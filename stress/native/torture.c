@@ -25,6 +25,7 @@ typedef ERL_NIF_TERM (*nif)(ErlNifEnv *, int, const ERL_NIF_TERM[]);
 static struct {
     nif enabled, enabled_gc, enabled_send, enabled_receive, enabled_procs, trace, trace_gc, trace_receive, trace_procs;
     nif open, drain, mask, filter, shut, free, reap, usage, layout, proven;
+    nif overwrite, trigger, arm, look, window, peek;
 } f;
 
 static struct {
@@ -50,6 +51,12 @@ static struct {
     {"usage", &f.usage},
     {"layout", &f.layout},
     {"proven", &f.proven},
+    {"overwrite", &f.overwrite},
+    {"trigger", &f.trigger},
+    {"arm", &f.arm},
+    {"look", &f.look},
+    {"window", &f.window},
+    {"peek", &f.peek},
 };
 
 static struct {
@@ -72,7 +79,7 @@ static struct {
 static _Atomic bool stopping;
 static _Atomic bool pausing;
 static _Atomic uint32_t next_id = 1;
-static _Atomic uint64_t delivered_in_all, lost_in_all, stopped_in_all, killed_in_all, loads;
+static _Atomic uint64_t delivered_in_all, lost_in_all, fired_in_all, stopped_in_all, killed_in_all, loads;
 static pthread_rwlock_t loaded = PTHREAD_RWLOCK_INITIALIZER;
 static term a_send, a_receive, a_gc, a_spawned, a_exit, a_extra, a_true, a_trace, a_size, a_m, a_f, a_undefined;
 
@@ -273,6 +280,58 @@ static uint64_t drain(manager *m)
     return waiting;
 }
 
+/* As a flight recorder does: looks at the triggers, and reads everything up to now without taking it. Returns how many were ever written. */
+static uint64_t record(manager *m)
+{
+    size_t mark = m->env.used;
+    term argv[3] = {m->trace, SMALL(0), SMALL(0)};
+    const term *e;
+    uint64_t read = 0;
+    uint64_t before;
+    uint64_t written;
+    bool done;
+    int arity;
+
+    if (!enif_get_tuple(&m->env, f.look(&m->env, 1, argv), &arity, &e) || arity != 7)
+        fail("look refuses");
+    written = e[1] >> 4;
+    m->lost += e[2] >> 4;
+    if (e[0] != vm_atom("none")) {
+        if (!enif_get_tuple(&m->env, e[0], &arity, &e) || arity != 3 || (e[0] >> 4 != 7 && e[0] >> 4 != 8))
+            fail("a trigger that was not set");
+        atomic_fetch_add(&fired_in_all, 1);
+        (void)f.arm(&m->env, 1, argv);
+    }
+    argv[2] = SMALL(UINT64_C(1) << 50);
+    if (!enif_get_tuple(&m->env, f.window(&m->env, 3, argv), &arity, &e) || arity != 3)
+        fail("window refuses");
+    before = e[1] >> 4;
+    memset(m->seen, 0, SEEN * sizeof *m->seen);
+    do {
+        const uint64_t *binary;
+        uint64_t count;
+
+        m->env.used = mark;
+        argv[1] = SMALL(16 + next(&m->seed) % 2048);
+        if (!enif_get_tuple(&m->env, f.peek(&m->env, 2, argv), &arity, &e) || arity != 6)
+            fail("peek refuses");
+        count = e[1] >> 4;
+        binary = vm_box(e[2]);
+        if (binary[1] != count * BT_SLOT_BYTES)
+            fail("a binary of another size");
+        qsort((void *)(uintptr_t)(binary + 2), count, BT_SLOT_BYTES, by_stamp);
+        for (uint64_t i = 0; i < count; i++)
+            check(m, (const uint32_t *)(binary + 2) + i * BT_SLOT_WORDS);
+        before += count + (e[4] >> 4);
+        done = e[0] == a_true || ++read > 64;
+    } while (!done);
+    m->env.used = mark;
+    if (before < written && read <= 64)
+        fail("less in the window than was written");
+    m->delivered = before;
+    return written;
+}
+
 static void nap(manager *m)
 {
     struct timespec pause = {0, (long)(next(&m->seed) % 2000000)};
@@ -290,6 +349,8 @@ static void one_trace(manager *m)
     uint64_t called = 0;
     bool exact = next(&m->seed) % 2 == 0;
     bool killed = next(&m->seed) % 4 == 0;
+    bool overwriting = next(&m->seed) % 2 == 0;
+    bool recording = overwriting && next(&m->seed) % 2 == 0;
     int arity;
 
     m->env.used = 0;
@@ -304,6 +365,13 @@ static void one_trace(manager *m)
     if (result == 0 || !enif_get_tuple(&m->env, result, &arity, &e) || arity != 3)
         fail("no trace");
     m->trace = e[0];
+    if (overwriting)
+        (void)f.overwrite(&m->env, 1, &m->trace);
+    if (recording) {
+        (void)f.trigger(&m->env, 4, (term[]){m->trace, vm_atom("exit"), vm_atom("none"), SMALL(7)});
+        (void)f.trigger(&m->env, 4, (term[]){m->trace, SMALL(3), PID(next(&m->seed) % PROCESSES), SMALL(8)});
+        (void)f.arm(&m->env, 1, &m->trace);
+    }
     /* Whoever counts for the trace before has left. */
     barrier(0, THREADS);
     for (int i = 0; i < THREADS; i++)
@@ -311,7 +379,10 @@ static void one_trace(manager *m)
     atomic_store_explicit(&flags[m->place].state, e[1], memory_order_release);
     for (uint64_t n = 1 + next(&m->seed) % 8; n > 0; n--) {
         nap(m);
-        (void)drain(m);
+        if (recording)
+            (void)record(m);
+        else
+            (void)drain(m);
         if (!exact && next(&m->seed) % 4 == 0) {
             term pid = PID(next(&m->seed) % PROCESSES);
 
@@ -332,7 +403,9 @@ static void one_trace(manager *m)
     if (f.shut(&m->env, 1, &m->trace) == 0)
         fail("shut refuses");
     barrier(0, SCHEDULERS);
-    while (drain(m) > 0)
+    if (recording && exact && record(m) != m->delivered)
+        fail("the last window is not all that was written");
+    while (!recording && drain(m) > 0)
         ;
     /* Others may be inside still, and write. */
     while (f.free(&m->env, 1, &m->trace) == vm_atom("busy"))
@@ -486,8 +559,9 @@ int main(int argc, char **argv)
     for (int i = 0; i < THREADS + MANAGERS; i++)
         (void)pthread_join(threads[i], NULL);
     unload(entry, library);
-    printf("%llu traces stopped, %llu killed, %llu loads; %llu events delivered, %llu lost; %u processes\n",
+    printf("%llu traces stopped, %llu killed, %llu loads; %llu events delivered, %llu lost; %llu triggers; %u processes\n",
            (unsigned long long)stopped_in_all, (unsigned long long)killed_in_all, (unsigned long long)loads,
-           (unsigned long long)delivered_in_all, (unsigned long long)lost_in_all, next_id);
-    return stopped_in_all > 0 && delivered_in_all > 0 ? 0 : 1;
+           (unsigned long long)delivered_in_all, (unsigned long long)lost_in_all,
+           (unsigned long long)fired_in_all, next_id);
+    return stopped_in_all > 0 && delivered_in_all > 0 && fired_in_all > 0 ? 0 : 1;
 }

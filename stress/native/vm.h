@@ -209,6 +209,15 @@ VM int enif_get_ulong(ErlNifEnv *env, ERL_NIF_TERM t, unsigned long *n)
     return (t & 0xf) == 0xf && (int64_t)t >= 0;
 }
 
+VM int enif_get_long(ErlNifEnv *env, ERL_NIF_TERM t, long *n)
+{
+    (void)env;
+    if ((t & 0xf) != 0xf)
+        return 0;
+    *n = (long)((int64_t)t >> 4);
+    return 1;
+}
+
 VM int enif_get_uint(ErlNifEnv *env, ERL_NIF_TERM t, unsigned *n)
 {
     unsigned long wide;

@@ -96,6 +96,15 @@ describe("examples", () => {
     expect(size).toMatch(/^[1-9]\d* events, \d+\.\d bytes each$/);
   });
 
+  it("flight-recorder: the life of a process that crashed, up to its exit", async () => {
+    const [first, crashed, ...life] = await run("flight-recorder");
+    expect(first).toBe("recording; waiting for a crash");
+    expect(crashed).toMatch(/^<\d+\.\d+\.\d+> crashed; [1-9]\d* events of \d+ ms$/);
+    // A checkout whose payment was declined: it was started, and ended at the moment of the trigger.
+    expect(life[0]).toMatch(/^ *-\d+ µs {2}spawned$/);
+    expect(life.at(-1)).toMatch(/^ *-?0 µs {2}exit payment_declined insufficient_funds$/);
+  });
+
   it("custom-decoder: calls of gen_servers with their durations", async () => {
     const lines = await run("custom-decoder");
     expect(lines).toHaveLength(10);

@@ -6,7 +6,8 @@ import { afterAll, beforeAll, describe, expect, test } from "vitest";
 import type { TraceEvent } from "../../src/buffer";
 import { NATIVE_LIBRARIES } from "../../src/capture/native-code.generated";
 import { nativeUpToDate } from "../../scripts/build-native";
-import type { Session, TraceOptions } from "../../src/capture";
+import { matchSpec } from "../../src/capture";
+import type { FlightRecorder, FlightRecorderOptions, Session, TraceOptions } from "../../src/capture";
 import { atom, inspect, Pid, Port, Reference, type Term } from "../../src/erlang";
 import { expectClean } from "../support/clean";
 import { startNode, type ErlNode } from "../support/erl-node";
@@ -82,7 +83,7 @@ async function run(name: string, trace: (pid: Pid) => Promise<void>, session: Se
 
 async function traced(
   tracer: "native" | "portable",
-  options: Omit<TraceOptions, "processes" | "inherit">,
+  options: Omit<TraceOptions, "processes" | "inherit" | "limits">,
 ): Promise<TraceEvent[]> {
   const session = await attachTo(node, { tracer });
   sessions[tracer] = session;
@@ -105,6 +106,30 @@ async function traced(
     }
     await collected?.done;
     return collected?.events ?? [];
+  } finally {
+    await session.close();
+  }
+}
+
+/** The same work, kept by a flight recorder and read out of the rings at the end. */
+async function recorded(
+  options: Omit<FlightRecorderOptions, "processes" | "inherit">,
+): Promise<TraceEvent[]> {
+  const session = await attachTo(node, { tracer: "native" });
+  try {
+    await run("warm_recorder", () => Promise.resolve(), session);
+    let recorder: FlightRecorder | undefined;
+    await run(
+      "conformance_subject",
+      async (pid) =>
+        void (recorder = await session.flightRecorder({ processes: [pid], inherit: "spawn", ...options })),
+      session,
+    );
+    const recording = await recorder?.snapshot();
+    expect(recording).toMatchObject({ complete: true, before: 0, lost: 0, lostBefore: 0 });
+    const events: TraceEvent[] = [];
+    await recording?.events$.forEach((event) => void events.push(event));
+    return events;
   } finally {
     await session.close();
   }
@@ -173,6 +198,32 @@ describe("the native tracer sees what the portable one sees", () => {
     const native = await traced("native", options);
     expect([...eventNames(native)].sort()).toEqual(["call", "exception_from", "return_from", "return_to"]);
     expect(comparable(native)).toEqual(comparable(portable));
+  });
+
+  test("with rings that overwrite the oldest, and kept by a flight recorder", async () => {
+    const options = {
+      events: ["send", "receive", "procs", "call"],
+      calls: [
+        { module: "maps", function: "get", arity: 2, exceptions: true, caller: true },
+        { module: "lists", function: "seq", returns: true },
+      ],
+    } as const;
+    const portable = withoutFuns(comparable(await traced("portable", options)));
+    const overwriting = await traced("native", { ...options, overflow: "overwrite-oldest" });
+    expect(withoutFuns(comparable(overwriting))).toEqual(portable);
+    const kept = await recorded({
+      ...options,
+      triggers: [
+        {
+          on: "call",
+          module: "maps",
+          function: "get",
+          arity: 2,
+          matchSpec: matchSpec.call([atom("nobody"), atom("calls")]),
+        },
+      ],
+    });
+    expect(withoutFuns(comparable(kept))).toEqual(portable);
   });
 
   test("without shapes", async () => {

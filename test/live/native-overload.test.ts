@@ -7,10 +7,10 @@ import { expectClean } from "../support/clean";
 import { startNode } from "../support/erl-node";
 import { attachTo } from "../support/traced";
 
-test(
-  "produced = delivered + lost, per process in order, with rings far too small",
+test.each(["drop-newest", "overwrite-oldest"] as const)(
+  "produced = delivered + lost, per process in order, with rings far too small that %s",
   { timeout: 60_000 },
-  async () => {
+  async (overflow) => {
     const node = await startNode();
     try {
       const session = await attachTo(node, { tracer: "native" });
@@ -24,6 +24,7 @@ test(
         // Looked at after ten seconds only: the rings are full by then.
         batch: { milliseconds: 10_000 },
         limits: { rate: Infinity, memory: 1 << 22 },
+        overflow,
         into: ring,
       });
       let delivered = 0;

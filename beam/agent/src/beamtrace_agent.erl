@@ -150,6 +150,10 @@ request(Id, {stop, TraceId}, S) ->
     traces(beamtrace_traces:stop(TraceId, Id, S#state.traces), S);
 request(Id, {stats, TraceId}, S) ->
     traces(beamtrace_traces:stats(TraceId, Id, S#state.traces), S);
+request(Id, {snapshot, TraceId}, S) ->
+    traces(beamtrace_traces:forward(TraceId, Id, {beamtrace_snapshot, Id}, S#state.traces), S);
+request(Id, {fetch, TraceId, Number, Mailbox}, S) when is_pid(Mailbox) ->
+    traces(beamtrace_traces:forward(TraceId, Id, {beamtrace_fetch, Id, Number, Mailbox}, S#state.traces), S);
 request(Id, detach, #state{traces = Traces} = S) ->
     detach(S#state{detaching = [Id | S#state.detaching], traces = beamtrace_traces:stop_all(Traces)});
 request(Id, Other, S) ->

@@ -6,6 +6,7 @@
 
 -define(MODULES, [
     beamtrace_agent,
+    beamtrace_alarms,
     beamtrace_event,
     beamtrace_exec,
     beamtrace_janitor,
@@ -16,6 +17,7 @@
     beamtrace_native_loader,
     beamtrace_pacer,
     beamtrace_patterns,
+    beamtrace_recorder,
     beamtrace_session,
     beamtrace_shape,
     beamtrace_spec,

@@ -119,6 +119,7 @@ open(Holder, #{limits := Limits, batch := #{events := Events, ms := FlushMs}} = 
     #{mask := Mask, mode := Mode, scheduler := Scheduler, client_node := Node, filter := Filter} = Options,
     case beamtrace_nif:open(Rings, Capacity, {Mode =:= shape, Scheduler, Mask}, {Holder, Node, [beamtrace_nif | beamtrace_names:modules()]}) of
         {Trace, State, Base} ->
+            _ = maps:get(overflow, Options, drop_newest) =:= overwrite_oldest andalso beamtrace_nif:overwrite(Trace),
             _ = [beamtrace_nif:filter(Trace, Item, true) || Item <- maps:keys(Filter)],
             {ok, State, #state{
                 id = maps:get(id, Options),

@@ -17,22 +17,17 @@
 %% Applies the patterns; returns functions matched in all and for each pattern, in the order of the spec.
 -spec set(beamtrace_session:handle(), [call()]) -> {non_neg_integer(), [{term(), non_neg_integer()}], watch()}.
 set(Handle, Calls) ->
+    %% All of them first: a function may be in several.
+    ok = lists:foreach(fun(Call) -> check(Handle, Call) end, Calls),
     Counts = [{MFA, set_one(Handle, Call)} || {MFA, _, _} = Call <- Calls],
     Modules = lists:usort([M || {{M, _, _}, _, _} <- Calls, M =/= '_']),
     Watch = [watched(M, [Call || {{M1, _, _}, _, _} = Call <- Calls, M1 =:= M]) || M <- Modules],
     {lists:sum([Count || {_, Count} <- Counts]), Counts, Watch}.
 
-set_one(Handle, {{'_', '_', '_'} = MFA, MatchSpec, Options}) ->
+check(Handle, {{'_', '_', '_'} = MFA, MatchSpec, Options}) ->
     check_match_spec(MFA, MatchSpec, call),
-    check_free(Handle, [{M, F, A} || {M, _} <- code:all_loaded(), {F, A} <- functions(M, Options)]),
-    Count = beamtrace_session:function(Handle, MFA, MatchSpec, Options),
-    _ = beamtrace_session:function(Handle, on_load, MatchSpec, Options),
-    Count -
-        lists:sum([
-            beamtrace_session:function(Handle, {M, '_', '_'}, false, Options)
-         || M <- beamtrace_names:modules()
-        ]);
-set_one(Handle, {{M, _, _} = MFA, MatchSpec, Options}) ->
+    check_free(Handle, [{M, F, A} || {M, _} <- code:all_loaded(), {F, A} <- functions(M, Options)]);
+check(Handle, {{M, _, _} = MFA, MatchSpec, Options}) ->
     case beamtrace_names:is_agent_module(M) of
         true -> throw({beamtrace, {trace_self, M}});
         false -> ok
@@ -42,7 +37,17 @@ set_one(Handle, {{M, _, _} = MFA, MatchSpec, Options}) ->
         {error, _} -> throw({beamtrace, {no_match, MFA, near_modules(M)}})
     end,
     check_match_spec(MFA, MatchSpec, call),
-    check_free(Handle, matching(MFA, Options)),
+    check_free(Handle, matching(MFA, Options)).
+
+set_one(Handle, {{'_', '_', '_'} = MFA, MatchSpec, Options}) ->
+    Count = beamtrace_session:function(Handle, MFA, MatchSpec, Options),
+    _ = beamtrace_session:function(Handle, on_load, MatchSpec, Options),
+    Count -
+        lists:sum([
+            beamtrace_session:function(Handle, {M, '_', '_'}, false, Options)
+         || M <- beamtrace_names:modules()
+        ]);
+set_one(Handle, {MFA, MatchSpec, Options}) ->
     case beamtrace_session:function(Handle, MFA, MatchSpec, Options) of
         0 -> throw({beamtrace, {no_match, MFA, near_functions(MFA, Options)}});
         Count -> Count

@@ -53,9 +53,34 @@ check(Spec) ->
 %% Which tracer, and what its stream begins with, may be left out. The native one has no room for contents.
 tracer(#{tracer := native, payload := {bytes, _, _} = Payload}) -> {error, {bad_spec, payload, Payload}};
 tracer(#{tracer := Tracer}) when Tracer =/= native, Tracer =/= portable -> {error, {bad_spec, tracer, Tracer}};
+tracer(#{recorder := Recorder} = Spec) ->
+    case maps:get(tracer, Spec, portable) =:= native andalso valid_recorder(Recorder) of
+        true -> ok;
+        false -> {error, {bad_spec, recorder, Recorder}}
+    end;
+tracer(#{overflow := Overflow}) when Overflow =/= drop_newest, Overflow =/= overwrite_oldest ->
+    {error, {bad_spec, overflow, Overflow}};
 tracer(#{marker := {Name, _, _}}) when is_atom(Name) -> ok;
 tracer(#{marker := Marker}) -> {error, {bad_spec, marker, Marker}};
 tracer(_) -> ok.
+
+valid_recorder(#{bytes := Bytes, keep_ns := Keep, after_ns := After, interval_ns := Interval, triggers := Triggers}) ->
+    is_integer(Bytes) andalso Bytes >= 65536 andalso Bytes =< 1073741824 andalso limit(Keep) andalso
+        is_integer(After) andalso After >= 0 andalso is_integer(Interval) andalso Interval >= 0 andalso
+        all(fun valid_trigger/1, Triggers) andalso length([Name || {_, {message, Name}} <- Triggers]) =< 8;
+valid_recorder(_) ->
+    false.
+
+valid_trigger({Number, What}) when is_integer(Number), Number > 0, Number < 256 ->
+    case What of
+        exit -> true;
+        call -> true;
+        {message, Name} -> is_atom(Name);
+        {alarm, {Event, Value}} -> lists:member(Event, [long_gc, long_schedule, large_heap]) andalso is_integer(Value) andalso Value > 0;
+        _ -> false
+    end;
+valid_trigger(_) ->
+    false.
 
 valid(processes, P, _) when P =:= all; P =:= new; P =:= existing; P =:= none -> true;
 valid(processes, {pids, Pids}, _) -> all(fun is_pid/1, Pids);

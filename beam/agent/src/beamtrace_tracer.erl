@@ -18,6 +18,8 @@
     mask := non_neg_integer(),
     mode := beamtrace_event:mode(),
     scheduler := boolean(),
+    %% What the native tracer's rings do when they are full.
+    overflow := drop_newest | overwrite_oldest,
     batch := #{events := pos_integer(), ms := pos_integer()},
     limits := beamtrace_limits:limits(),
     filter := #{pid() | port() => true}

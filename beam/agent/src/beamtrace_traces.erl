@@ -4,7 +4,7 @@
 -module(beamtrace_traces).
 
 -export([new/2, set_janitor/2, undos/1, is_empty/1]).
--export([start/4, stop/3, stop_all/1, stats/3, handle/2, tracer_exit/3, give_up/1]).
+-export([start/4, stop/3, stop_all/1, stats/3, forward/4, handle/2, tracer_exit/3, give_up/1]).
 -export_type([traces/0, out/0]).
 
 -include("beamtrace_schema.hrl").
@@ -123,6 +123,7 @@ set(TraceId, Mailbox, Spec, #traces{janitor = Janitor} = S) ->
         beamtrace_patterns:messages(Handle, Spec),
         Base = erlang:monotonic_time(nanosecond),
         {Processes, Ports} = enable(Handle, Spec, Excluded),
+        follow_names(Handle, Spec, Excluded),
         Trace0 = #trace{
             id = TraceId,
             handle = Handle,
@@ -152,10 +153,18 @@ set(TraceId, Mailbox, Spec, #traces{janitor = Janitor} = S) ->
             abandon(Tracer, Reason)
     end.
 
+follow_names(Handle, #{recorder := Recorder}, Excluded) -> beamtrace_recorder:follow(Handle, Recorder, Excluded);
+follow_names(_, _, _) -> ok.
+
 mark(#{marker := {Name, A, B}}, Tracer) -> Tracer ! {beamtrace_marker, Name, A, B};
 mark(_, _) -> ok.
 
 %% The process that ships, and what the VM is to call.
+start_tracer(#{tracer := native, recorder := Recorder}, Options) ->
+    case beamtrace_recorder:start(Options, Recorder) of
+        {ok, Pid, VmTracer} -> {Pid, VmTracer};
+        {error, Reason} -> throw({beamtrace, Reason})
+    end;
 start_tracer(#{tracer := native}, Options) ->
     case beamtrace_native:start(Options) of
         {ok, Pid, VmTracer} -> {Pid, VmTracer};
@@ -233,6 +242,7 @@ tracer_options(TraceId, Mailbox, #{limits := Limits, batch := Batch} = Spec, Exc
                 Mode -> Mode
             end,
         scheduler => maps:get(scheduler, Spec),
+        overflow => maps:get(overflow, Spec, drop_newest),
         batch => Batch,
         limits => Limits,
         filter => Excluded
@@ -257,12 +267,36 @@ handle({beamtrace_limit, Tracer, Reason}, S) ->
     with_tracer(Tracer, fun(Trace) -> {[], store(stopping(Trace, Reason, []), S)} end, S);
 handle({beamtrace_untrace, Tracer, Pid}, S) ->
     with_tracer(Tracer, fun(Trace) -> {[], store(untrace(Trace, [Pid]), S)} end, S);
+handle({beamtrace_follow, Tracer, Pid}, S) ->
+    with_tracer(Tracer, fun(Trace) -> follow(Trace, Pid, S) end, S);
+handle({beamtrace_recording, Tracer, Number, Header}, S) ->
+    with_tracer(Tracer, fun(#trace{id = Id}) -> {[{post, {beamtrace_recording, Id, Number, Header}}], S} end, S);
+handle({beamtrace_answer, _, Request, Result}, S) ->
+    {[{reply, Request, Result}], S};
 handle({beamtrace_stats, Tracer, Tag, Stats}, S) ->
     with_tracer(Tracer, fun(Trace) -> told(Trace, Tag, Stats, S) end, S);
 handle({beamtrace_final, Tracer, Stats}, S) ->
     with_tracer(Tracer, fun(Trace) -> ended(Trace, Stats, S) end, S);
 handle(_, S) ->
     {[], S}.
+
+%% A name that a flight recorder watches has come to another process.
+follow(#trace{handle = Handle, phase = running}, Pid, S) ->
+    ok = beamtrace_recorder:flag(Handle, Pid),
+    {[], S};
+follow(_, _, S) ->
+    {[], S}.
+
+%% A request to the process of a flight recorder, which answers it.
+-spec forward(integer(), integer(), tuple(), traces()) -> {out(), traces()}.
+forward(TraceId, Request, Message, #traces{running = Running} = S) ->
+    case Running of
+        #{TraceId := #trace{tracer = Tracer}} ->
+            Tracer ! Message,
+            {[], S};
+        _ ->
+            {[{reply, Request, {error, {no_trace, TraceId}}}], S}
+    end.
 
 with_tracer(Tracer, Fun, S) ->
     case of_tracer(Tracer, S) of

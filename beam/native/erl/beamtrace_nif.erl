@@ -5,6 +5,7 @@
 
 -export([load/1]).
 -export([open/4, drain/2, mask/2, filter/3, shut/1, free/1, reap/1, usage/0]).
+-export([overwrite/1, trigger/4, arm/1, look/1, window/3, peek/2]).
 -export([layout/4, proven/1, identity/1, shape/1, args/1, initial_call/3]).
 -export([enabled/3, enabled_call/3, enabled_garbage_collection/3, enabled_ports/3, enabled_procs/3, enabled_receive/3]).
 -export([enabled_running_ports/3, enabled_running_procs/3, enabled_send/3]).
@@ -13,6 +14,7 @@
 -export_type([trace/0]).
 
 -nifs([open/4, drain/2, mask/2, filter/3, shut/1, free/1, reap/1, usage/0]).
+-nifs([overwrite/1, trigger/4, arm/1, look/1, window/3, peek/2]).
 -nifs([layout/4, proven/1, identity/1, shape/1, args/1, initial_call/3]).
 -nifs([enabled/3, enabled_call/3, enabled_garbage_collection/3, enabled_ports/3, enabled_procs/3, enabled_receive/3]).
 -nifs([enabled_running_ports/3, enabled_running_procs/3, enabled_send/3]).
@@ -68,6 +70,46 @@ reap(_Upto) -> ?STUB.
 
 -spec usage() -> {Open :: non_neg_integer(), Buried :: non_neg_integer(), Bytes :: non_neg_integer()}.
 usage() -> ?STUB.
+
+%% Full rings give up their oldest records instead of dropping the newest; before flags are set.
+-spec overwrite(trace()) -> ok.
+overwrite(_Trace) -> ?STUB.
+
+%% What the flight recorder is to notice: exits that are not orderly, or messages to the process of a slot; `Number` is told when it happens.
+-spec trigger(trace(), exit | 0..7, pid() | none, non_neg_integer()) -> ok.
+trigger(_Trace, _Which, _Process, _Number) -> ?STUB.
+
+-spec arm(trace()) -> ok.
+arm(_Trace) -> ?STUB.
+
+%% What has fired; records written ever; `Lost`, `Filtered` and `News` since the last look, as drain/2 tells them.
+-spec look(trace()) ->
+    {
+        none | {Number :: non_neg_integer(), Stamp :: integer(), pid() | port() | none},
+        Written :: non_neg_integer(),
+        Lost :: non_neg_integer(),
+        Suppressed :: non_neg_integer(),
+        Filtered :: non_neg_integer(),
+        Now :: non_neg_integer(),
+        News :: [pid() | port()]
+    }.
+look(_Trace) -> ?STUB.
+
+%% From the first of these stamps on, or from where all rings still have everything, up to the second: what peek/2 reads.
+-spec window(trace(), integer(), integer()) ->
+    {Start :: integer(), Before :: non_neg_integer(), Count :: non_neg_integer()}.
+window(_Trace, _From, _To) -> ?STUB.
+
+-spec peek(trace(), pos_integer()) ->
+    {
+        Done :: boolean(),
+        Count :: non_neg_integer(),
+        Records :: binary(),
+        Dictionary :: [{non_neg_integer(), atom()}],
+        Gone :: non_neg_integer(),
+        Cut :: integer()
+    }.
+peek(_Trace, _Max) -> ?STUB.
 
 %% What the library reads of terms directly; for beamtrace_native_check.
 -spec layout(pos_integer(), boolean(), Bits, Bits) -> ok when

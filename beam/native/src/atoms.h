@@ -15,6 +15,11 @@
     X(remove, "remove") \
     X(trace_status, "trace_status") \
     X(undefined, "undefined") \
+    X(none, "none") \
+    X(exit, "exit") \
+    X(normal, "normal") \
+    X(shutdown, "shutdown") \
+    X(trigger, "$beamtrace_trigger") \
     X(extra, "extra") \
     X(match_spec_result, "match_spec_result") \
     X(scheduler_id, "scheduler_id") \

@@ -2,8 +2,8 @@
  * beamtrace's native tracer: an erl_tracer that writes 64-byte records into lock-free rings, one for each scheduler, and what the agent needs
  * to drain them. Design: docs/native-tracer.md. The hot path is record.h; this file is the library's face to the VM.
  */
-#include "drain.h"
 #include "probe.h"
+#include "recorder.h"
 
 /* What is read of terms directly, for the agent's check that this VM lays them out as expected. badarg: it can't even be read. */
 
@@ -140,6 +140,12 @@ static ErlNifFunc functions[] = {
     {"free", 1, trace_free, 0},
     {"reap", 1, reap, 0},
     {"usage", 0, usage, 0},
+    {"overwrite", 1, trace_overwrite, 0},
+    {"trigger", 4, trace_trigger, 0},
+    {"arm", 1, trace_arm, 0},
+    {"look", 1, trace_look, 0},
+    {"window", 3, trace_window, 0},
+    {"peek", 2, trace_peek, 0},
     {"layout", 4, layout, 0},
     {"proven", 1, proven, 0},
     {"identity", 1, identity, 0},

@@ -331,6 +331,7 @@ BT_NIF(trace_drain)
     unsigned max;
     uint64_t count;
     uint64_t lost;
+    uint64_t waiting;
     int64_t now;
     double cut;
     bt_term binary;
@@ -345,14 +346,16 @@ BT_NIF(trace_drain)
         return enif_make_badarg(env);
     bt_set_clock(trace, false);
     now = enif_monotonic_time(ERL_NIF_NSEC);
-    lost = bt_rings_losses(trace->rings);
+    lost = bt_rings_losses(trace->rings) + bt_rings_hold(trace->rings);
     count = bt_rings_prepare(trace->rings, (double)(now - trace->base), max, &cut);
     records = (bt_record *)(void *)enif_make_new_binary(env, count * sizeof *records, &binary);
     bt_rings_take(trace->rings, records);
+    waiting = bt_rings_waiting(trace->rings);
+    bt_rings_release(trace->rings);
     dictionary = bt_finish_records(env, trace, records, count);
     result = enif_make_tuple(env, 8, enif_make_uint64(env, count), binary, dictionary, enif_make_uint64(env, lost),
                              enif_make_uint64(env, bt_filtered_since(trace)),
-                             enif_make_uint64(env, bt_rings_waiting(trace->rings)),
+                             enif_make_uint64(env, waiting),
                              enif_make_int64(env, now - trace->base), bt_news(env, trace));
     atomic_store(&trace->consuming, false);
     /* 1 % of a time slice for about 80 records of 125 ns. */

@@ -214,6 +214,31 @@ static void bt_put_gc(ErlNifEnv *env, bt_record *r, bt_term list)
     r->words[BT_SLOT_FLAGS] |= bt_minifloat(blocks[0]) << 8 | bt_minifloat(blocks[1]) << 20;
 }
 
+/* `said`: {'$beamtrace_trigger', Number} when the pattern of a trigger has matched. */
+static void bt_call_trigger(ErlNifEnv *env, bt_trace *trace, const bt_record *r, bt_term said) __attribute__((noinline, cold));
+static void bt_call_trigger(ErlNifEnv *env, bt_trace *trace, const bt_record *r, bt_term said)
+{
+    const bt_term *e;
+    int arity;
+
+    if (bt_is_boxed(said) && enif_get_tuple(env, said, &arity, &e) && arity == 2 && e[0] == bt_atoms.trigger && bt_is_small(e[1]))
+        bt_fire(&trace->triggers, r, (uint32_t)bt_small(e[1]));
+}
+
+/* Any reason but those of an orderly end: normal, shutdown, {shutdown, _}. */
+static void bt_exit_trigger(ErlNifEnv *env, bt_trace *trace, const bt_record *r, bt_term reason) __attribute__((noinline, cold));
+static void bt_exit_trigger(ErlNifEnv *env, bt_trace *trace, const bt_record *r, bt_term reason)
+{
+    const bt_term *e;
+    int arity;
+
+    if (reason == bt_atoms.normal || reason == bt_atoms.shutdown)
+        return;
+    if (bt_is_boxed(reason) && enif_get_tuple(env, reason, &arity, &e) && arity == 2 && e[0] == bt_atoms.shutdown)
+        return;
+    bt_fire(&trace->triggers, r, atomic_load_explicit(&trace->triggers.exit, memory_order_relaxed));
+}
+
 static inline void bt_put_call(ErlNifEnv *env, bt_trace *trace, bt_record *r, bt_term mfargs, bt_term options)
 {
     bt_mfa mfa;
@@ -237,6 +262,8 @@ static inline void bt_put_call(ErlNifEnv *env, bt_trace *trace, bt_record *r, bt
             r->words[BT_RAW_CALLER_MODULE] = caller.module;
             r->words[BT_RAW_CALLER_FUNCTION] = caller.function;
             r->words[BT_RAW_CALLER_ARITY] = caller.arity;
+        } else {
+            bt_call_trigger(env, trace, r, said);
         }
     }
 }
@@ -259,7 +286,14 @@ BT_INLINE void bt_fill(ErlNifEnv *env, bt_trace *trace, bt_record *r, uint32_t k
         bt_put_content(env, trace, r, subject);
         break;
     case BT_KIND_RECEIVE:
+        bt_message_trigger(&trace->triggers, r);
+        bt_put_content(env, trace, r, subject);
+        break;
     case BT_KIND_EXIT:
+        if (__builtin_expect(atomic_load_explicit(&trace->triggers.exit, memory_order_relaxed) != 0, 0))
+            bt_exit_trigger(env, trace, r, subject);
+        bt_put_content(env, trace, r, subject);
+        break;
     case BT_KIND_CLOSED:
         bt_put_content(env, trace, r, subject);
         break;

@@ -18,6 +18,8 @@ typedef struct {
     _Atomic uint64_t refused;
     uint64_t seen_refused;
     double last_guarded;
+    /* The consumer's: rings that overwrite are held only while they are read. */
+    bool overwrite;
     _Alignas(BT_CACHE_LINE) uint32_t count; /* scheduler rings; the guarded one is rings[count] */
     bt_ring rings[];
 } bt_rings;
@@ -49,7 +51,34 @@ static inline bt_ring *bt_guard_enter(bt_rings *all)
 
 static inline void bt_guard_leave(bt_rings *all) { atomic_store_explicit(&all->guard, false, memory_order_release); }
 
-/* Consumer: losses since the last time that this was asked. */
+/* Consumer: full rings give up their oldest records from now on. Before the first record is written, or between rounds. */
+static inline void bt_rings_overwrite(bt_rings *all)
+{
+    all->overwrite = true;
+    for (uint32_t i = 0; i <= all->count; i++)
+        bt_ring_release(&all->rings[i]);
+}
+
+/* Consumer: begins a round. Returns how many unread records have been overwritten since the last one. */
+static inline uint64_t bt_rings_hold(bt_rings *all)
+{
+    uint64_t gone = 0;
+
+    if (all->overwrite)
+        for (uint32_t i = 0; i <= all->count; i++)
+            gone += bt_ring_hold(&all->rings[i]);
+    return gone;
+}
+
+/* Consumer: ends a round. */
+static inline void bt_rings_release(bt_rings *all)
+{
+    if (all->overwrite)
+        for (uint32_t i = 0; i <= all->count; i++)
+            bt_ring_release(&all->rings[i]);
+}
+
+/* Consumer: records that found no room since the last time that this was asked. */
 static inline uint64_t bt_rings_losses(bt_rings *all)
 {
     uint64_t refused = atomic_load_explicit(&all->refused, memory_order_relaxed);
@@ -66,32 +95,28 @@ static inline uint64_t bt_rings_losses(bt_rings *all)
 }
 
 /* Consumer: records that wait. */
-static inline uint64_t bt_rings_waiting(bt_rings *all)
+static inline uint64_t bt_rings_waiting(const bt_rings *all)
 {
     uint64_t waiting = 0;
 
-    for (uint32_t i = 0; i <= all->count; i++) {
-        uint64_t tail;
-
-        waiting += bt_ring_pending(&all->rings[i], &tail);
-    }
+    for (uint32_t i = 0; i <= all->count; i++)
+        waiting += bt_ring_pending(&all->rings[i]);
     return waiting;
 }
 
 /*
- * Consumer: decides what this round takes: of every ring the records up to one point in time, which is `now` or, when more than `max`
- * wait, an earlier one. `now` must have been read before this call. A record that is not visible yet is either younger than `now`, or
- * its process is still in the middle of writing it, so that whatever that process did later is younger than `now`. Returns how many in all.
+ * Consumer, holding the rings: decides what this round takes: of every ring the records up to one point in time, which is `now` or, when more
+ * than `max` wait, an earlier one. `now` must have been read before this call. A record that is not visible yet is either younger than `now`,
+ * or its process is still in the middle of writing it, so that whatever that process did later is younger than `now`. Returns how many in all.
  */
 static inline uint64_t bt_rings_prepare(bt_rings *all, double now, uint64_t max, double *cut)
 {
     uint64_t active = 0;
     uint64_t total = 0;
     uint64_t share;
-    uint64_t tail;
 
     for (uint32_t i = 0; i <= all->count; i++) {
-        all->rings[i].taking = bt_ring_pending(&all->rings[i], &tail);
+        all->rings[i].taking = bt_ring_pending(&all->rings[i]);
         active += all->rings[i].taking > 0;
     }
     *cut = now;
@@ -102,8 +127,7 @@ static inline uint64_t bt_rings_prepare(bt_rings *all, double now, uint64_t max,
         const bt_ring *ring = &all->rings[i];
 
         if (ring->taking > share) {
-            uint64_t at = atomic_load_explicit(&ring->tail, memory_order_relaxed) + share - 1;
-            double stamp = ring->records[at & ring->mask].doubles[BT_STAMP];
+            double stamp = bt_ring_stamp(ring, ring->at + share - 1);
 
             if (stamp < *cut)
                 *cut = stamp;
@@ -112,24 +136,58 @@ static inline uint64_t bt_rings_prepare(bt_rings *all, double now, uint64_t max,
     for (uint32_t i = 0; i <= all->count; i++) {
         bt_ring *ring = &all->rings[i];
 
-        tail = atomic_load_explicit(&ring->tail, memory_order_relaxed);
-        ring->taking = bt_ring_until(ring, tail, ring->taking, *cut);
+        ring->taking = bt_ring_until(ring, ring->taking, *cut);
         total += ring->taking;
     }
     return total;
 }
 
-/* Consumer: copies what was decided on, ring by ring, and gives the room back. */
-static inline void bt_rings_take(bt_rings *all, bt_record *to)
+/* Consumer, holding the rings: copies what was decided on, ring by ring. */
+static inline void bt_rings_read(bt_rings *all, bt_record *to)
 {
     for (uint32_t i = 0; i <= all->count; i++) {
         bt_ring *ring = &all->rings[i];
+        uint64_t count = ring->taking;
 
-        if (ring->taking > 0)
-            bt_ring_take(ring, atomic_load_explicit(&ring->tail, memory_order_relaxed), ring->taking, to);
-        to += ring->taking;
+        if (count > 0)
+            bt_ring_read(ring, count, to);
+        to += count;
         ring->taking = 0;
     }
+}
+
+/* The same, and gives the room back. */
+static inline void bt_rings_take(bt_rings *all, bt_record *to)
+{
+    bt_rings_read(all, to);
+    for (uint32_t i = 0; i <= all->count; i++)
+        bt_ring_give_back(&all->rings[i]);
+}
+
+/*
+ * Consumer, holding the rings: goes to the first record of a window that begins at `from`, or where all rings have everything; in a ring that
+ * will soon be full, without the segment that goes next: the reader then has the time that it takes to write one. Returns where the window
+ * begins. Stamps are whole numbers.
+ */
+static inline double bt_rings_window(bt_rings *all, double from)
+{
+    double start = from;
+
+    for (uint32_t i = 0; i <= all->count; i++) {
+        bt_ring *ring = &all->rings[i];
+        uint64_t pending;
+
+        bt_ring_rewind(ring);
+        pending = bt_ring_pending(ring);
+        if (all->overwrite && pending + 2 * ring->segment > ring->mask)
+            ring->at += ring->segment;
+        /* What lies before may have the same stamp. */
+        if (bt_ring_pending(ring) > 0 && ring->at != ring->origin && bt_ring_stamp(ring, ring->at) >= start)
+            start = bt_ring_stamp(ring, ring->at) + 1;
+    }
+    for (uint32_t i = 0; i <= all->count; i++)
+        all->rings[i].at += bt_ring_until(&all->rings[i], bt_ring_pending(&all->rings[i]), start - 1);
+    return start;
 }
 
 #endif

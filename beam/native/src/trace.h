@@ -8,6 +8,7 @@
 
 #include "rings.h"
 #include "terms.h"
+#include "trigger.h"
 
 #define BT_TRACES 64
 /* A generation that no earlier load of the library has given: flags that such a one has left on a process find nothing here. */
@@ -51,12 +52,14 @@ struct bt_trace {
     _Alignas(BT_CACHE_LINE) _Atomic uint64_t filter[BT_FILTER_SIZE];
     _Atomic bool filter_fresh[BT_FILTER_SIZE];
     _Atomic uint32_t filter_news;
+    bt_triggers triggers;
     /* The consumer's. */
     bt_place *place;
     _Atomic bool consuming;
     uint64_t capacity;
     size_t bytes;
     uint64_t seen_filtered;
+    double window_end; /* of what the flight recorder reads */
     _Atomic int64_t clock_offset; /* monotonic ns of the VM minus that of the system, for threads that may not ask the VM */
     uint64_t *atoms[BT_ATOM_PAGES];
     void *block; /* as allocated */
