@@ -17,6 +17,7 @@ import {
   SLOT,
   SLOT_ALIAS,
   SLOT_GAP,
+  SLOT_MARKER,
 } from "./event-schema";
 import { toMinifloat } from "./minifloat";
 import type { SlotBlock } from "./slot-block";
@@ -128,7 +129,11 @@ export class EventWriter {
         break;
       case "marker":
         words[base + SLOT.tag1] = this.dictionary.atomId(event.name);
-        if (event.a !== undefined && event.b !== undefined) {
+        if (typeof event.a === "number" && typeof event.b === "number") {
+          words[base + SLOT.flags]! |= FLAG.numbers;
+          floats[(base >>> 1) + SLOT_MARKER.aF64] = event.a;
+          floats[(base >>> 1) + SLOT_MARKER.bF64] = event.b;
+        } else if (event.a !== undefined && event.b !== undefined) {
           this.#payload(base, new Tuple([0, 0, 0, Atom.of(event.name), event.a, event.b]));
         }
         break;

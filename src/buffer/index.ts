@@ -12,6 +12,7 @@ export {
   SLOT_ALIAS,
   SLOT_BYTES,
   SLOT_GAP,
+  SLOT_MARKER,
   SLOT_WORDS,
 } from "./event-schema";
 export type { EventKind, EventKindCode, GapHop, ShapeType } from "./event-schema";

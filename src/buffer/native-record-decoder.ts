@@ -19,10 +19,10 @@ import { SlotBlock } from "./slot-block";
 import { MISFIT } from "./wire-reader";
 
 const K = EVENT_KINDS;
-/** Whether records of a kind exist: gaps and markers travel as portable events. */
+/** Whether records of a kind exist: gaps travel as portable events, and so do markers but for those of sampling. */
 const KNOWN: readonly boolean[] = Array.from(
   { length: 256 },
-  (_, kind) => kind > K.unknown && kind <= K.closed,
+  (_, kind) => (kind > K.unknown && kind <= K.closed) || kind === K.marker,
 );
 const SHAPED: readonly boolean[] = Array.from({ length: 256 }, (_, kind) =>
   Object.entries(RAW_ATOM_WORDS).some(
@@ -130,6 +130,9 @@ export class NativeRecordDecoder {
       case K.port_in:
       case K.port_out:
         words[base + SLOT.extra] = this.#atom(words[base + SLOT.extra]!);
+        return;
+      case K.marker:
+        words[base + SLOT.tag1] = this.#atom(words[base + SLOT.tag1]!);
         return;
       default:
     }

@@ -135,6 +135,8 @@ static bool bt_seat(bt_trace *trace, uint64_t mask)
         trace->place = place;
         trace->state = ((place->generation * BT_TRACES + i) << 4) | 0xf;
         atomic_store(&place->mask, mask);
+        atomic_store(&place->threshold, BT_SAMPLE_ALL);
+        atomic_store(&place->ceiling, 0);
         atomic_store(&place->trace, trace);
         atomic_store(&place->state, trace->state);
         bt_bytes += trace->bytes;
@@ -257,8 +259,12 @@ static bt_term bt_finish_records(ErlNifEnv *env, bt_trace *trace, bt_record *rec
             if (word != 0)
                 dictionary = bt_name_atom(env, trace, word, dictionary);
         }
-        if (kind < BT_KIND_COUNT)
+        if (kind < BT_KIND_COUNT) {
             bt_translate_record(words, UINT64_C(1) << kind, flags);
+            /* One writer. */
+            atomic_store_explicit(&trace->kinds[kind], atomic_load_explicit(&trace->kinds[kind], memory_order_relaxed) + 1,
+                                  memory_order_relaxed);
+        }
         if (kind == BT_KIND_SEND || kind == BT_KIND_SEND_TO_NON_EXISTING_PROCESS || kind == BT_KIND_REGISTER ||
             kind == BT_KIND_UNREGISTER) {
             if ((flags & (BT_FLAG_WIDE_PID | BT_FLAG_WIDE_PORT | BT_FLAG_ALIAS)) == 0)

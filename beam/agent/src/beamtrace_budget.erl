@@ -1,0 +1,183 @@
+%% The overhead budget as a calculation: from what was measured in the last ticks to what the sampling process is to do next. No process, no
+%% clock, no side effect. Decision 040 (docs/decisions/040-overhead-budget.md) has the figures behind the constants.
+%%
+%% The overhead is what tracing costs by our account, divided by what the VM uses without it. It is lowered at once when the last fifth of a
+%% second is over the budget, and raised when the worst fifth of the last second, times the raise, would still fit.
+-module(beamtrace_budget).
+
+-export([new/4, tick_ms/0, step/3, estimate/1]).
+-export_type([budget/0, sample/0, situation/0, action/0]).
+
+-type ppm() :: non_neg_integer().
+%% Totals since the start: CPU of the VM, and what tracing has cost, in ns.
+-type sample() :: #{at := integer(), runtime := non_neg_integer(), cost := non_neg_integer()}.
+-type situation() :: #{
+    share := float(),
+    %% Highest and lowest share that may be set.
+    most := float(),
+    least := float(),
+    %% Processes that the share is of.
+    processes := non_neg_integer(),
+    %% What could be left out, and what the kind that was left out last cost then, in ns a second.
+    sheddable := boolean(),
+    restorable := none | non_neg_integer()
+}.
+-type action() :: keep | {share, float()} | shed | restore | {stop, ppm()}.
+
+-define(TICK_MS, 100).
+-define(SECOND_NS, 1000000000).
+%% Ticks over which the VM's own CPU is taken: statistics(runtime) moves in steps of 10 ms.
+-define(BASE_TICKS, 10).
+%% Ticks over which the cost is taken: short enough to see a jump at once, long enough for a rate.
+-define(COST_TICKS, 2).
+%% A VM that does nothing counts as one that uses this share of a core: 2 % of nothing would be no trace at all.
+-define(BASE_LEAST, 0.15).
+%% Of the budget: above the first the share is lowered, to the second; raises aim at the second, too.
+-define(HIGH, 0.9).
+-define(AIM, 0.6).
+%% A raise by less is not worth its flags.
+-define(RAISE_LEAST, 1.25).
+-define(RAISE_MOST, 2.0).
+%% While nothing is known yet.
+-define(START_MOST, 4.0).
+%% Ticks that a change is given to show.
+-define(SETTLE_TICKS, 2).
+-define(RAISE_TICKS, 10).
+%% A lowering this soon after a raise says that the raise was wrong: the next one waits, twice as long each time.
+-define(REGRET_TICKS, 100).
+-define(BACKOFF_MOST, 640).
+%% Until the VM's CPU has changed by this factor: then the load is another one.
+-define(LOAD_CHANGED, 1.5).
+%% Setting a flag, with its marker; and looking at a process.
+-define(SET_NS, 1500).
+-define(LOOK_NS, 100).
+%% Share of the budget that a raise's flags may take within a second.
+-define(SET_SHARE, 0.3).
+-define(SET_LEAST, 16).
+
+-record(budget, {
+    limit :: float(),
+    %% Last sample, and what came since the one before, newest first: {Ns, Cost, Runtime}.
+    last :: sample(),
+    ticks = [] :: [{pos_integer(), number(), number()}],
+    %% The worst cost per second of COST_TICKS since the last change, and ticks since then.
+    peak = 0.0 :: float(),
+    age = 0 :: non_neg_integer(),
+    starting = true :: boolean(),
+    %% Ticks since the last raise; ticks that the next one waits; VM's CPU when the last raise turned out wrong.
+    raised = ?REGRET_TICKS :: non_neg_integer(),
+    backoff = ?RAISE_TICKS :: pos_integer(),
+    regret = none :: none | {Share :: float(), Base :: float()},
+    overhead = 0 :: ppm()
+}).
+-opaque budget() :: #budget{}.
+
+-spec tick_ms() -> pos_integer().
+tick_ms() -> ?TICK_MS.
+
+-spec new(LimitPpm :: pos_integer(), At :: integer(), Runtime :: non_neg_integer(), Cost :: non_neg_integer()) -> budget().
+new(LimitPpm, At, Runtime, Cost) ->
+    #budget{limit = LimitPpm / 1000000, last = #{at => At, runtime => Runtime, cost => Cost}}.
+
+%% Overhead of the last second, in parts per million of what the VM uses without tracing.
+-spec estimate(budget()) -> ppm().
+estimate(#budget{overhead = Overhead}) -> Overhead.
+
+-spec step(sample(), situation(), budget()) -> {action(), budget()}.
+step(#{at := At, runtime := Runtime, cost := Cost} = Sample, Situation, #budget{last = Last, ticks = Ticks0} = B0) ->
+    #{at := At0, runtime := Runtime0, cost := Cost0} = Last,
+    Ticks = lists:sublist([{max(1, At - At0), Cost - Cost0, Runtime - Runtime0} | Ticks0], ?BASE_TICKS),
+    Base = base(Ticks),
+    Now = per_second(lists:sublist(Ticks, ?COST_TICKS)),
+    Age = B0#budget.age + 1,
+    B = B0#budget{
+        last = Sample,
+        ticks = Ticks,
+        age = Age,
+        %% What was before the last change does not count.
+        peak = case Age > ?SETTLE_TICKS of true -> max(Now, B0#budget.peak); false -> 0.0 end,
+        raised = B0#budget.raised + 1,
+        overhead = round(1000000 * per_second(Ticks) / Base)
+    },
+    decide(Now, Base, Situation, B).
+
+%% CPU of the VM without tracing, ns a second.
+base(Ticks) ->
+    Ns = lists:sum([T || {T, _, _} <- Ticks]),
+    Used = lists:sum([Runtime - Cost || {_, Cost, Runtime} <- Ticks]),
+    max(?BASE_LEAST * ?SECOND_NS, Used * ?SECOND_NS / Ns).
+
+per_second(Ticks) ->
+    lists:sum([Cost || {_, Cost, _} <- Ticks]) * ?SECOND_NS / lists:sum([T || {T, _, _} <- Ticks]).
+
+decide(Now, Base, Situation, #budget{limit = Limit, age = Age} = B) ->
+    case Now / Base of
+        Over when Over > ?HIGH * Limit, Age > ?SETTLE_TICKS -> lower(Over, Base, Situation, B);
+        %% Nothing that was set a tick ago makes that much: no need to wait.
+        Over when Over > 4 * Limit, Age > 1 -> lower(Over, Base, Situation, B);
+        _ -> raise(Base, Situation, B)
+    end.
+
+lower(Over, Base, #{share := Share, least := Least}, #budget{limit = Limit} = B) when Share > Least ->
+    %% At least by a fifth, so that a share does not creep.
+    To = max(Least, Share * min(0.8, ?AIM * Limit / Over)),
+    {{share, To}, changed(lowered(Share, Base, B))};
+lower(_, Base, #{share := Share, sheddable := true}, B) ->
+    {shed, changed(lowered(Share, Base, B))};
+lower(Over, _, _, B) ->
+    {{stop, round(Over * 1000000)}, B}.
+
+lowered(Share, Base, #budget{raised = Raised, backoff = Backoff} = B) when Raised < ?REGRET_TICKS, not B#budget.starting ->
+    B#budget{regret = {Share, Base}, backoff = min(?BACKOFF_MOST, 2 * Backoff), starting = false};
+lowered(_, _, B) ->
+    B#budget{starting = false}.
+
+changed(B) -> B#budget{age = 0, peak = 0.0}.
+
+raise(Base, Situation, B0) ->
+    B = forgiven(Base, B0),
+    case B of
+        #budget{starting = true, age = Age} when Age > ?SETTLE_TICKS + ?COST_TICKS -> grow(?START_MOST, Base, Situation, B);
+        #budget{age = Age, backoff = Wait} when Age >= Wait + ?SETTLE_TICKS -> grow(?RAISE_MOST, Base, Situation, B);
+        _ -> {keep, B}
+    end.
+
+%% Another load is another start.
+forgiven(_, #budget{regret = none} = B) ->
+    B;
+forgiven(Base, #budget{regret = {_, Then}} = B) when Base > ?LOAD_CHANGED * Then; Base * ?LOAD_CHANGED < Then ->
+    B#budget{regret = none, backoff = ?RAISE_TICKS};
+forgiven(_, #budget{raised = Raised, backoff = Backoff} = B) when Raised > 2 * Backoff, Raised > ?REGRET_TICKS ->
+    B#budget{regret = none, backoff = max(?RAISE_TICKS, Backoff div 2)};
+forgiven(_, B) ->
+    B.
+
+%% What was left out comes back before the share grows.
+grow(_, Base, #{restorable := Cost}, #budget{limit = Limit, peak = Peak} = B) when is_integer(Cost) ->
+    case Peak + Cost < ?AIM * Limit * Base of
+        true -> {restore, raised(B)};
+        false -> {keep, B}
+    end;
+grow(Most, Base, #{share := Share, most := Max} = Situation, #budget{limit = Limit, peak = Peak} = B) when Share < Max ->
+    Room = ?AIM * Limit * Base,
+    Fits = min(Most, Room / max(1.0, Peak)),
+    To = lists:min([Max, Share * Fits, Share + settable(Room, Situation)]),
+    %% The last step may be a small one.
+    case To >= Share * ?RAISE_LEAST orelse To >= Max of
+        true -> {{share, To}, raised(B)};
+        false -> {keep, not_starting(Fits, B)}
+    end;
+grow(_, _, _, B) ->
+    {keep, not_starting(1.0, B)}.
+
+not_starting(Fits, B) when Fits < ?RAISE_LEAST -> B#budget{starting = false};
+not_starting(_, B) -> B.
+
+raised(B) -> changed(B#budget{raised = 0}).
+
+%% Flags cost as well: by how much the share may grow so that setting them stays within the budget.
+settable(_, #{processes := 0}) ->
+    1.0;
+settable(Room, #{processes := Processes}) ->
+    Set = max(?SET_LEAST, (?SET_SHARE * Room - Processes * ?LOOK_NS) / ?SET_NS),
+    Set / Processes.
