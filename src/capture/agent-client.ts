@@ -48,7 +48,7 @@ export class AgentClient {
   #holder!: Pid;
   #info: Term = [];
   #ids = 0;
-  #lease: NodeJS.Timeout | undefined;
+  #endLease: (() => void) | undefined;
   #ended = false;
   #detaching = false;
   #onReady: ((holder: Pid, info: Term) => void) | undefined;
@@ -190,14 +190,11 @@ export class AgentClient {
         `the agent on the node speaks version ${String(version)}, this client ${SCHEMA_VERSION}; end the other session first`,
       );
     }
-    this.#lease = setInterval(() => this.#renew(), Math.max(50, options.leaseMs / 3));
-    this.#lease.unref();
+    // Id 0: nobody waits for the answer.
+    const renewal = tuple(atom("beamtrace"), 0, atom("renew"));
+    const everyMs = Math.max(50, Math.floor(options.leaseMs / 3));
+    this.#endLease = this.#link.sendEvery(this.#holder, renewal, everyMs, this.#control);
     return undefined;
-  }
-
-  #renew(): void {
-    // id 0: nobody waits for the answer.
-    this.#link.send(this.#holder, tuple(atom("beamtrace"), 0, atom("renew")), this.#control);
   }
 
   #receive(message: Term): void {
@@ -235,7 +232,7 @@ export class AgentClient {
   #finish(error: Error): void {
     if (this.#ended) return;
     this.#ended = true;
-    clearInterval(this.#lease);
+    this.#endLease?.();
     for (const { reject, resolve } of this.#waiting.values()) {
       if (this.#detaching) resolve(atom("ok"));
       else reject(error);

@@ -20,6 +20,7 @@
     beamtrace_spec,
     beamtrace_targets,
     beamtrace_tracer,
+    beamtrace_traces,
     beamtrace_trim
 ]).
 

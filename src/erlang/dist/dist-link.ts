@@ -114,6 +114,11 @@ export class DistLink implements NodeLink {
     }
   }
 
+  sendEvery(to: Pid, message: Term, everyMs: number, from: Pid = this.#leader.pid): () => void {
+    this.#checkRemote(to);
+    return this.#writer.sendEvery(from, to, message, everyMs);
+  }
+
   async spawnRequest(
     from: Pid,
     mfa: SpawnFunction,
