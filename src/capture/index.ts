@@ -10,6 +10,7 @@ export type {
   PayloadOption,
   PortSelection,
   ProcessSelection,
+  SamplingOption,
   TraceEventName,
   TraceSpec,
 } from "./trace-spec";

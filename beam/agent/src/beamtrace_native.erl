@@ -54,6 +54,8 @@
     pace = 0 :: non_neg_integer(),
     %% Whether the rings were left alone because of the connection since then.
     blocked = false :: boolean(),
+    %% Where the time spent on draining is added up, for the overhead budget.
+    counters = none :: none | counters:counters_ref(),
     %% Batches that the connection has not taken yet, oldest first.
     waiting = queue:new() :: queue:queue({Message :: tuple(), Taken :: non_neg_integer(), Bytes :: pos_integer()}),
     waiting_bytes = 0 :: non_neg_integer()
@@ -153,7 +155,15 @@ wait(#state{flush_ms = FlushMs, pace = Pace, capacity = Capacity}) ->
     max(1, min(FlushMs, Capacity * 250 div max(1, Pace))).
 
 %% One look at the rings.
-look(S0) ->
+look(#state{counters = none} = S) ->
+    look_now(S);
+look(#state{counters = Counters} = S0) ->
+    Began = erlang:monotonic_time(nanosecond),
+    S = look_now(S0),
+    ok = counters:add(Counters, 3, erlang:monotonic_time(nanosecond) - Began),
+    S.
+
+look_now(S0) ->
     case retry(S0) of
         #state{waiting_bytes = Bytes} = S when Bytes > ?WAITING_BYTES -> S#state{blocked = true};
         S -> drain(S)
@@ -275,6 +285,11 @@ control({beamtrace_marker, Name, A, B}, S) ->
     S1 = look(S),
     Dt = erlang:monotonic_time(nanosecond) - S1#state.base,
     note({?KIND_MARKER, Dt, 0, Name, A, B}, S1);
+control({beamtrace_sampler, _, Counters}, S) ->
+    S#state{counters = Counters};
+control({beamtrace_mask, Mask}, #state{trace = Trace, quota = Quota} = S) ->
+    _ = Quota =/= 0 andalso beamtrace_nif:mask(Trace, Mask),
+    S;
 control({beamtrace_filter, Items}, #state{trace = Trace} = S) ->
     _ = [beamtrace_nif:filter(Trace, Item, true) || Item <- Items],
     S;

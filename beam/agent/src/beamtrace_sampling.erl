@@ -496,7 +496,7 @@ produced(#state{native = Native, kinds = Before} = S) ->
 
 %% The kinds that come most often, or the first in order.
 shed(Produced, #state{groups = Groups, shed = Shed, mask = Mask} = S) ->
-    Often = [{often(Kinds, Produced, S), -I, G} || {I, {_, _, _, Kinds} = G} <- lists:enumerate(Groups)],
+    Often = [{often(Kinds, Produced, S), -I, G} || {I, {_, _, _, Kinds} = G} <- numbered(Groups)],
     {Count, _, {_, Flags, PortFlags, Kinds} = Group} = lists:max(Often),
     PerSecond = Count * 1000 div beamtrace_budget:tick_ms(),
     Cost = beamtrace_cost:of_events(S#state.costs, PerSecond),
@@ -512,7 +512,10 @@ shed(Produced, #state{groups = Groups, shed = Shed, mask = Mask} = S) ->
     announce(S1).
 
 often(Kinds, [], S) -> often(Kinds, sampled_kinds(S), S);
-often(Kinds, Produced, _) -> lists:sum([Count || {I, Count} <- lists:enumerate(Produced), Kinds band (1 bsl (I - 1)) =/= 0]).
+often(Kinds, Produced, _) -> lists:sum([Count || {I, Count} <- numbered(Produced), Kinds band (1 bsl (I - 1)) =/= 0]).
+
+%% OTP 25 has no lists:enumerate/1 in all its releases.
+numbered(List) -> lists:zip(lists:seq(1, length(List)), List).
 
 %% Portable tracer: of the last batch.
 sampled_kinds(#state{tracer = Tracer}) ->

@@ -50,11 +50,20 @@ check(Spec) when is_map(Spec) ->
 check(Spec) ->
     {error, {bad_spec, spec, Spec}}.
 
-%% Which tracer, and what its stream begins with, may be left out. The native one has no room for contents.
+%% Which tracer, what its stream begins with, and sampling may be left out. The native one has no room for contents.
 tracer(#{tracer := native, payload := {bytes, _, _} = Payload}) -> {error, {bad_spec, payload, Payload}};
 tracer(#{tracer := Tracer}) when Tracer =/= native, Tracer =/= portable -> {error, {bad_spec, tracer, Tracer}};
-tracer(#{marker := {Name, _, _}}) when is_atom(Name) -> ok;
+tracer(#{marker := {Name, _, _}} = Spec) when is_atom(Name) -> tracer(maps:remove(marker, Spec));
 tracer(#{marker := Marker}) -> {error, {bad_spec, marker, Marker}};
+tracer(#{sampling := Sampling}) ->
+    case Sampling of
+        #{processes := Ppm, calls := Calls} when
+            is_integer(Ppm), Ppm > 0, Ppm =< 1000000, is_integer(Calls), Calls > 0
+        ->
+            ok;
+        _ ->
+            {error, {bad_spec, sampling, Sampling}}
+    end;
 tracer(_) -> ok.
 
 valid(processes, P, _) when P =:= all; P =:= new; P =:= existing; P =:= none -> true;
