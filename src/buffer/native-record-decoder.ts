@@ -42,6 +42,8 @@ export class NativeRecordDecoder {
   /** Functions seen lately: module word, function word, arity, id. */
   readonly #mfas = new Uint32Array(CACHE_SIZE * 4);
   #merged = new SlotBlock(64);
+  /** Markers in the last batch. */
+  marks = 0;
 
   constructor(dictionary: Dictionary, source: number) {
     this.#dictionary = dictionary;
@@ -68,6 +70,7 @@ export class NativeRecordDecoder {
   decode(staged: SlotBlock, offset: number): SlotBlock {
     const { words, floats, count } = staged;
     const runs: number[] = [0];
+    this.marks = 0;
     let last = -Infinity;
     for (let i = 0; i < count; i++) {
       const base = i * SLOT_WORDS;
@@ -133,6 +136,7 @@ export class NativeRecordDecoder {
         return;
       case K.marker:
         words[base + SLOT.tag1] = this.#atom(words[base + SLOT.tag1]!);
+        this.marks++;
         return;
       default:
     }

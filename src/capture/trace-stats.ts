@@ -30,6 +30,8 @@ export interface NodeStats {
    * measured on this node, else by a fixed one.
    */
   readonly overhead: number;
+  /** With `limits.overhead`: nanoseconds of CPU that an event costs on this node, as it was measured and is reckoned with; else 0. */
+  readonly eventNs: number;
   /** Share of the processes that is traced now; 1 unless `sampling.processes` or `limits.overhead` says otherwise. */
   readonly share: number;
   /** Kinds of events that are traced now: those asked for, less what the overhead budget has left out. */
@@ -68,6 +70,7 @@ const NO_STATS: NodeStats = Object.freeze({
   reductions: 0,
   rate: 0,
   overhead: 0,
+  eventNs: 0,
   share: 1,
   kinds: [],
   traced: 0,
@@ -87,6 +90,7 @@ const KEYS: Readonly<Record<string, Exclude<keyof NodeStats, "kinds">>> = {
   rate: "rate",
   overhead_ppm: "overhead",
   share_ppm: "share",
+  event_ns: "eventNs",
   traced: "traced",
 };
 

@@ -46,6 +46,8 @@
 %% A lowering this soon after a raise says that the raise was wrong: the next one waits, twice as long each time.
 -define(REGRET_TICKS, 100).
 -define(BACKOFF_MOST, 640).
+%% Ticks over which the worst is remembered, at most.
+-define(PEAK_TICKS, 50).
 %% Until the VM's CPU has changed by this factor: then the load is another one.
 -define(LOAD_CHANGED, 1.5).
 %% Setting a flag, with its marker; and looking at a process.
@@ -60,8 +62,8 @@
     %% Last sample, and what came since the one before, newest first: {Ns, Cost, Runtime}.
     last :: sample(),
     ticks = [] :: [{pos_integer(), number(), number()}],
-    %% The worst cost per second of COST_TICKS since the last change, and ticks since then.
-    peak = 0.0 :: float(),
+    %% Cost per second of COST_TICKS at each tick since the last change had shown, newest first; and ticks since the change.
+    costs = [] :: [float()],
     age = 0 :: non_neg_integer(),
     starting = true :: boolean(),
     %% Ticks since the last raise; ticks that the next one waits; VM's CPU when the last raise turned out wrong.
@@ -94,8 +96,7 @@ step(#{at := At, runtime := Runtime, cost := Cost} = Sample, Situation, #budget{
         last = Sample,
         ticks = Ticks,
         age = Age,
-        %% What was before the last change does not count.
-        peak = case Age > ?SETTLE_TICKS of true -> max(Now, B0#budget.peak); false -> 0.0 end,
+        costs = case Age > ?SETTLE_TICKS of true -> lists:sublist([Now | B0#budget.costs], ?PEAK_TICKS); false -> [] end,
         raised = B0#budget.raised + 1,
         overhead = round(1000000 * per_second(Ticks) / Base)
     },
@@ -132,7 +133,10 @@ lowered(Share, Base, #budget{raised = Raised, backoff = Backoff} = B) when Raise
 lowered(_, _, B) ->
     B#budget{starting = false}.
 
-changed(B) -> B#budget{age = 0, peak = 0.0}.
+changed(B) -> B#budget{age = 0, costs = []}.
+
+%% The longer a raise is to wait, the longer ago may be what speaks against it.
+peak(#budget{costs = Costs, backoff = Wait}) -> lists:max([1.0 | lists:sublist(Costs, Wait)]).
 
 raise(Base, Situation, B0) ->
     B = forgiven(Base, B0),
@@ -153,14 +157,14 @@ forgiven(_, B) ->
     B.
 
 %% What was left out comes back before the share grows.
-grow(_, Base, #{restorable := Cost}, #budget{limit = Limit, peak = Peak} = B) when is_integer(Cost) ->
-    case Peak + Cost < ?AIM * Limit * Base of
+grow(_, Base, #{restorable := Cost}, #budget{limit = Limit} = B) when is_integer(Cost) ->
+    case peak(B) + Cost < ?AIM * Limit * Base of
         true -> {restore, raised(B)};
         false -> {keep, B}
     end;
-grow(Most, Base, #{share := Share, most := Max} = Situation, #budget{limit = Limit, peak = Peak} = B) when Share < Max ->
+grow(Most, Base, #{share := Share, most := Max} = Situation, #budget{limit = Limit} = B) when Share < Max ->
     Room = ?AIM * Limit * Base,
-    Fits = min(Most, Room / max(1.0, Peak)),
+    Fits = min(Most, Room / peak(B)),
     To = lists:min([Max, Share * Fits, Share + settable(Room, Situation)]),
     %% The last step may be a small one.
     case To >= Share * ?RAISE_LEAST orelse To >= Max of

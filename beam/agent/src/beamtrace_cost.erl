@@ -2,20 +2,27 @@
 %% a few bursts each is compared. That is the price with warm caches; servers pay more (COLD). Takes a few milliseconds, once a session.
 -module(beamtrace_cost).
 
--export([measure/1, of_trace/4, of_events/2, worker/1, sink/0]).
--export_type([costs/0]).
+-export([measure/1, of_trace/2, of_events/2, worker/1, sink/0]).
+-export_type([costs/0, counts/0]).
 
-%% In the traced process, and in the tracer, for an event; in ns. Drain 0: the tracer measures its own time.
+%% In the traced process, and in the tracer, for an event; in ns.
 -type costs() :: #{event := pos_integer(), drain := non_neg_integer()}.
+%% Since the start: events, processes born outside of the sample, looks at the rings, messages to the client.
+-type counts() :: #{
+    events := non_neg_integer(), outside := non_neg_integer(), looks := non_neg_integer(), messages := non_neg_integer()
+}.
 
 %% What an event costs in place on a real server ÷ in a burst, where the caches are warm and the branches foreseen, status checks at each
 %% scheduling included: docs/decisions/040-overhead-budget.md.
 -define(COLD, 2.5).
-%% What the connection adds to the tracer's own time: the port's task, and the system call.
--define(SHIP, 1.5).
+%% What the connection adds to the tracer's own time for an event.
+-define(SHIP, 2).
+%% A process that is born outside of the sample; a look at the rings, timer and wake-up included; a message to the client.
 -define(BORN_NS, 800).
+-define(LOOK_NS, 8000).
+-define(MESSAGE_NS, 15000).
 %% When it cannot be measured: bench/server, on the slow side.
--define(NATIVE, #{event => 400, drain => 0}).
+-define(NATIVE, #{event => 400, drain => 100}).
 -define(PORTABLE, #{event => 900, drain => 1100}).
 %% What no VM is faster than, and none slower; a burst that was interrupted would say so.
 -define(EVENT_LEAST, 120).
@@ -24,10 +31,9 @@
 -define(BURSTS, 12).
 -define(PATIENCE_MS, 500).
 
--spec of_trace(costs() | unknown, non_neg_integer(), non_neg_integer(), non_neg_integer()) -> non_neg_integer().
-of_trace(unknown, Events, Outside, Busy) -> of_trace(?NATIVE, Events, Outside, Busy);
-of_trace(#{event := Event, drain := Drain}, Events, Outside, Busy) ->
-    Events * (Event + Drain) + Outside * ?BORN_NS + round(Busy * ?SHIP).
+-spec of_trace(costs() | unknown, counts()) -> non_neg_integer().
+of_trace(Costs, #{events := Events, outside := Outside, looks := Looks, messages := Messages}) ->
+    of_events(Costs, Events) + Outside * ?BORN_NS + Looks * ?LOOK_NS + Messages * ?MESSAGE_NS.
 
 -spec of_events(costs() | unknown, non_neg_integer()) -> non_neg_integer().
 of_events(unknown, Events) -> of_events(?NATIVE, Events);
@@ -55,8 +61,8 @@ measure(true, Worker) ->
     {Trace, State, _} = opened(beamtrace_nif:open(erlang:system_info(schedulers), 4 * ?MESSAGES + 24, {true, false, -1 band 16#1ffffffff}, {self(), undefined, []})),
     Handle = beamtrace_session:open({beamtrace_nif, State}),
     try
-        Event = event(Handle, [send, 'receive'], Worker, fun() -> beamtrace_nif:drain(Trace, 16384) end),
-        #{event => Event, drain => 0}
+        {Event, Drains} = event(Handle, [send, 'receive'], Worker, fun() -> drain_ns(Trace) end),
+        #{event => Event, drain => round(?SHIP * lists:min(Drains) / (2 * ?MESSAGES))}
     after
         beamtrace_session:forget(Handle, Worker),
         ok = beamtrace_nif:shut(Trace),
@@ -82,7 +88,7 @@ measure(false, Worker) ->
     }),
     Handle = beamtrace_session:open(Tracer),
     try
-        Event = event(Handle, [send, 'receive', monotonic_timestamp], Worker, fun() -> ok end),
+        {Event, _} = event(Handle, [send, 'receive', monotonic_timestamp], Worker, fun() -> 0 end),
         #{event => Event, drain => drain(Handle, Worker, Tracer)}
     after
         beamtrace_session:forget(Handle, Worker),
@@ -109,20 +115,24 @@ free(Trace, Tries) ->
 
 %% In place: a burst has two events a message.
 event(Handle, Flags, Worker, Between) ->
-    Pairs = [
+    Measured = [
         begin
             Plain = burst(Worker),
             1 = beamtrace_session:process(Handle, Worker, true, Flags),
             Traced = burst(Worker),
             1 = beamtrace_session:process(Handle, Worker, false, Flags),
-            _ = Between(),
-            {Plain, Traced}
+            {Plain, Traced, Between()}
         end
      || _ <- lists:seq(1, ?BURSTS)
     ],
-    {Plains, Traceds} = lists:unzip(Pairs),
+    {Plains, Traceds, Drains} = lists:unzip3(Measured),
     Warm = (lists:min(Traceds) - lists:min(Plains)) / (2 * ?MESSAGES),
-    min(?EVENT_MOST, max(?EVENT_LEAST, round(?COLD * Warm))).
+    {min(?EVENT_MOST, max(?EVENT_LEAST, round(?COLD * Warm))), Drains}.
+
+drain_ns(Trace) ->
+    Began = erlang:monotonic_time(nanosecond),
+    _ = beamtrace_nif:drain(Trace, 16384),
+    erlang:monotonic_time(nanosecond) - Began.
 
 %% In the tracer: it is held, and then let go with a burst in its queue. The fastest of a few.
 drain(Handle, Worker, Tracer) ->

@@ -34,11 +34,15 @@
 -define(ANSWER_MS, 5000).
 %% A ring without room for a marker.
 -define(ROOM_TRIES, 50).
-%% What a tick of this process costs the VM when it changes nothing.
+%% What this process costs the VM: a tick; a look at a process; a process whose flags and marker are set. Reckoned, not measured by the
+%% clock: on a crowded machine most of the time that goes by is others'.
 -define(TICK_COST_NS, 20000).
+-define(LOOK_COST_NS, 100).
+-define(SET_COST_NS, 1500).
 -define(KINDS(List), lists:foldl(fun(Kind, Mask) -> Mask bor (1 bsl Kind) end, 0, List)).
 %% Places of the counters that the tracer keeps.
--define(COUNTERS, 4).
+-define(COUNTERS, 5).
+-define(FLUSH_MS, 50).
 
 -record(state, {
     holder :: pid(),
@@ -66,11 +70,10 @@
     costs :: beamtrace_cost:costs() | unknown,
     budget = none :: none | beamtrace_budget:budget(),
     limit :: pos_integer() | infinity,
-    %% What this process itself has cost so far, ns.
+    %% What this process itself has cost so far, in ns.
     control = 0 :: non_neg_integer(),
     kinds = [] :: [non_neg_integer()],
-    ticks = 0 :: non_neg_integer(),
-    born = [] :: [pid()]
+    ticks = 0 :: non_neg_integer()
 }).
 
 %% Whether a trace needs this process.
@@ -150,7 +153,7 @@ open(Holder, #{handle := Handle, tracer := Tracer, vm_tracer := VmTracer, spec :
             Known -> Known
         end,
     Counters = counters:new(?COUNTERS, []),
-    Tracer ! {beamtrace_sampler, self(), Counters},
+    Tracer ! {beamtrace_sampler, self(), Counters, least_ms(Limit)},
     {ProcessFlags, AllPortFlags} = beamtrace_targets:flags(Spec),
     #state{
         holder = Holder,
@@ -185,6 +188,10 @@ open(Holder, #{handle := Handle, tracer := Tracer, vm_tracer := VmTracer, spec :
         costs = Costs,
         limit = Limit
     }.
+
+%% With a budget the tracer looks and sends less often: what that costs does not fall with the share.
+least_ms(infinity) -> 0;
+least_ms(_) -> ?FLUSH_MS.
 
 threshold(Share) -> min(?EVERYBODY, max(1, round(Share * ?EVERYBODY))).
 
@@ -254,17 +261,14 @@ born(Pids, Count) ->
 
 %% Portable tracer: processes that were born outside of the sample carry flags until here.
 dismiss_born(Pids, #state{tracer = Tracer} = S) ->
-    Began = now_ns(),
     _ = [off(S, Pid) || Pid <- Pids],
     delivered(S),
     Tracer ! {beamtrace_unfilter, Pids},
     %% The share may have grown meanwhile.
-    S1 =
-        case [Pid || Pid <- Pids, is_process_alive(Pid), not outside(Pid, S#state.threshold)] of
-            [] -> S;
-            Late -> element(2, admit(Late, S))
-        end,
-    spent(Began, S1).
+    case [Pid || Pid <- Pids, is_process_alive(Pid), not outside(Pid, S#state.threshold)] of
+        [] -> S;
+        Late -> element(2, admit(Late, S))
+    end.
 
 %% The share.
 
@@ -293,12 +297,12 @@ let_in(To, #state{native = Native} = S) ->
     S#state{threshold = To}.
 
 %% Processes and ports that come in; returns them.
-enlist(From, To, S) -> admit(members(From, To, S), S).
+enlist(From, To, S) -> admit(members(From, To, S), looked(S)).
 
 admit(Items, S) -> admit(Items, [], S).
 
 admit([], Admitted, S) ->
-    {Admitted, S};
+    {Admitted, changed(Admitted, S)};
 admit(Items, Admitted, S) ->
     {Now, Later} = lists:split(min(?CHUNK, length(Items)), Items),
     Told = tell([{process_traced, Item} || Item <- Now], S),
@@ -313,11 +317,15 @@ dismiss(From, To, #state{native = none} = S) ->
     Off = [Item || Item <- Items, off(S, Item) > 0],
     delivered(S),
     _ = tell([{process_untraced, Item} || Item <- Off], S),
-    S;
+    changed(Off, looked(S));
 dismiss(From, To, S) ->
     Off = [Port || Port <- port_members(From, To, S), off(S, Port) > 0],
     _ = tell([{process_untraced, Port} || Port <- Off], S),
-    S.
+    changed(Off, S).
+
+looked(#state{control = Control} = S) -> S#state{control = Control + processes(S) * ?LOOK_COST_NS}.
+
+changed(Items, #state{control = Control} = S) -> S#state{control = Control + length(Items) * ?SET_COST_NS}.
 
 members(From, To, #state{roots = Roots} = S) ->
     Processes =
@@ -414,8 +422,7 @@ mark(Native, Marker, Tries) ->
 
 %% The budget.
 
-tick(#state{budget = Budget0, threshold = Threshold} = S0) ->
-    Began = now_ns(),
+tick(#state{budget = Budget0} = S0) ->
     {Produced, S1} = produced(S0),
     {Action, Budget} = beamtrace_budget:step(sample(S1), situation(S1), Budget0),
     S2 = S1#state{budget = Budget, ticks = S1#state.ticks + 1, control = S1#state.control + ?TICK_COST_NS},
@@ -428,14 +435,9 @@ tick(#state{budget = Budget0, threshold = Threshold} = S0) ->
             {stop, Ppm} -> give_up(Ppm, S2)
         end,
     S4 = new_ports(S3),
-    S5 =
-        case Action =/= keep orelse S4#state.threshold =/= Threshold of
-            true -> spent(Began, S4);
-            false -> S4
-        end,
-    case S5#state.ticks rem ?REPORT_TICKS of
-        0 -> report(S5);
-        _ -> S5
+    case S4#state.ticks rem ?REPORT_TICKS of
+        0 -> report(S4);
+        _ -> S4
     end.
 
 give_up(Ppm, #state{holder = Holder, tracer = Tracer, limit = Limit} = S) ->
@@ -468,20 +470,26 @@ least(#state{roots = []}) -> 1;
 least(#state{roots = Roots}) -> lists:min([erlang:phash2(Pid) || Pid <- Roots]) + 1.
 
 sample(#state{costs = Costs} = S) ->
-    {Events, Outside, Busy} = counts(S),
     {Runtime, _} = erlang:statistics(runtime),
     #{
         at => now_ns(),
         runtime => Runtime * 1000000,
-        cost => beamtrace_cost:of_trace(Costs, Events, Outside, Busy) + S#state.control
+        cost => beamtrace_cost:of_trace(Costs, counts(S)) + S#state.control
     }.
 
-counts(#state{native = none, counters = Counters}) ->
-    {counters:get(Counters, 1) + counters:get(Counters, 2), counters:get(Counters, 4), 0};
-counts(#state{native = Native, counters = Counters}) ->
+counts(#state{native = none, counters = C}) ->
+    #{
+        events => counters:get(C, 1) + counters:get(C, 2),
+        outside => counters:get(C, 4),
+        looks => 0,
+        messages => counters:get(C, 5)
+    };
+counts(#state{native = Native, counters = C}) ->
     case beamtrace_nif:produced(Native) of
-        {Produced, Outside, _} -> {Produced, Outside, counters:get(Counters, 3)};
-        false -> {0, 0, 0}
+        {Events, Outside, _} ->
+            #{events => Events, outside => Outside, looks => counters:get(C, 3), messages => counters:get(C, 5)};
+        false ->
+            exit(trace_gone)
     end.
 
 %% Events of each kind since the last tick.
@@ -573,11 +581,9 @@ report(#state{holder = Holder, tracer = Tracer, threshold = Threshold, mask = Ma
     Overhead =
         case Budget of
             none -> #{};
-            _ -> #{overhead_ppm => beamtrace_budget:estimate(Budget)}
+            _ -> #{overhead_ppm => beamtrace_budget:estimate(Budget), event_ns => beamtrace_cost:of_events(S#state.costs, 1)}
         end,
     Holder ! {beamtrace_sampled, Tracer, Overhead#{share_ppm => Threshold * ?PPM div ?EVERYBODY, kinds => Mask}},
     S.
-
-spent(Began, #state{control = Control} = S) -> S#state{control = Control + now_ns() - Began}.
 
 now_ns() -> erlang:monotonic_time(nanosecond).

@@ -316,6 +316,7 @@ publish(Acc, Queue, #state{sampler = {_, Counters}} = S) ->
     ok = counters:put(Counters, 1, S#state.received + S#state.filtered),
     ok = counters:put(Counters, 2, Queue),
     ok = counters:put(Counters, 4, S#state.outside),
+    ok = counters:put(Counters, 5, S#state.seq),
     S#state{kinds = [element(1, Event) band 16#ff || Event <- lists:sublist(Acc, ?KINDS_SAMPLE)]}.
 
 prioritise(Queue, #state{priority = normal, queue_soft = Soft} = S) when Queue > ?HURRY; Queue > Soft div 2 ->
@@ -473,8 +474,9 @@ control({beamtrace_markers, Markers, {From, Ref}}, S) ->
     S1 = close(S#state{markers = lists:reverse(Markers, S#state.markers)}, [], 0, Now, Now, 0),
     From ! {beamtrace_marked, Ref},
     S1;
-control({beamtrace_sampler, Process, Counters}, S) ->
-    S#state{sampler = {Process, Counters}};
+control({beamtrace_sampler, Process, Counters, LeastMs}, #state{flush_ms = FlushMs} = S) ->
+    Ms = max(LeastMs, FlushMs),
+    S#state{sampler = {Process, Counters}, flush_ms = Ms, flush_ns = Ms * 1000000};
 control({beamtrace_threshold, Threshold}, S) ->
     S#state{threshold = Threshold};
 control({beamtrace_mask, Mask}, #state{quota = Quota} = S) when Quota =/= 0 ->

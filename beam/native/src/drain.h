@@ -241,8 +241,8 @@ static inline void bt_translate_record(uint32_t *words, uint64_t kind, uint32_t 
         bt_translate(words + BT_SLOT_OTHER_LOW);
 }
 
-/* Translates identities, and gathers the atoms that this trace has not told of yet: [{Word, Atom}]. */
-static bt_term bt_finish_records(ErlNifEnv *env, bt_trace *trace, bt_record *records, uint64_t count)
+/* Translates identities, and gathers the atoms that this trace has not told of yet: [{Word, Atom}]. Counts the markers among the records. */
+static bt_term bt_finish_records(ErlNifEnv *env, bt_trace *trace, bt_record *records, uint64_t count, uint64_t *markers)
 {
     bt_term dictionary = enif_make_list(env, 0);
 
@@ -259,6 +259,7 @@ static bt_term bt_finish_records(ErlNifEnv *env, bt_trace *trace, bt_record *rec
             if (word != 0)
                 dictionary = bt_name_atom(env, trace, word, dictionary);
         }
+        *markers += kind == BT_KIND_MARKER;
         if (kind < BT_KIND_COUNT) {
             bt_translate_record(words, UINT64_C(1) << kind, flags);
             /* One writer. */
@@ -306,8 +307,8 @@ static uint64_t bt_filtered_since(bt_trace *trace)
 }
 
 /*
- * drain(Trace, Max) -> {Count, Records, Dictionary, Lost, Filtered, Waiting, Now, News}. At most Max records, about; Now in ns since the
- * trace's base. What is lost was lost before Now.
+ * drain(Trace, Max) -> {Count, Records, Dictionary, Lost, Filtered, Waiting, Now, News}. At most Max records, about; markers are not in Count.
+ * Now in ns since the trace's base. What is lost was lost before Now.
  */
 BT_NIF(trace_drain)
 {
@@ -316,6 +317,7 @@ BT_NIF(trace_drain)
     bt_record *records;
     unsigned max;
     uint64_t count;
+    uint64_t markers = 0;
     uint64_t lost;
     int64_t now;
     double cut;
@@ -335,8 +337,8 @@ BT_NIF(trace_drain)
     count = bt_rings_prepare(trace->rings, (double)(now - trace->base), max, &cut);
     records = (bt_record *)(void *)enif_make_new_binary(env, count * sizeof *records, &binary);
     bt_rings_take(trace->rings, records);
-    dictionary = bt_finish_records(env, trace, records, count);
-    result = enif_make_tuple(env, 8, enif_make_uint64(env, count), binary, dictionary, enif_make_uint64(env, lost),
+    dictionary = bt_finish_records(env, trace, records, count, &markers);
+    result = enif_make_tuple(env, 8, enif_make_uint64(env, count - markers), binary, dictionary, enif_make_uint64(env, lost),
                              enif_make_uint64(env, bt_filtered_since(trace)),
                              enif_make_uint64(env, bt_rings_waiting(trace->rings)),
                              enif_make_int64(env, now - trace->base), bt_news(env, trace));
