@@ -1,11 +1,17 @@
 /**
  * Load on RabbitMQ, as a process of its own: an open loop of publishes at a fixed rate, spread over several queues, each with a consumer
  * that acknowledges every message. What falls due is published, whatever the server does; the parent compares what was consumed with what was due.
- * Arguments: port, messages a second, bytes of a body, queues. Asked over IPC: `count` → `{ due, published, done }`. Ends when its parent disconnects.
+ * Arguments: port, messages a second, bytes of a body, queues. Asked over IPC: `count` → `{ due, published, done }`, `rate N` → the same, and from
+ * now on N messages a second. Ends when its parent disconnects.
  */
 import { connect } from "amqplib";
 
-const [port, rate, bytes, queues] = process.argv.slice(2).map(Number) as [number, number, number, number];
+const [port, firstRate, bytes, queues] = process.argv.slice(2).map(Number) as [
+  number,
+  number,
+  number,
+  number,
+];
 const PREFETCH = 100;
 const TICK_MS = 1;
 
@@ -37,8 +43,16 @@ for (let i = 0; i < queues; i += 1) {
 }
 
 const body = Buffer.alloc(bytes, "x");
-const start = performance.now();
-const due = (): number => Math.floor(((performance.now() - start) * rate) / 1000);
+let rate = firstRate;
+let since = performance.now();
+let dueBefore = 0;
+const due = (): number => Math.floor(dueBefore + ((performance.now() - since) * rate) / 1000);
+
+function setRate(perSecond: number): void {
+  dueBefore = due();
+  since = performance.now();
+  rate = perSecond;
+}
 
 function tick(): void {
   const until = due();
@@ -46,7 +60,10 @@ function tick(): void {
   setTimeout(tick, TICK_MS);
 }
 
-process.on("message", () => process.send?.({ due: due(), published, done }));
+process.on("message", (question: string) => {
+  if (question.startsWith("rate ")) setRate(Number(question.slice(5)));
+  process.send?.({ due: due(), published, done });
+});
 process.on("disconnect", () => process.exit(0));
 tick();
 process.send?.("started");

@@ -29,6 +29,9 @@ export async function rabbitWorkload({ rate, bytes, queues }: RabbitLoadOptions)
       if (!load) throw new Error("the load has not been started");
       return load.ask<UnitCount>("count");
     },
+    async setRate(perSecond) {
+      await load?.ask<UnitCount>(`rate ${perSecond}`);
+    },
     async stop() {
       await load?.end();
       await stop();

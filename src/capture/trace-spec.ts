@@ -329,8 +329,12 @@ function payloadTerm(payload: PayloadOption): Term {
   );
 }
 
-function samplingFields(sampling: SamplingOption, calls: readonly CallPattern[]): { processes: number; calls: number } {
-  if (typeof sampling !== "object" || sampling === null) throw invalid("sampling", "must be { processes, calls }");
+function samplingFields(
+  sampling: SamplingOption,
+  calls: readonly CallPattern[],
+): { processes: number; calls: number } {
+  if (typeof sampling !== "object" || sampling === null)
+    throw invalid("sampling", "must be { processes, calls }");
   for (const key of Object.keys(sampling))
     if (key !== "processes" && key !== "calls")
       throw invalid(`sampling.${key}`, "there is no such option; options are processes, calls");

@@ -100,7 +100,11 @@ export function nodeStats(term: Term | undefined): NodeStats {
   const result: { -readonly [K in keyof NodeStats]: NodeStats[K] } = { ...NO_STATS };
   let share = 1e6;
   for (const [key, value] of term) {
-    if (key instanceof Atom && key.name === "kinds" && (typeof value === "number" || typeof value === "bigint"))
+    if (
+      key instanceof Atom &&
+      key.name === "kinds" &&
+      (typeof value === "number" || typeof value === "bigint")
+    )
       result.kinds = kindsOf(BigInt(value));
     const name = key instanceof Atom ? KEYS[key.name] : undefined;
     if (name !== undefined && (typeof value === "number" || typeof value === "bigint"))

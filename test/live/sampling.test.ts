@@ -96,34 +96,41 @@ describe.each(["native", "portable"] as const)("sampling, %s tracer", (tracer) =
     expect(trace.stats.lost).toBe(0);
   });
 
-  test("new processes are sampled at the same share, and others carry no flags", { timeout: 60_000 }, async () => {
-    const trace = await start({ events: ["spawned", "receive", "exit"] });
-    const collected = collect(trace);
-    await node.eval(`${KEEPER}, Start(born)`);
-    await node.eval(MESSAGES("born"));
-    const flagged = await pids(node, `${FLAGGED}, [P || P <- persistent_term:get(born), Flagged(P)]`);
-    await node.eval(
-      `Ms = [begin M = monitor(process, P), P ! stop, M end || P <- persistent_term:get(born)], [receive {'DOWN', M, _, _, _} -> ok end || M <- Ms], ok`,
-    );
-    await trace.stop();
-    await collected.done;
-    const all = await pids(node, "persistent_term:get(born)");
-    const chosen = await pids(node, `[P || P <- persistent_term:get(born), erlang:phash2(P) < ${THRESHOLD}]`);
-    expect(flagged).toEqual(chosen);
-    expect(Math.abs(chosen.length - COUNT * SHARE)).toBeLessThan(SPREAD);
-    const ours = new Set(all);
-    const received = counts(collected.events);
-    expect(all.filter((pid) => received.has(pid))).toEqual(chosen);
-    for (const [i, pid] of all.entries())
-      if (received.has(pid)) expect(received.get(pid)).toBe(3 + ((i + 1) % 5));
-    for (const kind of ["spawned", "exit"] as const) {
-      const of = collected.events.filter((e) => e.kind === kind && ours.has(key(e.process)));
-      expect(of.map((e) => key(e.process)).sort()).toEqual([...chosen].sort());
-    }
-    // Nobody's tracing was ended by the sampling.
-    const ended = collected.events.filter((e) => e.kind === "marker" && e.name === "process_untraced");
-    expect(ended.filter((e) => ours.has(key(e.process)))).toEqual([]);
-  });
+  test(
+    "new processes are sampled at the same share, and others carry no flags",
+    { timeout: 60_000 },
+    async () => {
+      const trace = await start({ events: ["spawned", "receive", "exit"] });
+      const collected = collect(trace);
+      await node.eval(`${KEEPER}, Start(born)`);
+      await node.eval(MESSAGES("born"));
+      const flagged = await pids(node, `${FLAGGED}, [P || P <- persistent_term:get(born), Flagged(P)]`);
+      await node.eval(
+        `Ms = [begin M = monitor(process, P), P ! stop, M end || P <- persistent_term:get(born)], [receive {'DOWN', M, _, _, _} -> ok end || M <- Ms], ok`,
+      );
+      await trace.stop();
+      await collected.done;
+      const all = await pids(node, "persistent_term:get(born)");
+      const chosen = await pids(
+        node,
+        `[P || P <- persistent_term:get(born), erlang:phash2(P) < ${THRESHOLD}]`,
+      );
+      expect(flagged).toEqual(chosen);
+      expect(Math.abs(chosen.length - COUNT * SHARE)).toBeLessThan(SPREAD);
+      const ours = new Set(all);
+      const received = counts(collected.events);
+      expect(all.filter((pid) => received.has(pid))).toEqual(chosen);
+      for (const [i, pid] of all.entries())
+        if (received.has(pid)) expect(received.get(pid)).toBe(3 + ((i + 1) % 5));
+      for (const kind of ["spawned", "exit"] as const) {
+        const of = collected.events.filter((e) => e.kind === kind && ours.has(key(e.process)));
+        expect(of.map((e) => key(e.process)).sort()).toEqual([...chosen].sort());
+      }
+      // Nobody's tracing was ended by the sampling.
+      const ended = collected.events.filter((e) => e.kind === "marker" && e.name === "process_untraced");
+      expect(ended.filter((e) => ours.has(key(e.process)))).toEqual([]);
+    },
+  );
 
   test("weights and corrected rates count back to all processes", { timeout: 60_000 }, async () => {
     await node.eval(`${KEEPER}, Start(counted)`);
@@ -151,7 +158,9 @@ describe.each(["native", "portable"] as const)("sampling, %s tracer", (tracer) =
   });
 
   test("one call in N", { timeout: 60_000 }, async () => {
-    await node.eval(`spawn(fun() -> register(caller, self()), receive go -> [lists:last([I]) || I <- lists:seq(1, 10000)] end, receive stop -> ok end end), ok`);
+    await node.eval(
+      `spawn(fun() -> register(caller, self()), receive go -> [lists:last([I]) || I <- lists:seq(1, 10000)] end, receive stop -> ok end end), ok`,
+    );
     const trace = await session.trace({
       processes: { registered: ["caller"] },
       calls: [{ module: "lists", function: "last", arity: 1 }],
@@ -163,7 +172,9 @@ describe.each(["native", "portable"] as const)("sampling, %s tracer", (tracer) =
     const weights = trace.events$
       .pipe(weighted())
       .forEach(({ event, weight: w }) => void (weight += event.kind === "call" ? w : 0));
-    await node.eval(`caller ! go, M = monitor(process, whereis(caller)), caller ! stop, receive {'DOWN', M, _, _, _} -> ok end`);
+    await node.eval(
+      `caller ! go, M = monitor(process, whereis(caller)), caller ! stop, receive {'DOWN', M, _, _, _} -> ok end`,
+    );
     await trace.stop();
     await Promise.all([collected.done, weights]);
     const calls = collected.events.filter((e) => e.kind === "call").length;

@@ -27,7 +27,9 @@ persistent_term:put(bt_load, {Load, Feeders}), ok`);
 
 /** Messages a millisecond. */
 export async function setLoad(node: ErlNode, perMs: number): Promise<void> {
-  await node.eval(`{Load, _} = persistent_term:get(bt_load), counters:put(Load, 1, ${Math.round(perMs / 2)})`);
+  await node.eval(
+    `{Load, _} = persistent_term:get(bt_load), counters:put(Load, 1, ${Math.round(perMs / 2)})`,
+  );
 }
 
 /** Ends the load; its processes are gone when this returns. */

@@ -5,12 +5,18 @@
 %% second is over the budget, and raised when the worst fifth of the last second, times the raise, would still fit.
 -module(beamtrace_budget).
 
--export([new/4, tick_ms/0, step/3, estimate/1]).
+-export([new/2, tick_ms/0, step/3, estimate/1]).
 -export_type([budget/0, sample/0, situation/0, action/0]).
 
 -type ppm() :: non_neg_integer().
-%% Totals since the start: CPU of the VM, and what tracing has cost, in ns.
--type sample() :: #{at := integer(), runtime := non_neg_integer(), cost := non_neg_integer()}.
+%% Totals since the start, in ns: CPU of the VM; what events have cost, which goes with the share; what does not; and what setting flags has cost.
+-type sample() :: #{
+    at := integer(),
+    runtime := non_neg_integer(),
+    events := non_neg_integer(),
+    fixed := non_neg_integer(),
+    flags := non_neg_integer()
+}.
 -type situation() :: #{
     share := float(),
     %% Highest and lowest share that may be set.
@@ -51,18 +57,18 @@
 %% Until the VM's CPU has changed by this factor: then the load is another one.
 -define(LOAD_CHANGED, 1.5).
 %% Setting a flag, with its marker; and looking at a process.
--define(SET_NS, 1500).
--define(LOOK_NS, 100).
-%% Share of the budget that a raise's flags may take within a second.
+-define(SET_NS, 800).
+-define(LOOK_NS, 150).
+%% Share of the budget that raises may take for their flags however much events take, and how many must be set at least.
 -define(SET_SHARE, 0.3).
 -define(SET_LEAST, 16).
 
 -record(budget, {
     limit :: float(),
-    %% Last sample, and what came since the one before, newest first: {Ns, Cost, Runtime}.
+    %% Last sample, and what came since the one before, newest first: {Ns, Events, Fixed, Flags, Runtime}.
     last :: sample(),
-    ticks = [] :: [{pos_integer(), number(), number()}],
-    %% Cost per second of COST_TICKS at each tick since the last change had shown, newest first; and ticks since the change.
+    ticks = [] :: [{pos_integer(), integer(), integer(), integer(), integer()}],
+    %% What events cost per second of COST_TICKS at each tick since the last change had shown, newest first; and ticks since the change.
     costs = [] :: [float()],
     age = 0 :: non_neg_integer(),
     starting = true :: boolean(),
@@ -77,20 +83,23 @@
 -spec tick_ms() -> pos_integer().
 tick_ms() -> ?TICK_MS.
 
--spec new(LimitPpm :: pos_integer(), At :: integer(), Runtime :: non_neg_integer(), Cost :: non_neg_integer()) -> budget().
-new(LimitPpm, At, Runtime, Cost) ->
-    #budget{limit = LimitPpm / 1000000, last = #{at => At, runtime => Runtime, cost => Cost}}.
+-spec new(LimitPpm :: pos_integer(), sample()) -> budget().
+new(LimitPpm, Sample) -> #budget{limit = LimitPpm / 1000000, last = Sample}.
 
 %% Overhead of the last second, in parts per million of what the VM uses without tracing.
 -spec estimate(budget()) -> ppm().
 estimate(#budget{overhead = Overhead}) -> Overhead.
 
 -spec step(sample(), situation(), budget()) -> {action(), budget()}.
-step(#{at := At, runtime := Runtime, cost := Cost} = Sample, Situation, #budget{last = Last, ticks = Ticks0} = B0) ->
-    #{at := At0, runtime := Runtime0, cost := Cost0} = Last,
-    Ticks = lists:sublist([{max(1, At - At0), Cost - Cost0, Runtime - Runtime0} | Ticks0], ?BASE_TICKS),
+step(#{at := At} = Sample, Situation, #budget{ticks = Ticks0, last = Last} = B0) ->
+    Since = fun(Key) -> maps:get(Key, Sample) - maps:get(Key, Last) end,
+    Tick = {max(1, At - maps:get(at, Last)), Since(events), Since(fixed), Since(flags), Since(runtime)},
+    Ticks = lists:sublist([Tick | Ticks0], ?BASE_TICKS),
     Base = base(Ticks),
-    Now = per_second(lists:sublist(Ticks, ?COST_TICKS)),
+    Fixed = per_second(3, Ticks),
+    %% Flags are set now and then; that is no jump of the load.
+    Flags = per_second(4, Ticks),
+    Now = per_second(2, lists:sublist(Ticks, ?COST_TICKS)),
     Age = B0#budget.age + 1,
     B = B0#budget{
         last = Sample,
@@ -98,35 +107,36 @@ step(#{at := At, runtime := Runtime, cost := Cost} = Sample, Situation, #budget{
         age = Age,
         costs = case Age > ?SETTLE_TICKS of true -> lists:sublist([Now | B0#budget.costs], ?PEAK_TICKS); false -> [] end,
         raised = B0#budget.raised + 1,
-        overhead = round(1000000 * per_second(Ticks) / Base)
+        overhead = round(1000000 * (per_second(2, Ticks) + Fixed + Flags) / Base)
     },
-    decide(Now, Base, Situation, B).
+    decide({Now, Fixed, Flags, Base}, Situation, B).
 
 %% CPU of the VM without tracing, ns a second.
 base(Ticks) ->
-    Ns = lists:sum([T || {T, _, _} <- Ticks]),
-    Used = lists:sum([Runtime - Cost || {_, Cost, Runtime} <- Ticks]),
+    Ns = lists:sum([T || {T, _, _, _, _} <- Ticks]),
+    Used = lists:sum([Runtime - Events - Fixed - Flags || {_, Events, Fixed, Flags, Runtime} <- Ticks]),
     max(?BASE_LEAST * ?SECOND_NS, Used * ?SECOND_NS / Ns).
 
-per_second(Ticks) ->
-    lists:sum([Cost || {_, Cost, _} <- Ticks]) * ?SECOND_NS / lists:sum([T || {T, _, _} <- Ticks]).
+per_second(Which, Ticks) ->
+    lists:sum([element(Which, Tick) || Tick <- Ticks]) * ?SECOND_NS / lists:sum([T || {T, _, _, _, _} <- Ticks]).
 
-decide(Now, Base, Situation, #budget{limit = Limit, age = Age} = B) ->
-    case Now / Base of
-        Over when Over > ?HIGH * Limit, Age > ?SETTLE_TICKS -> lower(Over, Base, Situation, B);
+decide({Now, Fixed, Flags, Base} = Costs, Situation, #budget{limit = Limit, age = Age} = B) ->
+    case (Now + Fixed + Flags) / Base of
+        Over when Over > ?HIGH * Limit, Age > ?SETTLE_TICKS -> lower(Costs, Situation, B);
         %% Nothing that was set a tick ago makes that much: no need to wait.
-        Over when Over > 4 * Limit, Age > 1 -> lower(Over, Base, Situation, B);
-        _ -> raise(Base, Situation, B)
+        Over when Over > 4 * Limit, Age > 1 -> lower(Costs, Situation, B);
+        _ -> raise(Fixed, Base, Situation, B)
     end.
 
-lower(Over, Base, #{share := Share, least := Least}, #budget{limit = Limit} = B) when Share > Least ->
+lower({Now, Fixed, _, Base}, #{share := Share, least := Least}, #budget{limit = Limit} = B) when Share > Least ->
+    Room = max(0.0, ?AIM * Limit * Base - Fixed),
     %% At least by a fifth, so that a share does not creep.
-    To = max(Least, Share * min(0.8, ?AIM * Limit / Over)),
+    To = max(Least, Share * min(0.8, Room / max(1.0, Now))),
     {{share, To}, changed(lowered(Share, Base, B))};
-lower(_, Base, #{share := Share, sheddable := true}, B) ->
+lower({_, _, _, Base}, #{share := Share, sheddable := true}, B) ->
     {shed, changed(lowered(Share, Base, B))};
-lower(Over, _, _, B) ->
-    {{stop, round(Over * 1000000)}, B}.
+lower({Now, Fixed, Flags, Base}, _, B) ->
+    {{stop, round(1000000 * (Now + Fixed + Flags) / Base)}, B}.
 
 lowered(Share, Base, #budget{raised = Raised, backoff = Backoff} = B) when Raised < ?REGRET_TICKS, not B#budget.starting ->
     B#budget{regret = {Share, Base}, backoff = min(?BACKOFF_MOST, 2 * Backoff), starting = false};
@@ -138,11 +148,13 @@ changed(B) -> B#budget{age = 0, costs = []}.
 %% The longer a raise is to wait, the longer ago may be what speaks against it.
 peak(#budget{costs = Costs, backoff = Wait}) -> lists:max([1.0 | lists:sublist(Costs, Wait)]).
 
-raise(Base, Situation, B0) ->
+raise(Fixed, Base, Situation, B0) ->
     B = forgiven(Base, B0),
     case B of
-        #budget{starting = true, age = Age} when Age > ?SETTLE_TICKS + ?COST_TICKS -> grow(?START_MOST, Base, Situation, B);
-        #budget{age = Age, backoff = Wait} when Age >= Wait + ?SETTLE_TICKS -> grow(?RAISE_MOST, Base, Situation, B);
+        #budget{starting = true, age = Age} when Age > ?SETTLE_TICKS + ?COST_TICKS ->
+            grow(?START_MOST, ?AIM * B#budget.limit * Base - Fixed, Situation, B);
+        #budget{age = Age, backoff = Wait} when Age >= Wait + ?SETTLE_TICKS ->
+            grow(?RAISE_MOST, ?AIM * B#budget.limit * Base - Fixed, Situation, B);
         _ -> {keep, B}
     end.
 
@@ -156,19 +168,18 @@ forgiven(_, #budget{raised = Raised, backoff = Backoff} = B) when Raised > 2 * B
 forgiven(_, B) ->
     B.
 
-%% What was left out comes back before the share grows.
-grow(_, Base, #{restorable := Cost}, #budget{limit = Limit} = B) when is_integer(Cost) ->
-    case peak(B) + Cost < ?AIM * Limit * Base of
+%% `Room`: ns a second for events. What was left out comes back before the share grows.
+grow(_, Room, #{restorable := Cost}, B) when is_integer(Cost) ->
+    case peak(B) + Cost < Room of
         true -> {restore, raised(B)};
         false -> {keep, B}
     end;
-grow(Most, Base, #{share := Share, most := Max} = Situation, #budget{limit = Limit} = B) when Share < Max ->
-    Room = ?AIM * Limit * Base,
+grow(Most, Room, #{share := Share, most := Max} = Situation, B) when Share < Max ->
     Fits = min(Most, Room / peak(B)),
-    To = lists:min([Max, Share * Fits, Share + settable(Room, Situation)]),
+    To = min(Max, Share * Fits),
     %% The last step may be a small one.
-    case To >= Share * ?RAISE_LEAST orelse To >= Max of
-        true -> {{share, To}, raised(B)};
+    case To >= Share * ?RAISE_LEAST orelse (Fits > 1.0 andalso To >= Max) of
+        true -> set(min(To, Share + settable(Room, Situation, B)), Share, B);
         false -> {keep, not_starting(Fits, B)}
     end;
 grow(_, _, _, B) ->
@@ -179,9 +190,18 @@ not_starting(_, B) -> B.
 
 raised(B) -> changed(B#budget{raised = 0}).
 
-%% Flags cost as well: by how much the share may grow so that setting them stays within the budget.
-settable(_, #{processes := 0}) ->
+set(To, Share, B) when To > Share -> {{share, To}, raised(B)};
+set(_, _, B) -> {keep, B}.
+
+%% Flags cost as well, and so does looking for those who are to get them: by how much the share may grow after so long a wait.
+settable(_, #{processes := 0}, _) ->
     1.0;
-settable(Room, #{processes := Processes}) ->
-    Set = max(?SET_LEAST, (?SET_SHARE * Room - Processes * ?LOOK_NS) / ?SET_NS),
-    Set / Processes.
+settable(Room, #{processes := Processes}, #budget{age = Age} = B) ->
+    %% What events don't take, with room for twice as many.
+    Rate = max(?SET_SHARE * Room, Room - 2 * peak(B)),
+    Looks = Processes * ?LOOK_NS,
+    Saved = Rate * Age * ?TICK_MS / 1000,
+    case (Saved - Looks) / ?SET_NS of
+        Set when Set >= ?SET_LEAST, Saved >= 2 * Looks -> Set / Processes;
+        _ -> 0.0
+    end.

@@ -2,7 +2,7 @@
 %% a few bursts each is compared. That is the price with warm caches; servers pay more (COLD). Takes a few milliseconds, once a session.
 -module(beamtrace_cost).
 
--export([measure/1, of_trace/2, of_events/2, worker/1, sink/0]).
+-export([measure/1, besides/1, of_events/2, worker/1, sink/0]).
 -export_type([costs/0, counts/0]).
 
 %% In the traced process, and in the tracer, for an event; in ns.
@@ -31,9 +31,10 @@
 -define(BURSTS, 12).
 -define(PATIENCE_MS, 500).
 
--spec of_trace(costs() | unknown, counts()) -> non_neg_integer().
-of_trace(Costs, #{events := Events, outside := Outside, looks := Looks, messages := Messages}) ->
-    of_events(Costs, Events) + Outside * ?BORN_NS + Looks * ?LOOK_NS + Messages * ?MESSAGE_NS.
+%% What does not go with the number of events.
+-spec besides(counts()) -> non_neg_integer().
+besides(#{outside := Outside, looks := Looks, messages := Messages}) ->
+    Outside * ?BORN_NS + Looks * ?LOOK_NS + Messages * ?MESSAGE_NS.
 
 -spec of_events(costs() | unknown, non_neg_integer()) -> non_neg_integer().
 of_events(unknown, Events) -> of_events(?NATIVE, Events);

@@ -37,8 +37,8 @@
 %% What this process costs the VM: a tick; a look at a process; a process whose flags and marker are set. Reckoned, not measured by the
 %% clock: on a crowded machine most of the time that goes by is others'.
 -define(TICK_COST_NS, 20000).
--define(LOOK_COST_NS, 100).
--define(SET_COST_NS, 1500).
+-define(LOOK_COST_NS, 150).
+-define(SET_COST_NS, 800).
 -define(KINDS(List), lists:foldl(fun(Kind, Mask) -> Mask bor (1 bsl Kind) end, 0, List)).
 %% Places of the counters that the tracer keeps.
 -define(COUNTERS, 5).
@@ -70,7 +70,7 @@
     costs :: beamtrace_cost:costs() | unknown,
     budget = none :: none | beamtrace_budget:budget(),
     limit :: pos_integer() | infinity,
-    %% What this process itself has cost so far, in ns.
+    %% What setting flags has cost so far, in ns.
     control = 0 :: non_neg_integer(),
     kinds = [] :: [non_neg_integer()],
     ticks = 0 :: non_neg_integer()
@@ -233,8 +233,7 @@ begin_trace(#{ports := Ports}, #state{limit = Limit, most = Most} = S0) ->
 with_budget(#state{limit = infinity} = S) ->
     S;
 with_budget(#state{limit = Limit} = S) ->
-    #{at := At, runtime := Runtime, cost := Cost} = sample(S),
-    S#state{budget = beamtrace_budget:new(Limit, At, Runtime, Cost)}.
+    S#state{budget = beamtrace_budget:new(Limit, sample(S))}.
 
 again(S) ->
     _ = erlang:send_after(beamtrace_budget:tick_ms(), self(), beamtrace_tick),
@@ -425,7 +424,7 @@ mark(Native, Marker, Tries) ->
 tick(#state{budget = Budget0} = S0) ->
     {Produced, S1} = produced(S0),
     {Action, Budget} = beamtrace_budget:step(sample(S1), situation(S1), Budget0),
-    S2 = S1#state{budget = Budget, ticks = S1#state.ticks + 1, control = S1#state.control + ?TICK_COST_NS},
+    S2 = S1#state{budget = Budget, ticks = S1#state.ticks + 1},
     S3 =
         case Action of
             keep -> S2;
@@ -440,11 +439,12 @@ tick(#state{budget = Budget0} = S0) ->
         _ -> S4
     end.
 
-give_up(Ppm, #state{holder = Holder, tracer = Tracer, limit = Limit} = S) ->
+-spec give_up(non_neg_integer(), #state{}) -> no_return().
+give_up(Ppm, #state{holder = Holder, tracer = Tracer, limit = Limit}) ->
     Holder ! {beamtrace_limit, Tracer, {limit, overhead, Ppm, Limit}},
-    %% Until the holder has seen to it nothing is measured.
+    %% The holder ends this process.
     receive
-    after infinity -> S
+    after infinity -> exit(limit)
     end.
 
 situation(#state{threshold = Threshold, most = Most, groups = Groups, shed = Shed} = S) ->
@@ -464,17 +464,21 @@ situation(#state{threshold = Threshold, most = Most, groups = Groups, shed = She
 processes(#state{roots = all}) -> erlang:system_info(process_count);
 processes(#state{roots = Roots}) -> length(Roots).
 
-%% One process is left: of a list the one that comes first, of all of them about one.
+%% One process is left: of a list the one that comes first, of all of them about one. A single one is not sampled.
 least(#state{roots = all} = S) -> threshold(1 / max(1, processes(S)));
 least(#state{roots = []}) -> 1;
+least(#state{roots = [_], most = Most}) -> Most;
 least(#state{roots = Roots}) -> lists:min([erlang:phash2(Pid) || Pid <- Roots]) + 1.
 
 sample(#state{costs = Costs} = S) ->
     {Runtime, _} = erlang:statistics(runtime),
+    Counts = counts(S),
     #{
         at => now_ns(),
         runtime => Runtime * 1000000,
-        cost => beamtrace_cost:of_trace(Costs, counts(S)) + S#state.control
+        events => beamtrace_cost:of_events(Costs, maps:get(events, Counts)),
+        fixed => beamtrace_cost:besides(Counts) + S#state.ticks * ?TICK_COST_NS,
+        flags => S#state.control
     }.
 
 counts(#state{native = none, counters = C}) ->

@@ -94,7 +94,7 @@ BT_NIF(trace_mark)
     trace = bt_visit(argv[0]);
     if (trace == NULL)
         return bt_atoms.false_;
-    marked = bt_mark(trace, bt_get_self(), argv[1], argv[2], a, b);
+    marked = bt_mark(trace, argv[1], argv[2], a, b);
     bt_visit_end();
     return marked ? bt_atoms.true_ : bt_atoms.false_;
 }

@@ -77,17 +77,14 @@ static bool bt_put_mark(bt_ring *ring, bt_term name, bt_term process, const doub
     return true;
 }
 
-/* A marker in the ring of this thread. False when there is no room: then nothing has changed, and the caller must not go on as if it had. */
-static bool bt_mark(bt_trace *trace, bt_self self, bt_term name, bt_term process, double a, double b)
+/* A marker in the guarded ring, which has room also when a scheduler's is full. False when it has none after all, or another thread has it. */
+static bool bt_mark(bt_trace *trace, bt_term name, bt_term process, double a, double b)
 {
     const double numbers[2] = {a, b};
-    bt_ring *ring;
+    bt_ring *ring = bt_guard_try(trace->rings);
     double stamp;
     bool marked;
 
-    if (bt_self_who(self) == BT_SCHEDULER_THREAD && bt_self_ring(self) < trace->rings->count)
-        return bt_put_mark(&trace->rings->rings[bt_self_ring(self)], name, process, numbers, bt_now(trace));
-    ring = bt_guard_enter(trace->rings);
     if (ring == NULL)
         return false;
     stamp = bt_now(trace);
@@ -104,15 +101,21 @@ static bool bt_mark(bt_trace *trace, bt_self self, bt_term name, bt_term process
 static ERL_NIF_TERM bt_leave(const bt_place *place, bt_term state, bt_term process) __attribute__((noinline));
 static ERL_NIF_TERM bt_leave(const bt_place *place, bt_term state, bt_term process)
 {
+    static const double nothing[2] = {0, 0};
     bt_self self = bt_get_self();
     bt_trace *trace;
+    bool told;
 
     if (bt_self_who(self) != BT_SCHEDULER_THREAD)
         return bt_atoms.trace;
     trace = bt_trace_of(state);
     if (trace == NULL || bt_is_unseen(place, trace, process) || bt_filtered(trace, process))
         return bt_atoms.remove;
-    return bt_mark(trace, self, bt_atoms.process_untraced, process, 0, 0) ? bt_atoms.remove : bt_atoms.trace;
+    if (bt_self_ring(self) < trace->rings->count)
+        told = bt_put_mark(&trace->rings->rings[bt_self_ring(self)], bt_atoms.process_untraced, process, nothing, bt_now(trace));
+    else
+        told = bt_mark(trace, bt_atoms.process_untraced, process, 0, 0);
+    return told ? bt_atoms.remove : bt_atoms.trace;
 }
 
 /* The answer to `trace_status`. */
