@@ -1,5 +1,5 @@
 /**
- * How many events one event of a sampled trace stands for. The shares travel in the stream as markers (docs/sampling.md), so the same
+ * How many events one event of a sampled trace stands for. The shares travel in the stream as markers (docs/overhead.md, "Sampling"), so the same
  * holds for a live trace and for a recording. Looks at nothing but the stream, in its order.
  */
 import { Observable, type OperatorFunction } from "rxjs";
