@@ -1,6 +1,7 @@
 %% Proves, once after the library is loaded, that it reads terms of this VM as the VM itself describes them: identities against the
 %% external term format, shapes and initial calls against the portable tracer's code. A VM that lays its terms out
-%% differently is not traced natively; nothing is assumed of a release.
+%% differently is not traced natively; nothing is assumed of a release. The library looks before it reads here, so that a pointer that is none
+%% is an error, too, not the node's end.
 -module(beamtrace_native_check).
 
 -export([check/0]).
@@ -17,13 +18,20 @@ check() ->
     Otp = list_to_integer(erlang:system_info(otp_release)),
     case {erlang:system_info({wordsize, internal}), <<1:32/native>>} of
         {8, <<1:32/little>>} ->
-            Alias = erlang:alias(),
-            _ = erlang:unalias(Alias),
-            ok = beamtrace_nif:layout(Otp, count(Alias) =:= 5, pid_bits(), port_bits()),
-            first([fun shapes/0, fun args/0, fun identities/0, fun initial_calls/0]);
+            try
+                ok = beamtrace_nif:layout(Otp, alias_has_process(), pid_bits(), port_bits()),
+                first([fun shapes/0, fun args/0, fun identities/0, fun initial_calls/0])
+            catch
+                error:Reason -> {error, {layout, Reason}}
+            end;
         Other ->
             {error, {layout, Other}}
     end.
+
+alias_has_process() ->
+    Alias = erlang:alias(),
+    _ = erlang:unalias(Alias),
+    count(Alias) =:= 5.
 
 first([Check | Checks]) ->
     case [Wrong || {_, Same} = Wrong <- Check(), not Same] of

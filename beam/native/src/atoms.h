@@ -37,7 +37,8 @@
     X(memory, "memory") \
     X(full, "full") \
     X(busy, "busy") \
-    X(process_untraced, "process_untraced")
+    X(process_untraced, "process_untraced") \
+    X(unproven, "unproven")
 
 static struct {
 #define BT_ATOM(name, text) ERL_NIF_TERM name;

@@ -109,8 +109,10 @@ export class DistLink implements NodeLink {
       else this.#writer.send(from, to, message);
     } else if (to instanceof Reference) {
       this.#writer.sendToAlias(from, to, message);
-    } else {
+    } else if (typeof to?.name === "string") {
       this.#writer.sendToName(from, Atom.of(to.name), message);
+    } else {
+      throw new OptionError("BT_OPTION_INVALID", "to", 'must be a pid, an alias or { name: "registered" }');
     }
   }
 
