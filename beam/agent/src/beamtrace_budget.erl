@@ -49,6 +49,7 @@
 %% Ticks that a change is given to show.
 -define(SETTLE_TICKS, 2).
 -define(RAISE_TICKS, 10).
+-define(STOP_TICKS, 10).
 %% A lowering this soon after a raise says that the raise was wrong: the next one waits, twice as long each time.
 -define(REGRET_TICKS, 100).
 -define(BACKOFF_MOST, 640).
@@ -135,6 +136,9 @@ lower({Now, Fixed, _, Base}, #{share := Share, least := Least}, #budget{limit = 
     {{share, To}, changed(lowered(Share, Base, B))};
 lower({_, _, _, Base}, #{share := Share, sheddable := true}, B) ->
     {shed, changed(lowered(Share, Base, B))};
+%% What is still under way from before the last step must not end the trace.
+lower(_, _, #budget{age = Age} = B) when Age < ?STOP_TICKS ->
+    {keep, B};
 lower({Now, Fixed, Flags, Base}, _, B) ->
     {{stop, round(1000000 * (Now + Fixed + Flags) / Base)}, B}.
 

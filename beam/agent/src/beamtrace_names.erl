@@ -17,6 +17,7 @@
     beamtrace_native_check,
     beamtrace_native_loader,
     beamtrace_patterns,
+    beamtrace_sample,
     beamtrace_sampling,
     beamtrace_session,
     beamtrace_shape,

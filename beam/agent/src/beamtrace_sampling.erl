@@ -5,7 +5,6 @@
 -module(beamtrace_sampling).
 
 -export([wanted/1, start/1, stop/1, init/2]).
--export([outside/2, everybody/0]).
 -export_type([options/0]).
 
 -include("beamtrace_schema.hrl").
@@ -18,22 +17,17 @@
     excluded := #{pid() | port() => true},
     costs := beamtrace_cost:costs() | unknown
 }.
--type threshold() :: 0..16#8000000.
 %% Flags of processes and of ports, and kinds, that are left out together.
 -type group() :: {Name :: atom(), [atom()], [atom()], non_neg_integer()}.
 
-%% erlang:phash2/1 is below this.
--define(EVERYBODY, 16#8000000).
 -define(PPM, 1000000).
 %% A budget begins with about this many processes.
 -define(FIRST_PROCESSES, 16).
-%% Processes that are marked, then flagged, in one go.
+%% Messages of births that are seen to in one go.
 -define(CHUNK, 256).
 -define(REPORT_TICKS, 10).
-%% The tracer's answer, and the VM's barrier, after which something is stuck.
+%% The tracer's answer, after which it is stuck.
 -define(ANSWER_MS, 5000).
-%% A ring without room for a marker.
--define(ROOM_TRIES, 50).
 %% What this process costs the VM: a tick; a look at a process; a process whose flags and marker are set. Reckoned, not measured by the
 %% clock: on a crowded machine most of the time that goes by is others'.
 -define(TICK_COST_NS, 20000).
@@ -47,21 +41,11 @@
 -record(state, {
     holder :: pid(),
     tracer :: pid(),
-    handle :: beamtrace_session:handle(),
     %% State of the native tracer's callbacks.
     native :: non_neg_integer() | none,
-    %% Whom to look at: all processes, or these.
-    roots :: all | [pid()],
-    new :: boolean(),
-    inherit :: boolean(),
-    %% `new`: who was there before.
-    before = #{} :: #{pid() => true},
-    ports :: all | existing | new | [port()],
-    flags :: [atom()],
-    port_flags :: [atom()],
-    excluded :: #{pid() | port() => true},
-    threshold = 0 :: threshold(),
-    most :: threshold(),
+    sample :: beamtrace_sample:sample(),
+    threshold = 0 :: beamtrace_sample:threshold(),
+    most :: beamtrace_sample:threshold(),
     groups :: [group()],
     %% Left out, the last one first, with what they cost then, ns a second.
     shed = [] :: [{group(), non_neg_integer()}],
@@ -83,13 +67,6 @@ wanted(Spec) -> share(Spec) < ?PPM.
 
 share(#{sampling := #{processes := Ppm}}) -> Ppm;
 share(_) -> ?PPM.
-
--spec everybody() -> threshold().
-everybody() -> ?EVERYBODY.
-
--spec outside(pid() | port(), threshold()) -> boolean().
-outside(_, ?EVERYBODY) -> false;
-outside(Item, Threshold) -> erlang:phash2(Item) >= Threshold.
 
 %% Sets the first flags; returns how many processes and ports carry them, and what an event costs here.
 -spec start(options()) ->
@@ -122,11 +99,11 @@ stop(Pid) ->
     end.
 
 -spec init(pid(), options()) -> ok.
-init(Holder, #{spec := Spec} = Options) ->
+init(Holder, Options) ->
     process_flag(sensitive, true),
     try open(Holder, Options) of
         S0 ->
-            {Counts, S} = begin_trace(Spec, S0),
+            {Counts, S} = begin_trace(S0),
             Holder ! {beamtrace_sampling, self(), {ok, Counts, S#state.costs}},
             case S#state.budget of
                 none -> loop(S);
@@ -140,13 +117,13 @@ init(Holder, #{spec := Spec} = Options) ->
     end.
 
 open(Holder, #{handle := Handle, tracer := Tracer, vm_tracer := VmTracer, spec := Spec, excluded := Excluded} = Options) ->
-    #{flags := Flags, port_flags := PortFlags, kinds := Mask, limits := #{overhead := Limit}, ports := Ports} = Spec,
-    {Roots, New} = beamtrace_targets:roots(Spec, Excluded),
+    #{flags := Flags, port_flags := PortFlags, kinds := Mask, limits := #{overhead := Limit}} = Spec,
     Native =
         case VmTracer of
             {beamtrace_nif, State} -> State;
             _ -> none
         end,
+    Sample = beamtrace_sample:new(Handle, Tracer, Native, Spec, Excluded),
     Costs =
         case maps:get(costs, Options) of
             unknown when is_integer(Limit) -> beamtrace_cost:measure(Native =/= none);
@@ -154,34 +131,12 @@ open(Holder, #{handle := Handle, tracer := Tracer, vm_tracer := VmTracer, spec :
         end,
     Counters = counters:new(?COUNTERS, []),
     Tracer ! {beamtrace_sampler, self(), Counters, least_ms(Limit)},
-    {ProcessFlags, AllPortFlags} = beamtrace_targets:flags(Spec),
     #state{
         holder = Holder,
         tracer = Tracer,
-        handle = Handle,
         native = Native,
-        roots = Roots,
-        new = New,
-        inherit = [] =/= [F || F <- [set_on_spawn, set_on_first_spawn, set_on_link, set_on_first_link], lists:member(F, Flags)],
-        before =
-            case Spec of
-                #{processes := new} when Native =:= none -> maps:from_keys(erlang:processes(), true);
-                _ -> #{}
-            end,
-        ports =
-            case Ports of
-                none -> [];
-                {ports, List} -> List;
-                Which -> Which
-            end,
-        flags = ProcessFlags,
-        port_flags =
-            case PortFlags of
-                [] -> [];
-                _ -> AllPortFlags
-            end,
-        excluded = Excluded,
-        most = threshold(share(Spec) / ?PPM),
+        sample = Sample,
+        most = beamtrace_sample:threshold(share(Spec) / ?PPM),
         groups = [G || {_, F, P, K} = G <- groups(), K band Mask =/= 0, (F -- Flags) =/= F orelse (P -- PortFlags) =/= P],
         mask = Mask,
         counters = Counters,
@@ -192,8 +147,6 @@ open(Holder, #{handle := Handle, tracer := Tracer, vm_tracer := VmTracer, spec :
 %% With a budget the tracer looks and sends less often: what that costs does not fall with the share.
 least_ms(infinity) -> 0;
 least_ms(_) -> ?FLUSH_MS.
-
-threshold(Share) -> min(?EVERYBODY, max(1, round(Share * ?EVERYBODY))).
 
 %% In the order in which kinds are left out when nothing is known of how often they come.
 -spec groups() -> [group()].
@@ -214,21 +167,19 @@ groups() ->
             ])}
     ].
 
-begin_trace(#{ports := Ports}, #state{limit = Limit, most = Most} = S0) ->
+begin_trace(#state{limit = Limit, most = Most, sample = Sample} = S0) ->
     First =
         case Limit of
             infinity -> Most;
-            _ -> max(least(S0), min(Most, threshold(?FIRST_PROCESSES / max(1, processes(S0)))))
+            _ -> max(least(S0), min(Most, beamtrace_sample:threshold(?FIRST_PROCESSES / max(1, processes(S0)))))
         end,
-    S1 = let_in(First, S0),
+    beamtrace_sample:let_in(First, Sample),
     %% New ones first: nobody is missed in between.
-    _ = S1#state.new andalso beamtrace_session:process(S1#state.handle, new, true, S1#state.flags),
-    _ = (Ports =:= all orelse Ports =:= new) andalso S1#state.port_flags =/= [] andalso
-        beamtrace_session:port(S1#state.handle, new, true, S1#state.port_flags),
-    {Processes, S2} = enlist(0, First, S1),
-    S3 = announce(S2),
-    Counts = {length([P || P <- Processes, is_pid(P)]), length([P || P <- Processes, is_port(P)])},
-    {Counts, with_budget(S3)}.
+    beamtrace_sample:begin_new(Sample),
+    Items = beamtrace_sample:enlist(0, First, Sample),
+    S = announce(changed(Items, looked(S0#state{threshold = First}))),
+    Counts = {length([P || P <- Items, is_pid(P)]), length([P || P <- Items, is_port(P)])},
+    {Counts, with_budget(S)}.
 
 with_budget(#state{limit = infinity} = S) ->
     S;
@@ -258,166 +209,37 @@ born(Pids, Count) ->
     after 0 -> Pids
     end.
 
-%% Portable tracer: processes that were born outside of the sample carry flags until here.
-dismiss_born(Pids, #state{tracer = Tracer} = S) ->
-    _ = [off(S, Pid) || Pid <- Pids],
-    delivered(S),
-    Tracer ! {beamtrace_unfilter, Pids},
-    %% The share may have grown meanwhile.
-    case [Pid || Pid <- Pids, is_process_alive(Pid), not outside(Pid, S#state.threshold)] of
-        [] -> S;
-        Late -> element(2, admit(Late, S))
-    end.
+%% The share may have grown meanwhile.
+dismiss_born(Pids, #state{sample = Sample, threshold = Threshold} = S) ->
+    beamtrace_sample:dismiss_born(Pids, Sample),
+    Late = [Pid || Pid <- Pids, is_process_alive(Pid), not beamtrace_sample:outside(Pid, Threshold)],
+    changed(beamtrace_sample:admit(Late, Sample), S).
 
 %% The share.
 
-set_share(Share, #state{threshold = Before, most = Most} = S) ->
-    case min(Most, threshold(Share)) of
-        Before -> S;
-        To when To > Before -> raise(To, S);
-        To -> lower(To, S)
+set_share(Share, #state{threshold = Before, most = Most, sample = Sample} = S) ->
+    case min(Most, beamtrace_sample:threshold(Share)) of
+        Before ->
+            S;
+        To ->
+            beamtrace_sample:let_in(To, Sample),
+            Items =
+                case To > Before of
+                    true -> beamtrace_sample:enlist(Before, To, Sample);
+                    false -> beamtrace_sample:dismiss(To, Before, Sample)
+                end,
+            announce(changed(Items, looked(S#state{threshold = To})))
     end.
-
-raise(To, #state{threshold = From} = S) ->
-    {_, S1} = enlist(From, To, let_in(To, S)),
-    announce(S1).
-
-lower(To, #state{threshold = From} = S) ->
-    S1 = let_in(To, S),
-    announce(dismiss(To, From, S1)).
-
-%% From here on new processes below the threshold are traced, others are not. Native: nor are processes that run from now on.
-let_in(To, #state{native = none, tracer = Tracer} = S) ->
-    Tracer ! {beamtrace_threshold, To},
-    _ = tell([], S),
-    S#state{threshold = To};
-let_in(To, #state{native = Native} = S) ->
-    _ = beamtrace_nif:share(Native, To),
-    S#state{threshold = To}.
-
-%% Processes and ports that come in; returns them.
-enlist(From, To, S) -> admit(members(From, To, S), looked(S)).
-
-admit(Items, S) -> admit(Items, [], S).
-
-admit([], Admitted, S) ->
-    {Admitted, changed(Admitted, S)};
-admit(Items, Admitted, S) ->
-    {Now, Later} = lists:split(min(?CHUNK, length(Items)), Items),
-    Told = tell([{process_traced, Item} || Item <- Now], S),
-    Set = [{Item, on(S, Item)} || {_, Item} <- Told],
-    %% They have ended meanwhile, or are another tool's on a legacy node.
-    _ = tell([{process_untraced, Item} || {Item, 0} <- Set], S),
-    admit(Later, [Item || {Item, 1} <- Set] ++ Admitted, S).
-
-%% Those that go out. The native tracer's processes go by themselves, when they run next, and say so in their ring.
-dismiss(From, To, #state{native = none} = S) ->
-    Items = [Item || Item <- leaving(From, To, S), is_port(Item) orelse is_process_alive(Item)],
-    Off = [Item || Item <- Items, off(S, Item) > 0],
-    delivered(S),
-    _ = tell([{process_untraced, Item} || Item <- Off], S),
-    changed(Off, looked(S));
-dismiss(From, To, S) ->
-    Off = [Port || Port <- port_members(From, To, S), off(S, Port) > 0],
-    _ = tell([{process_untraced, Port} || Port <- Off], S),
-    changed(Off, S).
 
 looked(#state{control = Control} = S) -> S#state{control = Control + processes(S) * ?LOOK_COST_NS}.
 
 changed(Items, #state{control = Control} = S) -> S#state{control = Control + length(Items) * ?SET_COST_NS}.
 
-members(From, To, #state{roots = Roots} = S) ->
-    Processes =
-        case Roots of
-            all -> erlang:processes();
-            List -> List
-        end,
-    between(Processes, From, To, S) ++ port_members(From, To, S).
-
-%% Who may carry flags: also what was born or has inherited them since.
-leaving(From, To, #state{roots = all} = S) ->
-    members(From, To, S);
-leaving(From, To, #state{new = false, inherit = false} = S) ->
-    members(From, To, S);
-leaving(From, To, #state{roots = Roots, before = Before, inherit = Inherit} = S) ->
-    Others = [Pid || Pid <- between(erlang:processes(), From, To, S), not is_map_key(Pid, Before)],
-    Flagged =
-        case Inherit of
-            true -> [Pid || Pid <- Others, beamtrace_session:flagged(S#state.handle, Pid)];
-            false -> Others
-        end,
-    lists:usort(Flagged ++ between(Roots, From, To, S)) ++ port_members(From, To, S).
-
-port_members(_, _, #state{port_flags = []}) -> [];
-port_members(From, To, #state{ports = Ports} = S) when is_list(Ports) -> between(Ports, From, To, S);
-port_members(From, To, S) -> between(erlang:ports(), From, To, S).
-
-between(Items, From, To, #state{excluded = Excluded}) ->
-    case [Item || Item <- Items, Hash <- [erlang:phash2(Item)], Hash >= From, Hash < To, not is_map_key(Item, Excluded)] of
-        [] ->
-            [];
-        Found ->
-            Ours = beamtrace_names:processes(),
-            [Item || Item <- Found, not is_map_key(Item, Ours)]
-    end.
-
-on(#state{port_flags = []}, Port) when is_port(Port) -> 0;
-on(#state{handle = Handle, port_flags = Flags}, Port) when is_port(Port) -> set(fun() -> beamtrace_session:port(Handle, Port, true, Flags) end);
-on(#state{handle = Handle, flags = Flags}, Pid) -> set(fun() -> beamtrace_session:process(Handle, Pid, true, Flags) end).
-
-off(#state{handle = Handle}, Port) when is_port(Port) -> set(fun() -> beamtrace_session:port(Handle, Port, false, [all]) end);
-off(#state{handle = Handle}, Pid) -> set(fun() -> beamtrace_session:process(Handle, Pid, false, [all]) end).
-
-set(Fun) ->
-    try
-        Fun()
-    catch
-        error:badarg -> 0
-    end.
-
-%% Everything so far is in the tracer's queue.
-delivered(#state{handle = Handle}) ->
-    Ref = beamtrace_session:delivered(Handle),
-    receive
-        {trace_delivered, all, Ref} -> ok
-    after ?ANSWER_MS -> exit(no_barrier)
-    end.
-
-announce(#state{threshold = Threshold, mask = Mask} = S) ->
-    _ = tell([{sampling, undefined, Threshold * ?PPM div ?EVERYBODY, Mask}], S),
+announce(#state{mask = Mask, sample = Sample} = S) ->
+    _ = beamtrace_sample:tell([{sampling, undefined, ppm(S), Mask}], Sample),
     report(S).
 
-%% Markers. When this returns they are in the stream before anything that happens afterwards; what found no room is left out of the result.
-tell(Markers, #state{native = none, tracer = Tracer}) ->
-    Ref = make_ref(),
-    At = now_ns(),
-    Tracer ! {beamtrace_markers, [wire(At, Marker) || Marker <- Markers], {self(), Ref}},
-    receive
-        {beamtrace_marked, Ref} -> Markers
-    after ?ANSWER_MS -> exit(tracer_stuck)
-    end;
-tell(Markers, #state{native = Native}) ->
-    [Marker || Marker <- Markers, mark(Native, Marker, ?ROOM_TRIES)].
-
-wire(At, {Name, Item}) -> {At, Item, Name, 0, 0};
-wire(At, {Name, undefined, A, B}) -> {At, 0, Name, A, B}.
-
-mark(_, _, 0) ->
-    false;
-mark(Native, Marker, Tries) ->
-    {Name, Item, A, B} =
-        case Marker of
-            {N, I} -> {N, I, 0, 0};
-            Whole -> Whole
-        end,
-    case beamtrace_nif:mark(Native, Name, Item, A, B) of
-        true ->
-            true;
-        false ->
-            receive
-            after 1 -> mark(Native, Marker, Tries - 1)
-            end
-    end.
+ppm(#state{threshold = Threshold}) -> Threshold * ?PPM div beamtrace_sample:everybody().
 
 %% The budget.
 
@@ -433,10 +255,12 @@ tick(#state{budget = Budget0} = S0) ->
             restore -> restore(S2);
             {stop, Ppm} -> give_up(Ppm, S2)
         end,
-    S4 = new_ports(S3),
-    case S4#state.ticks rem ?REPORT_TICKS of
-        0 -> report(S4);
-        _ -> S4
+    case S3#state.ticks rem ?REPORT_TICKS of
+        0 ->
+            beamtrace_sample:dismiss_ports(S3#state.threshold, S3#state.sample),
+            report(S3);
+        _ ->
+            S3
     end.
 
 -spec give_up(non_neg_integer(), #state{}) -> no_return().
@@ -448,10 +272,11 @@ give_up(Ppm, #state{holder = Holder, tracer = Tracer, limit = Limit}) ->
     end.
 
 situation(#state{threshold = Threshold, most = Most, groups = Groups, shed = Shed} = S) ->
+    Everybody = beamtrace_sample:everybody(),
     #{
-        share => Threshold / ?EVERYBODY,
-        most => Most / ?EVERYBODY,
-        least => least(S) / ?EVERYBODY,
+        share => Threshold / Everybody,
+        most => Most / Everybody,
+        least => least(S) / Everybody,
         processes => processes(S),
         sheddable => length(Groups) > 1,
         restorable =>
@@ -461,20 +286,15 @@ situation(#state{threshold = Threshold, most = Most, groups = Groups, shed = She
             end
     }.
 
-processes(#state{roots = all}) -> erlang:system_info(process_count);
-processes(#state{roots = Roots}) -> length(Roots).
+processes(#state{sample = Sample}) -> beamtrace_sample:processes(Sample).
 
-%% One process is left: of a list the one that comes first, of all of them about one. A single one is not sampled.
-least(#state{roots = all} = S) -> threshold(1 / max(1, processes(S)));
-least(#state{roots = []}) -> 1;
-least(#state{roots = [_], most = Most}) -> Most;
-least(#state{roots = Roots}) -> lists:min([erlang:phash2(Pid) || Pid <- Roots]) + 1.
+least(#state{most = Most, sample = Sample}) -> beamtrace_sample:least(Most, Sample).
 
 sample(#state{costs = Costs} = S) ->
     {Runtime, _} = erlang:statistics(runtime),
     Counts = counts(S),
     #{
-        at => now_ns(),
+        at => erlang:monotonic_time(nanosecond),
         runtime => Runtime * 1000000,
         events => beamtrace_cost:of_events(Costs, maps:get(events, Counts)),
         fixed => beamtrace_cost:besides(Counts) + S#state.ticks * ?TICK_COST_NS,
@@ -512,16 +332,10 @@ shed(Produced, #state{groups = Groups, shed = Shed, mask = Mask} = S) ->
     {Count, _, {_, Flags, PortFlags, Kinds} = Group} = lists:max(Often),
     PerSecond = Count * 1000 div beamtrace_budget:tick_ms(),
     Cost = beamtrace_cost:of_events(S#state.costs, PerSecond),
-    S1 = S#state{
-        groups = lists:delete(Group, Groups),
-        shed = [{Group, Cost} | Shed],
-        mask = Mask band (bnot Kinds),
-        flags = S#state.flags -- Flags,
-        port_flags = S#state.port_flags -- PortFlags
-    },
+    S1 = S#state{groups = lists:delete(Group, Groups), shed = [{Group, Cost} | Shed], mask = Mask band (bnot Kinds)},
     S1#state.tracer ! {beamtrace_mask, S1#state.mask},
-    clear(Flags, PortFlags, S1),
-    announce(S1).
+    Sample = beamtrace_sample:take_flags(Flags, PortFlags, S#state.threshold, S#state.sample),
+    announce(S1#state{sample = Sample}).
 
 often(Kinds, [], S) -> often(Kinds, sampled_kinds(S), S);
 often(Kinds, Produced, _) -> lists:sum([Count || {I, Count} <- numbered(Produced), Kinds band (1 bsl (I - 1)) =/= 0]).
@@ -538,56 +352,17 @@ sampled_kinds(#state{tracer = Tracer}) ->
     after ?ANSWER_MS -> exit(tracer_stuck)
     end.
 
-clear(Flags, PortFlags, #state{handle = Handle, threshold = Threshold} = S) ->
-    _ = S#state.new andalso clear_new(Handle, Flags),
-    _ = PortFlags =/= [] andalso is_atom(S#state.ports) andalso set(fun() -> beamtrace_session:port(Handle, new, false, PortFlags) end),
-    _ = [
-        case Item of
-            Port when is_port(Port) -> set(fun() -> beamtrace_session:port(Handle, Port, false, PortFlags) end);
-            Pid -> set(fun() -> beamtrace_session:process(Handle, Pid, false, Flags) end)
-        end
-     || Item <- leaving(0, Threshold, S)
-    ],
-    ok.
-
-%% Without `procs` nobody would know who is born: then new processes are left out altogether.
-clear_new(Handle, Flags) ->
-    case lists:member(procs, Flags) of
-        true -> beamtrace_session:process(Handle, new, false, [all]);
-        false -> beamtrace_session:process(Handle, new, false, Flags)
-    end.
-
-restore(#state{shed = [{{_, Flags, PortFlags, Kinds} = Group, _} | Shed], handle = Handle} = S) ->
-    S1 = S#state{
-        groups = [Group | S#state.groups],
-        shed = Shed,
-        mask = S#state.mask bor Kinds,
-        flags = Flags ++ S#state.flags,
-        port_flags = PortFlags ++ S#state.port_flags
-    },
+restore(#state{shed = [{{_, Flags, PortFlags, Kinds} = Group, _} | Shed]} = S) ->
+    S1 = S#state{groups = [Group | S#state.groups], shed = Shed, mask = S#state.mask bor Kinds},
     S1#state.tracer ! {beamtrace_mask, S1#state.mask},
-    _ = S1#state.new andalso lists:member(procs, S1#state.flags) andalso beamtrace_session:process(Handle, new, true, S1#state.flags),
-    _ = [on(S1, Item) || Item <- leaving(0, S1#state.threshold, S1)],
-    announce(S1).
+    Sample = beamtrace_sample:give_flags(Flags, PortFlags, S#state.threshold, S#state.sample),
+    announce(S1#state{sample = Sample}).
 
-%% Ports that were opened outside of the sample since the last time.
-new_ports(#state{port_flags = [], ports = _} = S) ->
-    S;
-new_ports(#state{ports = Ports, threshold = Threshold, ticks = Ticks} = S) when
-    is_atom(Ports), Threshold < ?EVERYBODY, Ticks rem ?REPORT_TICKS =:= 0
-->
-    _ = [off(S, Port) || Port <- port_members(Threshold, ?EVERYBODY, S)],
-    S;
-new_ports(S) ->
-    S.
-
-report(#state{holder = Holder, tracer = Tracer, threshold = Threshold, mask = Mask, budget = Budget} = S) ->
+report(#state{holder = Holder, tracer = Tracer, mask = Mask, budget = Budget} = S) ->
     Overhead =
         case Budget of
             none -> #{};
             _ -> #{overhead_ppm => beamtrace_budget:estimate(Budget), event_ns => beamtrace_cost:of_events(S#state.costs, 1)}
         end,
-    Holder ! {beamtrace_sampled, Tracer, Overhead#{share_ppm => Threshold * ?PPM div ?EVERYBODY, kinds => Mask}},
+    Holder ! {beamtrace_sampled, Tracer, Overhead#{share_ppm => ppm(S), kinds => Mask}},
     S.
-
-now_ns() -> erlang:monotonic_time(nanosecond).

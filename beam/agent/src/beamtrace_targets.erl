@@ -2,7 +2,7 @@
 %% Throws `{beamtrace, Reason}` with a reason of docs/agent-protocol.md, "Errors".
 -module(beamtrace_targets).
 
--export([excluded/1, enable/3, roots/2, flags/1, gc_candidates/1]).
+-export([excluded/1, enable/3, roots/2, flags/1, inherits/1, gc_candidates/1]).
 
 -type item() :: pid() | port().
 
@@ -87,6 +87,8 @@ process_flags(#{flags := Flags, payload := Payload, processes := Processes} = Sp
     ],
     lists:usort(Procs ++ Arity ++ stamped(Flags, Spec)).
 
+%% Whether processes get flags of others.
+-spec inherits([atom()]) -> boolean().
 inherits(Flags) ->
     lists:any(fun(Flag) -> lists:member(Flag, Flags) end, [set_on_spawn, set_on_first_spawn, set_on_link, set_on_first_link]).
 

@@ -62,7 +62,7 @@
     %% Events still allowed (limit events).
     quota :: non_neg_integer() | infinity,
     %% Who is in the sample, and who takes the flags away of those who are not.
-    threshold = beamtrace_sampling:everybody() :: non_neg_integer(),
+    threshold = beamtrace_sample:everybody() :: non_neg_integer(),
     sampler = none :: none | {pid(), counters:counters_ref()},
     outside = 0 :: non_neg_integer(),
     %% How often each kind stands among the first events of the last batch.
@@ -286,7 +286,7 @@ add_filter(Pid, #state{filter = Filter, holder = Holder, sampler = Sampler} = S)
 
 %% Born outside of the sample.
 outside(_, #state{sampler = none}) -> false;
-outside(Pid, #state{threshold = Threshold}) -> beamtrace_sampling:outside(Pid, Threshold).
+outside(Pid, #state{threshold = Threshold}) -> beamtrace_sample:outside(Pid, Threshold).
 
 %% How many events the next batch may hold.
 room(#state{max = Max, quota = infinity}) -> Max;
