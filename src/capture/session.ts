@@ -111,6 +111,7 @@ export class Session extends EventEmitter<SessionEvents> {
    */
   async call(module: string, fn: string, args: readonly Term[], options: CallOptions = {}): Promise<Term> {
     this.#assertOpen();
+    this.#assertConnected();
     const limited: CallOptions = { timeoutMs: this.#parts.callTimeoutMs, ...options };
     if (this.#traces.size === 0 || this.#agent === undefined)
       return this.link.call(module, fn, args, limited);
@@ -140,6 +141,7 @@ export class Session extends EventEmitter<SessionEvents> {
    */
   async trace(options: TraceOptions): Promise<Trace> {
     this.#assertOpen();
+    this.#assertConnected();
     throwIfAborted(options.signal);
     const hooks: TraceHooks = {
       onOpening: (opening) => {
@@ -188,6 +190,14 @@ export class Session extends EventEmitter<SessionEvents> {
   #assertOpen(): void {
     if (this.#ended !== undefined) throw this.#closedError();
     throwIfAborted(this.#parts.signal);
+  }
+
+  #assertConnected(): void {
+    if (this.#reattaching)
+      throw new ConnectionError(
+        "BT_CONNECTION_LOST",
+        "the connection was lost and the session is attaching again; wait until status$ says connected",
+      );
   }
 
   #closedError(): ConnectionError {
@@ -308,6 +318,7 @@ export class Session extends EventEmitter<SessionEvents> {
         this.#host = host;
         this.#info = info;
         await this.#resume();
+        this.#reattaching = false;
         this.#setStatus({ state: "connected", node: info.node });
         this.#watch(host);
         return;

@@ -1,4 +1,5 @@
 /** What a session does when things happen at the same time, half way, or in a listener of the user's. */
+import { filter, firstValueFrom } from "rxjs";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
 import { RingBuffer, type TraceEvent } from "../../src/buffer";
 import { attach } from "../../src/capture";
@@ -150,6 +151,10 @@ describe("attaching again", () => {
           () => states,
           (s) => s.includes("reattaching"),
         );
+        // Not "closed": the session lives.
+        await expect(session.call("erlang", "node", [])).rejects.toMatchObject({
+          code: "BT_CONNECTION_LOST",
+        });
         proxy.cutAfter(bytes);
         await eventually(
           () => states.at(-1),
@@ -186,6 +191,7 @@ describe("attaching again", () => {
     await mortal.stop();
     mortal = await startNode({ name, cookie: "edge" });
     expect(await trace.ended).toMatchObject({ kind: "refused", code: "BT_PROCESS_INVALID" });
+    await firstValueFrom(session.status$.pipe(filter(({ state }) => state === "connected")));
     expect(await session.call("erlang", "node", [])).toBe(atom(mortal.name));
     await session.close();
     await expectClean(mortal);
@@ -211,6 +217,20 @@ test("a ring for one producer is not fed by two threads", async () => {
     await until((all) => all.some((event) => event.kind === "spawn"));
     await trace.stop();
   }
+});
+
+test("takeOver does not silence a trace of the same session", async () => {
+  await using session = await attachTo(node);
+  const first = await session.trace({ events: ["spawn"] });
+  const { until, events } = collect(first);
+  const second = session.trace({ events: ["exit"], takeOver: true });
+  // Where there are trace sessions both run.
+  if (!session.info.capabilities.traceSessions)
+    await expect(second).rejects.toMatchObject({ code: "BT_TRACER_BUSY" });
+  await Promise.allSettled([second]);
+  const before = events.length;
+  await node.eval(SPAWN);
+  await until((all) => all.slice(before).some((event) => event.kind === "spawn"));
 });
 
 test("what is no destination is refused", async () => {

@@ -76,7 +76,7 @@ start(TraceId, Mailbox, Spec, S) ->
     case beamtrace_spec:check(Spec) of
         ok ->
             try
-                free(Spec),
+                free(Spec, S),
                 set(TraceId, Mailbox, Spec, S)
             catch
                 throw:{beamtrace, Reason} -> {error, Reason}
@@ -85,12 +85,12 @@ start(TraceId, Mailbox, Spec, S) ->
             {error, Reason}
     end.
 
-%% Legacy session: one tool at a time.
-free(#{take_over := TakeOver}) ->
+%% Legacy session: one tool at a time. A trace of ours is not another tool's: it would be silenced and never know.
+free(#{take_over := TakeOver}, #traces{running = Running}) ->
     case beamtrace_session:kind() of
         own ->
             ok;
-        legacy when TakeOver ->
+        legacy when TakeOver, map_size(Running) =:= 0 ->
             _ = [take_over(Holder) || Holder <- beamtrace_names:holders(), Holder =/= self()],
             beamtrace_session:clear_legacy();
         legacy ->
