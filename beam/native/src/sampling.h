@@ -31,12 +31,8 @@ static inline bool bt_sampled(const bt_place *place, bt_term process)
  */
 static inline uint32_t bt_born_place(bt_term process) { return (uint32_t)(process * UINT64_C(0x9E3779B97F4A7C15) >> 52); }
 
-static inline void bt_born_outside(bt_term state, bt_term process)
+static inline void bt_born_outside(bt_trace *trace, bt_term process)
 {
-    bt_trace *trace = bt_trace_of(state);
-
-    if (trace == NULL)
-        return;
     atomic_store_explicit(&trace->born[bt_born_place(process)], process, memory_order_relaxed);
     atomic_fetch_add_explicit(&trace->outside, 1, memory_order_relaxed);
 }
@@ -130,22 +126,36 @@ static inline ERL_NIF_TERM bt_status(bt_term state, bt_term process)
     return bt_leave(place, state, process);
 }
 
-/* Whether an event of a process or port outside of the sample is to be left out. Until a process runs again it is still traced. */
+/*
+ * Whether an event of a process or port outside of the sample is to be left out. Until a process runs again it is still traced. Other gates
+ * never touch a trace; this one does, so that a thread that is no scheduler counts itself as a visitor.
+ */
 static bool bt_outside(const bt_place *place, bt_term state, uint32_t kind, bt_term process) __attribute__((noinline));
 static bool bt_outside(const bt_place *place, bt_term state, uint32_t kind, bt_term process)
 {
+    bool visitor;
+    bool outside = true;
     bt_trace *trace;
 
     if (bt_sampled(place, process))
         return false;
-    if (kind == BT_KIND_SPAWNED) {
-        bt_born_outside(state, process);
-        return true;
-    }
     if (bt_is_local_port(process))
         return true;
+    visitor = bt_self_who(bt_get_self()) != BT_SCHEDULER_THREAD;
+    if (visitor) {
+        atomic_fetch_add(&bt_visitors, 1);
+        atomic_thread_fence(memory_order_seq_cst);
+    }
     trace = bt_trace_of(state);
-    return trace == NULL || bt_is_unseen(place, trace, process);
+    if (trace != NULL) {
+        if (kind == BT_KIND_SPAWNED)
+            bt_born_outside(trace, process);
+        else
+            outside = bt_is_unseen(place, trace, process);
+    }
+    if (visitor)
+        atomic_fetch_sub_explicit(&bt_visitors, 1, memory_order_release);
+    return outside;
 }
 
 /* Kinds of which the first may come before a process has run: only for these a process is looked at. */
