@@ -7,6 +7,7 @@ import { BadTermError } from "../erlang/errors";
 import { decodeWithoutVersion } from "../erlang/etf/decode";
 import type { Term } from "../erlang/term";
 import type { Dictionary } from "./dictionary";
+import { EventKernel } from "./event-kernel";
 import { EventListDecoder } from "./event-list-decoder";
 import { EVENT_KINDS, GAP_HOPS, SLOT, SLOT_BYTES, SLOT_GAP } from "./event-schema";
 import { NativeRecordDecoder } from "./native-record-decoder";
@@ -25,6 +26,8 @@ export interface TraceBatchDecoderOptions {
   readonly source?: number;
   /** `erlang:monotonic_time(nanosecond)` of the node that time stamps count from. Default: the base of the first batch. */
   readonly base?: bigint;
+  /** Decode without WebAssembly, as where the engine has none. Gives the same, at a fraction of the speed. Default false. */
+  readonly general?: boolean;
 }
 
 /** What one message said. The object is used again for the next message. */
@@ -61,6 +64,7 @@ export class TraceBatchDecoder {
   readonly #reader: WireReader;
   readonly #events: EventListDecoder;
   readonly #records: NativeRecordDecoder;
+  /** Every slot in use is written whole, so it is not cleared in between. */
   readonly #staged = new SlotBlock(1024);
   readonly #message: DecodedMessage = {
     type: "batch",
@@ -85,8 +89,9 @@ export class TraceBatchDecoder {
     this.source = options.source ?? 0;
     this.#base = options.base;
     this.#reader = new WireReader(options.dictionary, options.node, options.creation);
-    this.#events = new EventListDecoder(this.#reader, this.source);
-    this.#records = new NativeRecordDecoder(options.dictionary, this.source);
+    const kernel = options.general === true ? undefined : EventKernel.shared;
+    this.#events = new EventListDecoder(this.#reader, this.source, kernel);
+    this.#records = new NativeRecordDecoder(options.dictionary, this.source, kernel);
   }
 
   /** Base of the time stamps; undefined until the first batch when it was not given. */
@@ -165,13 +170,11 @@ export class TraceBatchDecoder {
     if (!Number.isInteger(count) || count > MAX_EVENTS) throw MISFIT;
     if (from + length !== r.bytes.length) throw new BadTermError("message is cut off", r.bytes.length);
     const staged = this.#staged;
-    staged.clear();
+    staged.count = 0;
     staged.reserve(count);
-    // In use before anything is written, so that a message that fails half-way is cleared.
-    m.events = staged.count = count;
-    new Uint8Array(staged.words.buffer).set(r.bytes.subarray(from, from + length));
+    m.events = count;
     r.at = from + length;
-    return this.#records.decode(staged, offset);
+    return this.#records.decode(r.bytes, from, count, offset, staged);
   }
 
   /** `[{Word, Atom}]` */
@@ -197,7 +200,7 @@ export class TraceBatchDecoder {
   #stage(m: DecodedMessage, offset: number): number {
     const r = this.#reader;
     const staged = this.#staged;
-    staged.clear();
+    staged.count = 0;
     if (r.tag() === TAG.nil) {
       r.at++;
       return this.#end(0);
@@ -209,7 +212,6 @@ export class TraceBatchDecoder {
       throw new BadTermError("message is cut off", r.bytes.length);
     if (count > MAX_EVENTS) throw new BadTermError(`${count} events in a message`, r.at);
     staged.reserve(count);
-    // From now on in use, so that a message that fails half-way is cleared.
     staged.count = count;
     this.#events.decode(staged, count, offset);
     m.misfits = this.#events.misfits;

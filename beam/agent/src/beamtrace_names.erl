@@ -16,6 +16,7 @@
     beamtrace_native,
     beamtrace_native_check,
     beamtrace_native_loader,
+    beamtrace_pacer,
     beamtrace_patterns,
     beamtrace_sample,
     beamtrace_sampling,
