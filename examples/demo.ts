@@ -79,7 +79,10 @@ async function live(): Promise<void> {
       "stopped",
       `${number(node.received)} events on the node, ${number(board.total)} delivered, ${number(lost)} lost`,
     );
-    say("cost", `about ${number(node.overhead * 100, 1)} % of the node's CPU, by the tracer's own estimate`);
+    say(
+      "cost",
+      `about ${number(node.overhead * 100, 1)} % of what the node uses besides, by the tracer's own estimate`,
+    );
     await expectNothingLeft(shop);
     say("left there", "nothing: the node itself finds no trace flag, session, module,");
     say("", "process, name or connection of beamtrace's");

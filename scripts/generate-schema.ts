@@ -22,6 +22,7 @@ import {
   SLOT,
   SLOT_ALIAS,
   SLOT_BYTES,
+  SLOT_MARKER,
   SLOT_WORDS,
 } from "../src/buffer/event-schema";
 
@@ -84,6 +85,7 @@ export function cHeader(): string {
   section("Words of a slot.");
   table("SLOT", SLOT);
   table("ALIAS", SLOT_ALIAS);
+  table("MARKER", SLOT_MARKER);
   table("FLAG", FLAG);
   table("IDENTITY", IDENTITY);
   define("CALLER_UNDEFINED", `${CALLER_UNDEFINED}u`);

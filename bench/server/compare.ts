@@ -203,6 +203,10 @@ const factor = (of: readonly Round[], variant: string, base: string): number =>
 const baseCpu = (of: readonly Round[], base: string): number =>
   median(of.map((round) => round.get(base) ?? NaN));
 
+/** What a variant adds to a unit's CPU, as a share of the base; the interval resamples whole rounds. */
+export const addedShare = (comparison: Comparison, variant: string, base: string): Estimate =>
+  bootstrap(rounds(comparison), (sample) => factor(sample, variant, base) - 1);
+
 /** CPU per unit that a variant adds to the base: (its factor − 1) × the base's median. */
 export const addedCpu = (comparison: Comparison, variant: string, base: string): Estimate =>
   bootstrap(rounds(comparison), (sample) => (factor(sample, variant, base) - 1) * baseCpu(sample, base));

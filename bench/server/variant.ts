@@ -39,6 +39,8 @@ export interface Workload {
   readonly node: ErlNode;
   /** Units a second that are demanded; 0 in a closed loop. */
   readonly rate: number;
+  /** Demands another rate from now on. A load that can't is left out of experiments with jumps. */
+  setRate?(perSecond: number): Promise<void>;
   start(): Promise<void>;
   units(): Promise<UnitCount>;
   /** Ends the load and the node. */

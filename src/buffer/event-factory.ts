@@ -16,6 +16,7 @@ import {
   SLOT,
   SLOT_ALIAS,
   SLOT_GAP,
+  SLOT_MARKER,
   type GapHop,
   type ShapeType,
 } from "./event-schema";
@@ -283,6 +284,8 @@ export class EventFactory {
       }
       case K.marker: {
         const fields = payload instanceof Tuple ? payload.elements : [];
+        const numbers = (words[base + SLOT.flags]! & FLAG.numbers) !== 0;
+        const at = base >>> 1;
         return {
           kind: "marker",
           timestamp,
@@ -290,8 +293,8 @@ export class EventFactory {
           scheduler,
           process: tracee,
           name: this.dictionary.atomName(words[base + W.tag1]!) ?? "",
-          a: fields[4],
-          b: fields[5],
+          a: numbers ? floats[at + SLOT_MARKER.aF64]! : fields[4],
+          b: numbers ? floats[at + SLOT_MARKER.bF64]! : fields[5],
         };
       }
       default:

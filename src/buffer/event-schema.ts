@@ -108,6 +108,8 @@ export const FLAG = {
   widePid: 16,
   /** `other` is a port whose number needs more than 60 bits: its words are the number, without a tag. */
   widePort: 32,
+  /** A marker whose values are numbers, in the words of SLOT_MARKER instead of a payload. */
+  numbers: 64,
 } as const;
 
 /** Value of `SLOT.extra` of a call whose caller was asked for and is not known to the VM. */
@@ -181,6 +183,9 @@ export const GC_FIELDS = [
  * `count` is a float64 at Float64Array index 4 (words 8–9); `from` and `to` likewise at 5 and 6 (ns since the source's base; NaN when unknown); hop in `hop`.
  */
 export const SLOT_GAP = { countF64: 4, fromF64: 5, toF64: 6, hop: 14 } as const;
+
+/** Values of a marker with flag `numbers`: float64 at these Float64Array indexes (words 8–11). */
+export const SLOT_MARKER = { aF64: 4, bF64: 5 } as const;
 
 /** Where events were lost. */
 export const GAP_HOPS = {
@@ -256,6 +261,7 @@ export const RAW_ATOM_WORDS: Readonly<Partial<Record<keyof typeof EVENT_KINDS, r
   port_out: [14],
   open: [6, 14],
   closed: [12, 13],
+  marker: [12],
 };
 
 /** Version of slot layout and agent protocol together; the holder reports it and both sides must agree. */

@@ -16,6 +16,7 @@ import {
   SLOT,
   SLOT_ALIAS,
   SLOT_GAP,
+  SLOT_MARKER,
 } from "./event-schema";
 import { carriedIds, type KnownIds } from "./known-ids";
 import { toMinifloat } from "./minifloat";
@@ -232,7 +233,11 @@ export class EventWriter {
         break;
       case "marker":
         words[base + W.tag1] = this.dictionary.atomId(event.name);
-        if (event.a !== undefined && event.b !== undefined) {
+        if (typeof event.a === "number" && typeof event.b === "number") {
+          words[base + W.flags]! |= FLAG.numbers;
+          floats[(base >>> 1) + SLOT_MARKER.aF64] = event.a;
+          floats[(base >>> 1) + SLOT_MARKER.bF64] = event.b;
+        } else if (event.a !== undefined && event.b !== undefined) {
           this.#payload(base, new Tuple([0, 0, 0, Atom.of(event.name), event.a, event.b]));
         }
         break;

@@ -12,6 +12,7 @@ export {
   SLOT_ALIAS,
   SLOT_BYTES,
   SLOT_GAP,
+  SLOT_MARKER,
   SLOT_WORDS,
 } from "./event-schema";
 export type { EventKind, EventKindCode, GapHop, ShapeType } from "./event-schema";
@@ -49,7 +50,9 @@ export type { LayoutFlag, RawTraceDecoderOptions } from "./raw-trace-decoder";
 export { EventWriter } from "./event-writer";
 export { CODEC_VERSION, EventCodec } from "./event-codec";
 export { byProcess, flatten, ofKind, rate, select } from "./operators";
-export type { ProcessEvents, RateWindow } from "./operators";
+export type { ProcessEvents, RateOptions, RateWindow } from "./operators";
+export { Weights, weighted } from "./weights";
+export type { WeightedEvent } from "./weights";
 export { RecordingWriter } from "./recording-writer";
 export type { RecordingEnd, RecordingOptions, RecordingSummary } from "./recording-writer";
 export { openRecording } from "./recording";

@@ -26,8 +26,10 @@ const W = SLOT;
 const F = FLAG;
 const R = RAW;
 const TAGS = IDENTITY;
-/** Whether records of a kind exist: gaps and markers travel as portable events. */
-const KNOWN = Uint8Array.from({ length: 256 }, (_, kind) => (kind > K.unknown && kind <= K.closed ? 1 : 0));
+/** Whether records of a kind exist: gaps travel as portable events, and so do markers but for those of sampling. */
+const KNOWN = Uint8Array.from({ length: 256 }, (_, kind) =>
+  (kind > K.unknown && kind <= K.closed) || kind === K.marker ? 1 : 0,
+);
 const SHAPED = Uint8Array.from({ length: 256 }, (_, kind) =>
   Object.entries(RAW_ATOM_WORDS).some(
     ([name, words]) => EVENT_KINDS[name as EventKind] === kind && words.includes(W.tag2),
@@ -53,6 +55,8 @@ export class NativeRecordDecoder {
   readonly #mfas = new Uint32Array(CACHE_SIZE * 4);
   readonly #kernel: EventKernel | undefined;
   readonly #merged = new SlotBlock(64);
+  /** Markers in the last batch. */
+  marks = 0;
 
   /** @param kernel - merges; undefined: that is done here */
   constructor(dictionary: Dictionary, source: number, kernel: EventKernel | undefined) {
@@ -81,6 +85,7 @@ export class NativeRecordDecoder {
    */
   decode(message: Uint8Array, from: number, count: number, offset: number, staged: SlotBlock): SlotBlock {
     staged.count = count;
+    this.marks = 0;
     const block =
       this.#kernel?.merge(message, from, count, offset, staged) === true
         ? staged
@@ -157,6 +162,10 @@ export class NativeRecordDecoder {
       case K.port_in:
       case K.port_out:
         words[base + W.extra] = this.#atom(words[base + W.extra]!);
+        return;
+      case K.marker:
+        words[base + W.tag1] = this.#atom(words[base + W.tag1]!);
+        this.marks++;
         return;
       default:
     }

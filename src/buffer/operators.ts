@@ -6,6 +6,7 @@ import { Observable, Subject, type OperatorFunction } from "rxjs";
 import { EventBatch, type EventFilter } from "./event-batch";
 import { EVENT_KINDS, SLOT_GAP, type EventKind } from "./event-schema";
 import { eventsOf } from "./event-source";
+import { Weights } from "./weights";
 import type { Timestamp } from "./ids";
 import type { Pid, Port } from "../erlang/term";
 import type { EventOf, TraceEvent } from "./trace-event";
@@ -138,6 +139,15 @@ export interface RateWindow {
   readonly lost: number;
 }
 
+/** How `rate` counts. */
+export interface RateOptions {
+  /**
+   * Counts each event for as many as it stands for (`Weights`), so that the rates of a sampled trace are those of all processes, and all calls.
+   * Default: false.
+   */
+  readonly corrected?: boolean;
+}
+
 /** More empty windows than this in a row are left out. */
 const MAX_EMPTY_WINDOWS = 1000;
 
@@ -146,12 +156,16 @@ const MAX_EMPTY_WINDOWS = 1000;
  * last one, whatever its length, at the end. Events of different processes may come out of order: a late one counts in the open window.
  * @param windowMs - length of a window
  */
-export function rate(windowMs: number): OperatorFunction<EventBatch | TraceEvent, RateWindow> {
+export function rate(
+  windowMs: number,
+  options: RateOptions = {},
+): OperatorFunction<EventBatch | TraceEvent, RateWindow> {
   const length = windowMs * 1e6;
   if (!(length > 0)) throw new RangeError(`windowMs must be above 0, not ${windowMs}`);
   return (events$) =>
     new Observable((subscriber) => {
       const windows = new Map<number, OpenWindow>();
+      const weights = options.corrected === true ? new Weights() : undefined;
       const add = (source: number, timestamp: Timestamp, events: number, lost: number) => {
         let window = windows.get(source);
         if (window === undefined) {
@@ -181,13 +195,13 @@ export function rate(windowMs: number): OperatorFunction<EventBatch | TraceEvent
       };
       return events$.subscribe({
         next: (value) => {
-          if (value instanceof EventBatch) addBatch(value, add);
-          else
-            add(
-              value.source,
-              value.timestamp,
-              ...weights(value.kind, value.kind === "gap" ? value.count : 0),
-            );
+          if (value instanceof EventBatch) addBatch(value, add, weights);
+          else {
+            const lost = value.kind === "gap" ? value.count : 0;
+            const counts = value.kind !== "gap" && value.kind !== "marker";
+            add(value.source, value.timestamp, counts ? (weights?.of(value) ?? 1) : 0, lost);
+            if (!counts) weights?.of(value);
+          }
         },
         error: (error: unknown) => subscriber.error(error),
         complete: () => {
@@ -204,20 +218,18 @@ interface OpenWindow {
   lost: number;
 }
 
-function weights(kind: EventKind, gapCount: number): [events: number, lost: number] {
-  return kind === "gap" ? [0, gapCount] : [kind === "marker" ? 0 : 1, 0];
-}
-
 function addBatch(
   batch: EventBatch,
   add: (source: number, timestamp: number, events: number, lost: number) => void,
+  weights: Weights | undefined,
 ): void {
   for (let i = 0; i < batch.length; i++) {
     const code = batch.kindCode(i);
     if (code === EVENT_KINDS.gap) {
       add(batch.source(i), batch.timestamp(i), 0, batch.floats[(batch.slot(i) >>> 1) + SLOT_GAP.countF64]!);
     } else {
-      add(batch.source(i), batch.timestamp(i), code === EVENT_KINDS.marker ? 0 : 1, 0);
+      const weight = weights?.at(batch, i) ?? 1;
+      add(batch.source(i), batch.timestamp(i), code === EVENT_KINDS.marker ? 0 : weight, 0);
     }
   }
 }

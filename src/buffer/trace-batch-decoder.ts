@@ -168,7 +168,7 @@ export class TraceBatchDecoder {
     m.lost = r.integer();
     const native = type === 3;
     const slots = native ? this.#stageRecords(m, offset) : this.#staged;
-    const shipped = native ? m.events : this.#stage(m, offset);
+    const shipped = native ? m.events - this.#records.marks : this.#stage(m, offset);
 
     const before = m.received - m.lost - shipped;
     m.missing = Math.max(0, before - this.#shipped);

@@ -221,7 +221,10 @@ export interface GapEvent extends Base {
 export interface MarkerEvent extends Base {
   readonly kind: "marker";
   readonly process: Pid | Port | undefined;
-  /** What happened, e.g. `module_reloaded` (`a`: the module, `b`: functions matched). */
+  /**
+   * What happened. `module_reloaded`: `a` the module, `b` functions matched. `process_traced`, `process_untraced`: sampling begins or ends with this
+   * process. `sampling`: from here on `a` parts per million of the processes are traced, and the kinds whose bits are set in `b`. `sampling_calls`: one call in `a`.
+   */
   readonly name: string;
   readonly a: Term | undefined;
   readonly b: Term | undefined;

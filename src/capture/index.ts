@@ -21,6 +21,7 @@ export type {
   PayloadOption,
   PortSelection,
   ProcessSelection,
+  SamplingOption,
   TraceEventName,
   TraceSpec,
 } from "./trace-spec";

@@ -19,7 +19,11 @@ export interface TraceLimits {
   readonly memory?: number;
   /** Trace messages waiting in the tracer's queue on the node. From a quarter of it on, events are counted and dropped; above it the trace stops. Native tracer: what its rings hold in all, rounded down; more is counted and dropped. Default: 200,000. */
   readonly queue?: number;
-  /** Share of the node's CPU (0–1, all schedulers online = 1), estimated from the event rate. Default: Infinity. */
+  /**
+   * Overhead budget (0–1): what tracing may add to the CPU that the VM uses without it; 0.02 is 2 %. The node measures itself and adapts,
+   * within a second: first how many processes are traced, then which kinds of events; each step is a marker `sampling` in the stream. Only when
+   * nothing helps does the trace stop. It begins with a few processes. A VM that uses less than 15 % of a core counts as one that does. Default: Infinity.
+   */
   readonly overhead?: number;
 }
 

@@ -6,6 +6,7 @@ import { OptionError } from "../erlang/errors";
 import { atom, binary, map, tuple, type ErlMap, Pid, Port, type Term } from "../erlang/term";
 import { EVENT_KINDS, type EventKind } from "../buffer/event-schema";
 import { MatchSpec, type MatchSpecOptions, type MatchTarget } from "./match-spec";
+import { sampleOneIn } from "./match-spec/sample";
 import { boundsVolume, effectiveLimits, type EffectiveLimits, type TraceLimits } from "./limits";
 
 /** Names that stand for several event kinds. */
@@ -97,6 +98,20 @@ export const DEFAULT_REDACTED_KEYS: readonly string[] = [
   "secret_key_base",
 ];
 
+/**
+ * Sampling that keeps sequences whole: a process is traced from its first event to its last, or not at all. What is left out costs nothing.
+ * The shares travel in the stream as markers `sampling` and `sampling_calls`; `weighted()` and `rate(ms, { corrected: true })` go by them.
+ */
+export interface SamplingOption {
+  /**
+   * Share of the processes (and ports) to trace, above 0 and up to 1, chosen by a hash of the pid, so that of two traces the one with the
+   * lower share sees a subset. New processes included. With `limits.overhead`: the highest share. Default: 1.
+   */
+  readonly processes?: number;
+  /** One call in so many, decided in the VM. Not for patterns with a `matchSpec` of their own: see `matchSpec.call().sample()`. Default: 1. */
+  readonly calls?: number;
+}
+
 /** Options of `session.trace()`, without those that say where events go. */
 export interface TraceSpec {
   /** Default: `"all"`. */
@@ -116,6 +131,8 @@ export interface TraceSpec {
   readonly scheduler?: boolean;
   readonly payload?: PayloadOption;
   readonly limits?: TraceLimits;
+  /** Trace a part of the processes, or of the calls. */
+  readonly sampling?: SamplingOption;
   /** OTP 25–26 only: clear another tool's trace first. It loses its flags for good. */
   readonly takeOver?: boolean;
   /**
@@ -193,6 +210,7 @@ const SPEC_KEYS: ReadonlySet<string> = new Set<keyof TraceSpec | "into" | "signa
   "scheduler",
   "payload",
   "limits",
+  "sampling",
   "takeOver",
   "overflow",
   "batch",
@@ -306,7 +324,7 @@ function specTerm(at: string, spec: Term | MatchSpec, target: MatchTarget, optio
   return spec.toTerm(options);
 }
 
-function callTerm(pattern: CallPattern, index: number, otp: number | undefined): Term {
+function callTerm(pattern: CallPattern, index: number, otp: number | undefined, oneIn: number): Term {
   const at = `calls[${index}]`;
   checkKeys(at, pattern, CALL_KEYS);
   if (typeof pattern.module !== "string" || pattern.module === "")
@@ -327,7 +345,7 @@ function callTerm(pattern: CallPattern, index: number, otp: number | undefined):
   return tuple(
     mfa,
     pattern.matchSpec === undefined
-      ? defaultMatchSpec(pattern)
+      ? [...sampleOneIn(defaultMatchSpec(pattern), oneIn)]
       : specTerm(`${at}.matchSpec`, pattern.matchSpec, "call", {
           ...(pattern.arity !== undefined && { arity: pattern.arity }),
           ...(otp !== undefined && { otp }),
@@ -336,7 +354,7 @@ function callTerm(pattern: CallPattern, index: number, otp: number | undefined):
   );
 }
 
-function defaultMatchSpec(pattern: CallPattern): Term {
+function defaultMatchSpec(pattern: CallPattern): Term[] {
   const actions: Term[] = [];
   if (pattern.exceptions) actions.push(tuple(atom("exception_trace")));
   else if (pattern.returns) actions.push(tuple(atom("return_trace")));
@@ -362,6 +380,30 @@ function payloadTerm(payload: PayloadOption): Term {
     payload.maxBytes,
     keys.flatMap((key): Term[] => [atom(key), binary(key)]),
   );
+}
+
+function samplingFields(
+  sampling: SamplingOption,
+  calls: readonly CallPattern[],
+): { processes: number; calls: number } {
+  if (typeof sampling !== "object" || sampling === null)
+    throw invalid("sampling", "must be { processes, calls }");
+  for (const key of Object.keys(sampling))
+    if (key !== "processes" && key !== "calls")
+      throw invalid(`sampling.${key}`, "there is no such option; options are processes, calls");
+  const share = sampling.processes ?? 1;
+  if (!(typeof share === "number" && share > 0 && share <= 1))
+    throw invalid("sampling.processes", `is a share above 0 and up to 1, not ${String(share)}`);
+  const oneIn = sampling.calls ?? 1;
+  if (!(Number.isInteger(oneIn) && oneIn >= 1 && oneIn <= 1_000_000))
+    throw invalid("sampling.calls", `must be an integer from 1 to 1,000,000, not ${String(oneIn)}`);
+  if (oneIn > 1 && calls.length === 0) throw invalid("sampling.calls", "needs `calls`");
+  if (oneIn > 1 && calls.some((call) => call.matchSpec !== undefined))
+    throw invalid(
+      "sampling.calls",
+      "does not go with a `matchSpec` of your own: give it `.sample(n)`, and leave sampling.calls out",
+    );
+  return { processes: Math.max(1, Math.round(share * 1_000_000)), calls: oneIn };
 }
 
 function limitTerm(value: number, scale = 1): Term {
@@ -397,6 +439,7 @@ export function resolveTraceSpec(spec: TraceSpec, otp?: number): ResolvedTraceSp
   const kinds = expandEvents(spec);
   const limits = effectiveLimits(spec.limits);
   const calls = spec.calls ?? [];
+  const sampling = samplingFields(spec.sampling ?? {}, calls);
   for (const [i, call] of calls.entries()) {
     if (call.module === "_" && !boundsVolume(spec.limits)) {
       throw new OptionError(
@@ -444,7 +487,7 @@ export function resolveTraceSpec(spec: TraceSpec, otp?: number): ResolvedTraceSp
     flags: [...processFlags].map(atom),
     port_flags: [...portFlags].map(atom),
     kinds: mask <= BigInt(Number.MAX_SAFE_INTEGER) ? Number(mask) : mask,
-    calls: calls.map((call, i) => callTerm(call, i, otp)),
+    calls: calls.map((call, i) => callTerm(call, i, otp, sampling.calls)),
     send_spec:
       spec.sendSpec === undefined ? atom("true") : specTerm("sendSpec", spec.sendSpec, "send", release),
     receive_spec:
@@ -462,6 +505,7 @@ export function resolveTraceSpec(spec: TraceSpec, otp?: number): ResolvedTraceSp
       overhead: limitTerm(limits.overhead, 1_000_000),
     }),
     batch: map({ events: batch.events, ms: Math.round(batch.milliseconds) }),
+    sampling: map(sampling),
     take_over: atom(String(spec.takeOver ?? false)),
   };
   return {

@@ -1,6 +1,7 @@
 /**
  * Figures of a running trace: what the node's tracer says of itself, and what this side counted.
  */
+import { EVENT_KINDS, KIND_NAMES, type EventKind } from "../buffer/event-schema";
 import { Atom, ErlMap, type Term } from "../erlang/term";
 
 /** What the tracer on the node reports, once a second and at the end. Counts are since the start of the trace. */
@@ -24,8 +25,17 @@ export interface NodeStats {
   readonly reductions: number;
   /** Events per second over the last second. */
   readonly rate: number;
-  /** Estimated share of the node's CPU that tracing takes (all schedulers online = 1): event rate × calibrated cost per event. */
+  /**
+   * Estimated CPU that tracing costs ÷ CPU that the VM uses without it, over the last second. With `limits.overhead` by a cost per event that was
+   * measured on this node, else by a fixed one.
+   */
   readonly overhead: number;
+  /** With `limits.overhead`: nanoseconds of CPU that an event costs on this node, as it was measured and is reckoned with; else 0. */
+  readonly eventNs: number;
+  /** Share of the processes that is traced now; 1 unless `sampling.processes` or `limits.overhead` says otherwise. */
+  readonly share: number;
+  /** Kinds of events that are traced now: those asked for, less what the overhead budget has left out. */
+  readonly kinds: readonly EventKind[];
   /** Processes and ports that carried trace flags when the trace began. */
   readonly traced: number;
 }
@@ -60,10 +70,13 @@ const NO_STATS: NodeStats = Object.freeze({
   reductions: 0,
   rate: 0,
   overhead: 0,
+  eventNs: 0,
+  share: 1,
+  kinds: [],
   traced: 0,
 });
 
-const KEYS: Readonly<Record<string, keyof NodeStats>> = {
+const KEYS: Readonly<Record<string, Exclude<keyof NodeStats, "kinds">>> = {
   received: "received",
   shipped: "shipped",
   lost_tracer: "lostTracer",
@@ -76,18 +89,33 @@ const KEYS: Readonly<Record<string, keyof NodeStats>> = {
   reductions: "reductions",
   rate: "rate",
   overhead_ppm: "overhead",
+  share_ppm: "share",
+  event_ns: "eventNs",
   traced: "traced",
 };
 
 /** The tracer's map of figures (docs/agent-protocol.md, "Stats") as an object; what is missing is 0. */
 export function nodeStats(term: Term | undefined): NodeStats {
   if (!(term instanceof ErlMap)) return NO_STATS;
-  const result: { -readonly [K in keyof NodeStats]: number } = { ...NO_STATS };
+  const result: { -readonly [K in keyof NodeStats]: NodeStats[K] } = { ...NO_STATS };
+  let share = 1e6;
   for (const [key, value] of term) {
+    if (
+      key instanceof Atom &&
+      key.name === "kinds" &&
+      (typeof value === "number" || typeof value === "bigint")
+    )
+      result.kinds = kindsOf(BigInt(value));
     const name = key instanceof Atom ? KEYS[key.name] : undefined;
     if (name !== undefined && (typeof value === "number" || typeof value === "bigint"))
-      result[name] = Number(value);
+      if (name === "share") share = Number(value);
+      else result[name] = Number(value);
   }
   result.overhead /= 1e6;
+  result.share = share / 1e6;
   return result;
+}
+
+function kindsOf(mask: bigint): EventKind[] {
+  return KIND_NAMES.filter((name) => ((mask >> BigInt(EVENT_KINDS[name])) & 1n) === 1n);
 }

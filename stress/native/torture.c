@@ -24,7 +24,7 @@ typedef ERL_NIF_TERM (*nif)(ErlNifEnv *, int, const ERL_NIF_TERM[]);
 
 static struct {
     nif enabled, enabled_gc, enabled_send, enabled_receive, enabled_procs, trace, trace_gc, trace_receive, trace_procs;
-    nif open, drain, mask, filter, shut, free, reap, usage, layout, proven;
+    nif open, drain, mask, filter, shut, free, reap, share, produced, mark, usage, layout, proven;
     nif overwrite, trigger, arm, look, window, peek;
 } f;
 
@@ -48,6 +48,9 @@ static struct {
     {"shut", &f.shut},
     {"free", &f.free},
     {"reap", &f.reap},
+    {"share", &f.share},
+    {"produced", &f.produced},
+    {"mark", &f.mark},
     {"usage", &f.usage},
     {"layout", &f.layout},
     {"proven", &f.proven},
@@ -81,7 +84,7 @@ static _Atomic bool pausing;
 static _Atomic uint32_t next_id = 1;
 static _Atomic uint64_t delivered_in_all, lost_in_all, fired_in_all, stopped_in_all, killed_in_all, loads;
 static pthread_rwlock_t loaded = PTHREAD_RWLOCK_INITIALIZER;
-static term a_send, a_receive, a_gc, a_spawned, a_exit, a_extra, a_true, a_trace, a_size, a_m, a_f, a_undefined;
+static term a_send, a_receive, a_gc, a_spawned, a_exit, a_extra, a_true, a_trace, a_size, a_m, a_f, a_undefined, a_status;
 
 static void fail(const char *what)
 {
@@ -115,10 +118,27 @@ static void event(ErlNifEnv *env, int thread, nif enabled, nif trace, const term
     }
 }
 
+/* It is scheduled in, and goes on whatever the answer is. */
+static void status(ErlNifEnv *env, term pid)
+{
+    for (int i = 0; i < MANAGERS; i++) {
+        uint64_t state = atomic_load_explicit(&flags[i].state, memory_order_acquire);
+
+        if (state == 0)
+            continue;
+        env->callback = true;
+        (void)f.enabled(env, 3, (term[]){a_status, state, pid});
+        env->callback = false;
+    }
+}
+
 static void live(ErlNifEnv *env, int thread, uint32_t number, uint64_t *seed)
 {
     term pid = PID(processes[number].id);
     term none = vm_map(env, 0, NULL);
+
+    if (next(seed) % 4 == 0)
+        status(env, pid);
 
     switch (next(seed) % 8) {
     case 0: {
@@ -226,6 +246,10 @@ static void check(manager *m, const uint32_t *w)
     if ((w[BT_SLOT_TRACEE_LOW] & 0xf) != BT_IDENTITY_PID || w[BT_SLOT_TRACEE_HIGH] != 0)
         fail("a record without a process");
     switch (kind) {
+    case BT_KIND_MARKER:
+        if (w[BT_SLOT_TAG1] == 0 || w[BT_SLOT_FLAGS] != BT_FLAG_NUMBERS)
+            fail("a torn marker");
+        break;
     case BT_KIND_GC_MINOR_START:
         if (seen->id == id && w[9] <= seen->number)
             fail("events of a process out of order");
@@ -261,19 +285,22 @@ static uint64_t drain(manager *m)
     const term *e;
     uint64_t *binary;
     uint64_t count;
+    uint64_t markers = 0;
     uint64_t waiting;
     int arity;
 
     if (result == 0 || !enif_get_tuple(&m->env, result, &arity, &e) || arity != 8)
         fail("drain refuses");
-    count = e[0] >> 4;
     binary = vm_box(e[1]);
-    if (binary[1] != count * BT_SLOT_BYTES)
-        fail("a binary of another size");
+    count = binary[1] / BT_SLOT_BYTES;
     qsort(binary + 2, count, BT_SLOT_BYTES, by_stamp);
     for (uint64_t i = 0; i < count; i++)
         check(m, (const uint32_t *)(binary + 2) + i * BT_SLOT_WORDS);
-    m->delivered += count;
+    for (uint64_t i = 0; i < count; i++)
+        markers += (((const uint32_t *)(binary + 2))[i * BT_SLOT_WORDS + BT_SLOT_HEAD] & 0xff) == BT_KIND_MARKER;
+    if (binary[1] != count * BT_SLOT_BYTES || e[0] >> 4 != count - markers)
+        fail("a binary of another size");
+    m->delivered += count - markers;
     m->lost += e[3] >> 4;
     waiting = e[5] >> 4;
     m->env.used = mark;
@@ -383,6 +410,13 @@ static void one_trace(manager *m)
             (void)record(m);
         else
             (void)drain(m);
+        if (next(&m->seed) % 2 == 0) {
+            term state = atomic_load(&flags[m->place].state);
+
+            (void)f.share(&m->env, 2, (term[]){state, SMALL(next(&m->seed) % ((1u << 27) + 1))});
+            (void)f.mark(&m->env, 5, (term[]){state, a_m, PID(next(&m->seed) % PROCESSES), SMALL(1), SMALL(2)});
+            (void)f.produced(&m->env, 1, &state);
+        }
         if (!exact && next(&m->seed) % 4 == 0) {
             term pid = PID(next(&m->seed) % PROCESSES);
 
@@ -530,7 +564,7 @@ int main(int argc, char **argv)
     ErlNifEntry *entry;
 
     vm_thread_type = ERL_NIF_THR_NORMAL_SCHEDULER;
-    a_send = vm_atom("send"), a_receive = vm_atom("receive"), a_gc = vm_atom("gc_minor_start"), a_spawned = vm_atom("spawned");
+    a_status = vm_atom("trace_status"), a_send = vm_atom("send"), a_receive = vm_atom("receive"), a_gc = vm_atom("gc_minor_start"), a_spawned = vm_atom("spawned");
     a_exit = vm_atom("exit"), a_extra = vm_atom("extra"), a_true = vm_atom("true"), a_trace = vm_atom("trace");
     a_size = vm_atom("heap_size"), a_m = vm_atom("a_module"), a_f = vm_atom("a_function"), a_undefined = vm_atom("undefined");
     for (uint32_t i = 0; i < PROCESSES; i++)

@@ -228,6 +228,32 @@ VM int enif_get_uint(ErlNifEnv *env, ERL_NIF_TERM t, unsigned *n)
     return 1;
 }
 
+VM int enif_get_long(ErlNifEnv *env, ERL_NIF_TERM t, long *n)
+{
+    (void)env;
+    if ((t & 0xf) != 0xf)
+        return 0;
+    *n = (long)((int64_t)t >> 4);
+    return 1;
+}
+
+/* No floats here. */
+VM int enif_get_double(ErlNifEnv *env, ERL_NIF_TERM t, double *n)
+{
+    (void)env;
+    (void)t;
+    (void)n;
+    return 0;
+}
+
+/* Of immediate words only; 27 bits, like the VM's. */
+VM ErlNifUInt64 enif_hash(ErlNifHash type, ERL_NIF_TERM t, ErlNifUInt64 salt)
+{
+    (void)type;
+    (void)salt;
+    return t * UINT64_C(0x9E3779B97F4A7C15) >> 37;
+}
+
 VM int enif_get_int(ErlNifEnv *env, ERL_NIF_TERM t, int *n)
 {
     unsigned wide;

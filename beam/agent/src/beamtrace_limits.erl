@@ -9,7 +9,7 @@
 -type limits() :: #{
     events := limit(), rate := limit(), seconds := limit(), memory := limit(), queue := limit(), overhead := limit()
 }.
--type reason() :: {limit, rate | memory | queue | overhead, non_neg_integer(), pos_integer()}.
+-type reason() :: {limit, rate | memory | queue, non_neg_integer(), pos_integer()}.
 
 -define(WINDOW_NS, 1000000000).
 %% Memory is looked at this often: adding up a long queue is not free.
@@ -22,12 +22,12 @@
     rate :: limit(),
     memory :: limit(),
     queue :: limit(),
-    overhead :: limit(),
-    schedulers :: pos_integer(),
     %% CPU that an event costs the VM.
     cost_ns :: pos_integer(),
     tripped = false :: boolean(),
     window = undefined :: undefined | integer(),
+    %% CPU of the VM when the window began, ms.
+    runtime = 0 :: non_neg_integer(),
     memory_at = undefined :: undefined | integer(),
     %% Counters when the window began.
     wanted = 0 :: non_neg_integer(),
@@ -42,13 +42,11 @@
 meter(Limits) -> meter(Limits, ?COST_NS).
 
 -spec meter(limits(), CostNs :: pos_integer()) -> meter().
-meter(#{rate := Rate, memory := Memory, queue := Queue, overhead := Overhead}, CostNs) ->
+meter(#{rate := Rate, memory := Memory, queue := Queue}, CostNs) ->
     #meter{
         rate = Rate,
         memory = Memory,
         queue = Queue,
-        overhead = Overhead,
-        schedulers = erlang:system_info(schedulers_online),
         cost_ns = CostNs
     }.
 
@@ -61,49 +59,54 @@ queue_soft(#{queue := Queue}) -> max(1, Queue div 4).
 -spec measure(integer(), non_neg_integer(), non_neg_integer(), non_neg_integer(), meter()) ->
     {ok, meter()} | {tripped, reason(), meter()}.
 measure(Now, _, _, _, #meter{window = undefined} = M) ->
-    {ok, M#meter{window = Now, memory_at = Now}};
+    {ok, M#meter{window = Now, memory_at = Now, runtime = runtime()}};
 measure(Now, Wanted, Filtered, Queue, M) ->
     Count = Wanted - M#meter.wanted,
     All = Wanted + Filtered - M#meter.all,
     Elapsed = Now - M#meter.window,
     Rate = per_second(Count, Elapsed),
-    Ppm = ppm(per_second(All, Elapsed), M),
     M1 =
         case Elapsed >= ?WINDOW_NS of
             true ->
-                M#meter{window = Now, wanted = Wanted, all = Wanted + Filtered, last_rate = Rate, last_ppm = Ppm};
+                Runtime = runtime(),
+                M#meter{
+                    window = Now,
+                    runtime = Runtime,
+                    wanted = Wanted,
+                    all = Wanted + Filtered,
+                    last_rate = Rate,
+                    last_ppm = ppm(All, Runtime, M)
+                };
             false ->
                 M
         end,
-    check(Now, Rate, Ppm, Queue, M1).
+    check(Now, Rate, Queue, M1).
 
-check(_, _, _, _, #meter{tripped = true} = M) ->
+check(_, _, _, #meter{tripped = true} = M) ->
     {ok, M};
-check(_, Rate, _, _, #meter{rate = Limit} = M) when Rate > Limit ->
+check(_, Rate, _, #meter{rate = Limit} = M) when Rate > Limit ->
     tripped(rate, Rate, Limit, M);
-check(_, _, Ppm, _, #meter{overhead = Limit} = M) when Ppm > Limit ->
-    tripped(overhead, Ppm, Limit, M);
-check(_, _, _, Queue, #meter{queue = Limit} = M) when Queue > Limit ->
+check(_, _, Queue, #meter{queue = Limit} = M) when Queue > Limit ->
     tripped(queue, Queue, Limit, M);
-check(Now, _, _, _, #meter{memory = Limit, memory_at = At} = M) when is_integer(Limit), Now - At >= ?MEMORY_NS ->
+check(Now, _, _, #meter{memory = Limit, memory_at = At} = M) when is_integer(Limit), Now - At >= ?MEMORY_NS ->
     {memory, Memory} = process_info(self(), memory),
     case Memory > Limit of
         true -> tripped(memory, Memory, Limit, M);
         false -> {ok, M#meter{memory_at = Now}}
     end;
-check(_, _, _, _, M) ->
+check(_, _, _, M) ->
     {ok, M}.
 
 tripped(What, Measured, Limit, M) -> {tripped, {limit, What, Measured, Limit}, M#meter{tripped = true}}.
 
-%% Events per second and parts per million of the node's CPU, of the last whole second or of the one under way.
+%% Events per second, and parts per million of the CPU that the VM uses without tracing, of the last whole second or of the one under way.
 -spec rate(integer(), non_neg_integer(), non_neg_integer(), meter()) -> {non_neg_integer(), non_neg_integer()}.
 rate(_, _, _, #meter{window = undefined}) ->
     {0, 0};
 rate(Now, Wanted, Filtered, #meter{window = Window} = M) when Now - Window >= ?WINDOW_NS ->
     {
         per_second(Wanted - M#meter.wanted, Now - Window),
-        ppm(per_second(Wanted + Filtered - M#meter.all, Now - Window), M)
+        ppm(Wanted + Filtered - M#meter.all, runtime(), M)
     };
 rate(_, _, _, #meter{last_rate = Rate, last_ppm = Ppm}) ->
     {Rate, Ppm}.
@@ -112,4 +115,11 @@ rate(_, _, _, #meter{last_rate = Rate, last_ppm = Ppm}) ->
 per_second(Count, Elapsed) when Elapsed > ?WINDOW_NS -> Count * ?WINDOW_NS div Elapsed;
 per_second(Count, _) -> Count.
 
-ppm(Rate, #meter{schedulers = Schedulers, cost_ns = CostNs}) -> Rate * CostNs div (1000 * Schedulers).
+%% The VM's CPU comes in steps of 10 ms.
+ppm(Events, Runtime, #meter{runtime = Before, cost_ns = CostNs}) ->
+    Cost = Events * CostNs,
+    Cost * 1000000 div max(10000000, (Runtime - Before) * 1000000 - Cost).
+
+runtime() ->
+    {Runtime, _} = erlang:statistics(runtime),
+    Runtime.

@@ -2,11 +2,13 @@
 %% so no trace and no session adds an atom.
 -module(beamtrace_names).
 
--export([modules/0, is_agent_module/1, is_agent_process/1, holders/0, slots/0, md5/0]).
+-export([modules/0, is_agent_module/1, is_agent_process/1, processes/0, holders/0, slots/0, md5/0]).
 
 -define(MODULES, [
     beamtrace_agent,
     beamtrace_alarms,
+    beamtrace_budget,
+    beamtrace_cost,
     beamtrace_event,
     beamtrace_exec,
     beamtrace_janitor,
@@ -18,6 +20,8 @@
     beamtrace_pacer,
     beamtrace_patterns,
     beamtrace_recorder,
+    beamtrace_sample,
+    beamtrace_sampling,
     beamtrace_session,
     beamtrace_shape,
     beamtrace_spec,
@@ -42,6 +46,13 @@ is_agent_process(Pid) when node(Pid) =:= node() ->
     end;
 is_agent_process(_) ->
     false.
+
+%% Processes of all sessions on this node, but for short-lived ones.
+-spec processes() -> #{pid() => true}.
+processes() ->
+    Named = [Pid || {Holder, Janitor} <- slots(), Name <- [Holder, Janitor], Pid <- [whereis(Name)], is_pid(Pid)],
+    Linked = [Pid || Holder <- Named, {links, Links} <- [process_info(Holder, links)], Pid <- Links, is_pid(Pid)],
+    maps:from_keys(Named ++ Linked, true).
 
 %% Identifies the agent's code as a whole.
 -spec md5() -> binary().

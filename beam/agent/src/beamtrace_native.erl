@@ -59,6 +59,8 @@
     pace = 0 :: non_neg_integer(),
     %% Whether the rings were left alone because of the connection since then.
     blocked = false :: boolean(),
+    %% Where looks are counted, for the overhead budget.
+    counters = none :: none | counters:counters_ref(),
     %% Batches that the connection has not taken yet, oldest first.
     waiting = queue:new() :: queue:queue({Message :: tuple(), Taken :: non_neg_integer(), Bytes :: pos_integer()}),
     waiting_bytes = 0 :: non_neg_integer()
@@ -175,7 +177,15 @@ wait(#state{flush_ms = FlushMs, pace = Pace, capacity = Capacity}) ->
     max(1, min(FlushMs, Capacity * 250 div Pace)).
 
 %% One look at the rings.
-look(S0) ->
+look(#state{counters = none} = S) ->
+    look_now(S);
+look(#state{counters = Counters} = S0) ->
+    S = look_now(S0),
+    ok = counters:add(Counters, 3, 1),
+    ok = counters:put(Counters, 5, S#state.seq),
+    S.
+
+look_now(S0) ->
     case retry(S0) of
         #state{waiting_bytes = Bytes} = S when Bytes > ?WAITING_BYTES -> S#state{blocked = true};
         S -> drain(S)
@@ -227,7 +237,7 @@ note(Event, #state{id = Id, base = Base} = S) ->
 
 lost(#state{lost_tracer = Tracer, lost_link = Link}) -> Tracer + Link.
 
-ship({0, _, _}, S) ->
+ship({_, <<>>, _}, S) ->
     S;
 ship({Count, _, _}, #state{quota = 0, filtered = Filtered} = S) ->
     S#state{filtered = Filtered + Count};
@@ -239,10 +249,14 @@ ship({Count, Records, Dictionary}, #state{id = Id, base = Base} = S0) ->
     Message = fun(Seq) -> {3, Id, Seq, Base, S#state.received, lost(S), Dictionary, Records} end,
     put_out(Message, Count, byte_size(Records), S).
 
-%% Records of the same stamp may exceed what was asked for.
+%% Records of the same stamp may exceed what was asked for. Markers don't count.
 oldest(Count, Records) ->
     Sorted = lists:sort([{Stamp, Record} || <<Record:?RECORD_BYTES/binary>> <= Records, Stamp <- [stamp(Record)]]),
-    iolist_to_binary([Record || {_, Record} <- lists:sublist(Sorted, Count)]).
+    iolist_to_binary(first(Count, [Record || {_, Record} <- Sorted])).
+
+first(Count, [<<?KIND_MARKER, _/binary>> = Marker | Records]) -> [Marker | first(Count, Records)];
+first(Count, [Record | Records]) when Count > 0 -> [Record | first(Count - 1, Records)];
+first(_, _) -> [].
 
 stamp(<<_:64, Stamp:64/float-little, _/binary>>) -> Stamp.
 
@@ -297,6 +311,11 @@ control({beamtrace_marker, Name, A, B}, S) ->
     S1 = look(S),
     Dt = erlang:monotonic_time(nanosecond) - S1#state.base,
     note({?KIND_MARKER, Dt, 0, Name, A, B}, S1);
+control({beamtrace_sampler, _, Counters, LeastMs}, #state{flush_ms = FlushMs} = S) ->
+    S#state{counters = Counters, flush_ms = max(LeastMs, FlushMs)};
+control({beamtrace_mask, Mask}, #state{trace = Trace, quota = Quota} = S) ->
+    _ = Quota =/= 0 andalso beamtrace_nif:mask(Trace, Mask),
+    S;
 control({beamtrace_filter, Items}, #state{trace = Trace} = S) ->
     _ = [beamtrace_nif:filter(Trace, Item, true) || Item <- Items],
     S;

@@ -4,7 +4,7 @@
 -module(beamtrace_session).
 
 -export([kind/0, open/1, close/1, undo/2, process/4, processes/3, port/4, function/4, message/3, delivered/1]).
--export([traced/2, conflicting_gc/1, gc_unsafe/0, busy/0, clear_legacy/0]).
+-export([flagged/2, forget/2, traced/2, conflicting_gc/1, gc_unsafe/0, busy/0, clear_legacy/0]).
 -export_type([handle/0, mfargs/0, target/0, tracer/0]).
 
 -type session() :: term().
@@ -147,6 +147,28 @@ legacy_module() -> erlang.
 -spec delivered(handle()) -> reference().
 delivered({own, Session}) -> ?TRACE:delivered(Session, all);
 delivered({legacy, _}) -> erlang:trace_delivered(all).
+
+%% Whether a process carries flags of this session.
+-spec flagged(handle(), pid()) -> boolean().
+flagged(Handle, Pid) ->
+    Info =
+        case Handle of
+            {own, Session} -> ?TRACE:info(Session, Pid, flags);
+            {legacy, _} -> erlang:trace_info(Pid, flags)
+        end,
+    case Info of
+        {flags, [_ | _]} -> true;
+        _ -> false
+    end.
+
+%% Ends a session that has traced nothing but this one process.
+-spec forget(handle(), pid()) -> ok.
+forget({own, Session}, _) ->
+    _ = ?TRACE:session_destroy(Session),
+    ok;
+forget({legacy, _}, Pid) ->
+    _ = erlang:trace(Pid, false, [all]),
+    ok.
 
 %% Whether a pattern is set on a function: `undefined` when there is no such function.
 -spec traced(handle(), mfa()) -> boolean() | undefined.

@@ -50,18 +50,27 @@ check(Spec) when is_map(Spec) ->
 check(Spec) ->
     {error, {bad_spec, spec, Spec}}.
 
-%% Which tracer, and what its stream begins with, may be left out. The native one has no room for contents.
+%% Which tracer, what its stream begins with, and sampling may be left out. The native one has no room for contents.
 tracer(#{tracer := native, payload := {bytes, _, _} = Payload}) -> {error, {bad_spec, payload, Payload}};
 tracer(#{tracer := Tracer}) when Tracer =/= native, Tracer =/= portable -> {error, {bad_spec, tracer, Tracer}};
 tracer(#{recorder := Recorder} = Spec) ->
     case maps:get(tracer, Spec, portable) =:= native andalso valid_recorder(Recorder) of
-        true -> ok;
+        true -> tracer(maps:remove(recorder, Spec));
         false -> {error, {bad_spec, recorder, Recorder}}
     end;
 tracer(#{overflow := Overflow}) when Overflow =/= drop_newest, Overflow =/= overwrite_oldest ->
     {error, {bad_spec, overflow, Overflow}};
-tracer(#{marker := {Name, _, _}}) when is_atom(Name) -> ok;
+tracer(#{marker := {Name, _, _}} = Spec) when is_atom(Name) -> tracer(maps:remove(marker, Spec));
 tracer(#{marker := Marker}) -> {error, {bad_spec, marker, Marker}};
+tracer(#{sampling := Sampling}) ->
+    case Sampling of
+        #{processes := Ppm, calls := Calls} when
+            is_integer(Ppm), Ppm > 0, Ppm =< 1000000, is_integer(Calls), Calls > 0
+        ->
+            ok;
+        _ ->
+            {error, {bad_spec, sampling, Sampling}}
+    end;
 tracer(_) -> ok.
 
 valid_recorder(#{bytes := Bytes, keep_ns := Keep, after_ns := After, interval_ns := Interval, triggers := Triggers}) ->

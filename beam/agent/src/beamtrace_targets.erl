@@ -2,7 +2,7 @@
 %% Throws `{beamtrace, Reason}` with a reason of docs/agent-protocol.md, "Errors".
 -module(beamtrace_targets).
 
--export([excluded/1, enable/3, gc_candidates/1]).
+-export([excluded/1, enable/3, roots/2, flags/1, inherits/1, gc_candidates/1]).
 
 -type item() :: pid() | port().
 
@@ -45,17 +45,52 @@ enable(Handle, #{processes := Processes, ports := Ports} = Spec, Excluded) ->
     PortCount = ports(Handle, Ports, PortFlags, maps:get(port_flags, Spec), Excluded),
     {Count, PortCount}.
 
+%% Processes that a spec names, or `all`; and whether new ones are meant as well. For beamtrace_sampling, which sets the flags itself.
+-spec roots(beamtrace_spec:spec(), #{item() => true}) -> {all | [pid()], New :: boolean()}.
+roots(#{flags := []}, _) ->
+    {[], false};
+roots(#{processes := Processes}, Excluded) ->
+    case Processes of
+        all -> {all, true};
+        new -> {[], true};
+        existing -> {erlang:processes(), false};
+        none -> {[], false};
+        {pids, Pids} -> {[named(Pid, Pid, Excluded) || Pid <- lists:usort(Pids)], false};
+        {registered, Names} -> {[named(whereis(Name), Name, Excluded) || Name <- lists:usort(Names)], false};
+        {application, App} -> {of_application(App, Excluded), false}
+    end.
+
+named(Pid, Name, Excluded) when is_pid(Pid) ->
+    refuse(Pid, Excluded),
+    case is_process_alive(Pid) of
+        true -> Pid;
+        false -> throw({beamtrace, {bad_process, Name}})
+    end;
+named(_, Name, _) ->
+    throw({beamtrace, {bad_process, Name}}).
+
+%% Flags of processes and of ports, with what the tracer needs besides.
+-spec flags(beamtrace_spec:spec()) -> {[atom()], [atom()]}.
+flags(#{port_flags := PortFlags} = Spec) -> {process_flags(Spec), stamped(PortFlags, Spec)}.
+
 process_flags(#{flags := []}) ->
     [];
 process_flags(#{flags := Flags, payload := Payload, processes := Processes} = Spec) ->
     Arity = [arity || Payload =:= none, lists:member(call, Flags)],
-    %% Processes of ours that start while everything new is traced are recognised by their `spawned`.
+    %% Processes of ours that start while everything new is traced are recognised by their `spawned`, and so are those that are
+    %% born outside of the sample.
+    New = Processes =:= all orelse Processes =:= new,
     Procs = [
         procs
-     || Processes =:= all orelse Processes =:= new,
-        lists:member(running, Flags) orelse lists:member(exiting, Flags)
+     || (New andalso (lists:member(running, Flags) orelse lists:member(exiting, Flags))) orelse
+            ((New orelse inherits(Flags)) andalso beamtrace_sampling:wanted(Spec))
     ],
     lists:usort(Procs ++ Arity ++ stamped(Flags, Spec)).
+
+%% Whether processes get flags of others.
+-spec inherits([atom()]) -> boolean().
+inherits(Flags) ->
+    lists:any(fun(Flag) -> lists:member(Flag, Flags) end, [set_on_spawn, set_on_first_spawn, set_on_link, set_on_first_link]).
 
 %% The native tracer stamps by itself.
 stamped([], _) -> [];
@@ -74,17 +109,19 @@ processes(Handle, {pids, Pids}, Flags, Excluded) ->
 processes(Handle, {registered, Names}, Flags, Excluded) ->
     lists:sum([registered(Handle, Name, Flags, Excluded) || Name <- lists:usort(Names)]);
 processes(Handle, {application, App}, Flags, Excluded) ->
-    Pids = [P || P <- erlang:processes(), not is_map_key(P, Excluded), application:get_application(P) =:= {ok, App}],
-    case Pids of
-        [] -> throw({beamtrace, {bad_process, {application, App}}});
-        _ -> lists:sum([one(Handle, Pid, Flags, none) || Pid <- Pids])
-    end;
+    lists:sum([one(Handle, Pid, Flags, none) || Pid <- of_application(App, Excluded)]);
 processes(Handle, new, Flags, _) ->
     _ = beamtrace_session:process(Handle, new, true, Flags),
     0;
 processes(Handle, Which, Flags, Excluded) ->
     Count = beamtrace_session:processes(Handle, Which, Flags),
     Count - length([Pid || Pid <- maps:keys(Excluded), is_pid(Pid), off(Handle, Pid)]).
+
+of_application(App, Excluded) ->
+    case [P || P <- erlang:processes(), not is_map_key(P, Excluded), application:get_application(P) =:= {ok, App}] of
+        [] -> throw({beamtrace, {bad_process, {application, App}}});
+        Pids -> Pids
+    end.
 
 registered(Handle, Name, Flags, Excluded) ->
     case whereis(Name) of

@@ -37,6 +37,8 @@
 %% How long the last batches of a trace may wait for the connection.
 -define(LAST_RETRIES, 400).
 -define(SHED_CHUNK, 4096).
+%% Events of a batch that are looked at for how often each kind comes.
+-define(KINDS_SAMPLE, 32).
 %% Backlog from which the tracer goes before other processes, and below which it waits its turn again: at normal
 %% priority more messages come in for each time that it runs.
 -define(HURRY, 16384).
@@ -64,6 +66,12 @@
     queue_soft :: pos_integer(),
     %% Events still allowed (limit events).
     quota :: non_neg_integer() | infinity,
+    %% Who is in the sample, and who takes the flags away of those who are not.
+    threshold = beamtrace_sample:everybody() :: non_neg_integer(),
+    sampler = none :: none | {pid(), counters:counters_ref()},
+    outside = 0 :: non_neg_integer(),
+    %% How often each kind stands among the first events of the last batch.
+    kinds = [] :: [non_neg_integer()],
     seq = 0 :: non_neg_integer(),
     received = 0 :: non_neg_integer(),
     shipped = 0 :: non_neg_integer(),
@@ -75,7 +83,7 @@
     %% Losses and markers that the next batch begins with, with absolute stamps.
     gap_tracer = none :: gap(),
     gap_link = none :: gap(),
-    markers = [] :: [{integer(), atom(), term(), term()}],
+    markers = [] :: [{integer(), pid() | port() | 0, atom(), term(), term()}],
     %% Batches that the connection has not taken yet, oldest first.
     waiting = queue:new() :: queue:queue({integer(), integer(), integer(), non_neg_integer(), [tuple()]})
 }).
@@ -261,7 +269,7 @@ event(Message, Base, S) ->
     data(Message, element(tuple_size(Message), Message) - Base, 0, S).
 
 data({trace_ts, P, spawned, Parent, MFA, _}, Dt, X, #state{mask = Mask, mode = Mode} = S) ->
-    case ours(Parent, MFA, S) of
+    case outside(P, S) orelse ours(Parent, MFA, S) of
         true -> {filter, P};
         false -> beamtrace_event:two(spawned, P, Parent, MFA, Dt, X, Mask, Mode)
     end;
@@ -286,9 +294,20 @@ ours(Parent, _, #state{holder = Parent}) -> true;
 ours(_, {erl_eval, exprs, [_, [{'BeamtraceModules', _} | _]]}, _) -> true;
 ours(_, {Module, _, _}, _) -> beamtrace_names:is_agent_module(Module).
 
-add_filter(Pid, #state{filter = Filter, holder = Holder} = S) ->
-    Holder ! {beamtrace_untrace, self(), Pid},
-    S#state{filter = Filter#{Pid => true}, filtered = S#state.filtered + 1}.
+add_filter(Pid, #state{filter = Filter, holder = Holder, sampler = Sampler} = S) ->
+    S1 = S#state{filter = Filter#{Pid => true}, filtered = S#state.filtered + 1},
+    case {outside(Pid, S), Sampler} of
+        {true, {Process, _}} ->
+            Process ! {beamtrace_born, Pid},
+            S1#state{outside = S#state.outside + 1};
+        _ ->
+            Holder ! {beamtrace_untrace, self(), Pid},
+            S1
+    end.
+
+%% Born outside of the sample.
+outside(_, #state{sampler = none}) -> false;
+outside(Pid, #state{threshold = Threshold}) -> beamtrace_sample:outside(Pid, Threshold).
 
 %% How many events the next batch may hold.
 room(#state{max = Max, quota = infinity}) -> Max;
@@ -305,11 +324,21 @@ wait(#state{waiting = Waiting}) ->
 checkpoint(S, Acc, Taken, Base, To, Filtered) ->
     S1 = close(S, Acc, Taken, Base, To, Filtered),
     {message_queue_len, Queue} = process_info(self(), message_queue_len),
-    S2 = prioritise(Queue, measure(To, Queue, S1)),
+    S2 = publish(Acc, Queue, prioritise(Queue, measure(To, Queue, S1))),
     case Queue > S2#state.queue_soft of
         true -> first(shed(Queue - S2#state.queue_soft div 2, S2));
         false -> first(S2)
     end.
+
+%% What the overhead budget goes by.
+publish(_, _, #state{sampler = none} = S) ->
+    S;
+publish(Acc, Queue, #state{sampler = {_, Counters}} = S) ->
+    ok = counters:put(Counters, 1, S#state.received + S#state.filtered),
+    ok = counters:put(Counters, 2, Queue),
+    ok = counters:put(Counters, 4, S#state.outside),
+    ok = counters:put(Counters, 5, S#state.seq),
+    S#state{kinds = [element(1, Event) band 16#ff || Event <- lists:sublist(Acc, ?KINDS_SAMPLE)]}.
 
 prioritise(Queue, #state{priority = normal, queue_soft = Soft} = S) when Queue > ?HURRY; Queue > Soft div 2 ->
     _ = process_flag(priority, high),
@@ -376,7 +405,7 @@ notes(_, #state{gap_tracer = none, gap_link = none, markers = []}) ->
     [];
 notes(Base, #state{gap_tracer = Tracer, gap_link = Link, markers = Markers}) ->
     gap_event(Tracer, tracer, Base) ++ gap_event(Link, link, Base) ++
-        [{?KIND_MARKER, At - Base, 0, Name, A, B} || {At, Name, A, B} <- lists:reverse(Markers)].
+        [{?KIND_MARKER, At - Base, P, Name, A, B} || {At, P, Name, A, B} <- lists:reverse(Markers)].
 
 gap_event(none, _, _) -> [];
 gap_event({Count, From, To}, Hop, Base) -> [{?KIND_GAP, To - Base, 0, Hop, Count, From - Base, To - Base}].
@@ -447,7 +476,7 @@ shed_done(Count, Filtered, {From, To}, S) ->
 
 shed_kind(Message, #state{filter = Filter}) when is_map_key(element(2, Message), Filter) -> unwanted;
 shed_kind(Message, S) when element(3, Message) =:= spawned, tuple_size(Message) >= 6 ->
-    case ours(element(4, Message), element(5, Message), S) of
+    case outside(element(2, Message), S) orelse ours(element(4, Message), element(5, Message), S) of
         true -> {filter, element(2, Message)};
         false -> shed_wanted(?KIND_SPAWNED, S)
     end;
@@ -460,7 +489,22 @@ shed_wanted(_, _) -> unwanted.
 %% Requests of the holder.
 control({beamtrace_marker, Name, A, B}, #state{markers = Markers} = S) ->
     Now = erlang:monotonic_time(nanosecond),
-    close(S#state{markers = [{Now, Name, A, B} | Markers]}, [], 0, Now, Now, 0);
+    close(S#state{markers = [{Now, 0, Name, A, B} | Markers]}, [], 0, Now, Now, 0);
+control({beamtrace_markers, Markers, {From, Ref}}, S) ->
+    Now = erlang:monotonic_time(nanosecond),
+    S1 = close(S#state{markers = lists:reverse(Markers, S#state.markers)}, [], 0, Now, Now, 0),
+    From ! {beamtrace_marked, Ref},
+    S1;
+%% How often it sends, its pace says.
+control({beamtrace_sampler, Process, Counters, _LeastMs}, S) ->
+    S#state{sampler = {Process, Counters}};
+control({beamtrace_threshold, Threshold}, S) ->
+    S#state{threshold = Threshold};
+control({beamtrace_mask, Mask}, #state{quota = Quota} = S) when Quota =/= 0 ->
+    S#state{mask = Mask};
+control({beamtrace_kinds, {From, Ref}}, #state{kinds = Kinds} = S) ->
+    From ! {beamtrace_kinds, Ref, [length([K || K <- Kinds, K =:= Kind]) || Kind <- lists:seq(0, ?KIND_MARKER)]},
+    S;
 control({beamtrace_filter, Pids}, #state{filter = Filter} = S) ->
     S#state{filter = maps:merge(Filter, maps:from_keys(Pids, true))};
 control({beamtrace_unfilter, Pids}, #state{filter = Filter} = S) ->

@@ -32,14 +32,19 @@
     waiting = [] :: [integer()],
     stats = #{} :: beamtrace_tracer:stats(),
     timers = [] :: [reference()],
-    delivered = #{} :: #{reference() => [pid() | port()]}
+    delivered = #{} :: #{reference() => [pid() | port()]},
+    %% Who decides which processes carry flags, where not all of them do; and what it has said last.
+    sampler = none :: none | pid(),
+    sampled = #{} :: #{atom() => non_neg_integer()}
 }).
 
 -record(traces, {
     client :: pid(),
     janitor :: pid(),
     running = #{} :: #{integer() => #trace{}},
-    ended = [] :: [{integer(), beamtrace_tracer:stats()}]
+    ended = [] :: [{integer(), beamtrace_tracer:stats()}],
+    %% What an event costs on this node, by tracer: measured once.
+    costs = #{} :: #{native | portable => beamtrace_cost:costs()}
 }).
 -opaque traces() :: #traces{}.
 
@@ -122,7 +127,8 @@ set(TraceId, Mailbox, Spec, #traces{janitor = Janitor} = S) ->
         {Matched, Counts, Watch} = beamtrace_patterns:set(Handle, Calls),
         beamtrace_patterns:messages(Handle, Spec),
         Base = erlang:monotonic_time(nanosecond),
-        {Processes, Ports} = enable(Handle, Spec, Excluded),
+        {Sampler, {Processes, Ports}, Costs} =
+            enable(Spec, #{handle => Handle, tracer => Tracer, vm_tracer => VmTracer, spec => Spec, excluded => Excluded}, S),
         follow_names(Handle, Spec, Excluded),
         Trace0 = #trace{
             id = TraceId,
@@ -131,6 +137,8 @@ set(TraceId, Mailbox, Spec, #traces{janitor = Janitor} = S) ->
             undo = Undo,
             watch = Watch,
             traced = Processes + Ports,
+            sampler = Sampler,
+            sampled = #{share_ppm => 1000000, kinds => maps:get(kinds, Spec)},
             timers = timers(TraceId, Spec, Watch)
         },
         %% Events of what was switched off again may still be under way.
@@ -145,7 +153,8 @@ set(TraceId, Mailbox, Spec, #traces{janitor = Janitor} = S) ->
             tracer => Tracer
         },
         _ = mark(Spec, Tracer),
-        {ok, Value, store(Trace, S)}
+        _ = mark_calls(Spec, Tracer),
+        {ok, Value, store(Trace, S#traces{costs = Costs})}
     catch
         throw:{beamtrace, Reason} ->
             beamtrace_session:undo(Handle, Undo),
@@ -158,6 +167,10 @@ follow_names(_, _, _) -> ok.
 
 mark(#{marker := {Name, A, B}}, Tracer) -> Tracer ! {beamtrace_marker, Name, A, B};
 mark(_, _) -> ok.
+
+%% One call in so many: the match specifications see to it.
+mark_calls(#{sampling := #{calls := Calls}}, Tracer) when Calls > 1 -> Tracer ! {beamtrace_marker, sampling_calls, Calls, 0};
+mark_calls(_, _) -> ok.
 
 %% The process that ships, and what the VM is to call.
 start_tracer(#{tracer := native, recorder := Recorder}, Options) ->
@@ -193,7 +206,7 @@ owns_legacy(Tracer) ->
             end
     end.
 
-enable(Handle, #{flags := Flags} = Spec, Excluded) ->
+enable(#{flags := Flags} = Spec, Options, S) ->
     case lists:member(garbage_collection, Flags) andalso beamtrace_session:gc_unsafe() of
         true ->
             %% One at a time, so that two sessions don't both find that all is well.
@@ -201,14 +214,27 @@ enable(Handle, #{flags := Flags} = Spec, Excluded) ->
             true = global:set_lock(Id, [node()]),
             try
                 case beamtrace_session:conflicting_gc(beamtrace_targets:gc_candidates(Spec)) of
-                    none -> beamtrace_targets:enable(Handle, Spec, Excluded);
+                    none -> set_flags(Spec, Options, S);
                     {conflict, Pid} -> throw({beamtrace, {gc_conflict, Pid}})
                 end
             after
                 global:del_lock(Id, [node()])
             end;
         false ->
-            beamtrace_targets:enable(Handle, Spec, Excluded)
+            set_flags(Spec, Options, S)
+    end.
+
+set_flags(Spec, #{handle := Handle, excluded := Excluded} = Options, #traces{costs = Costs}) ->
+    case beamtrace_sampling:wanted(Spec) of
+        true ->
+            Kind = maps:get(tracer, Spec, portable),
+            case beamtrace_sampling:start(Options#{costs => maps:get(Kind, Costs, unknown)}) of
+                {ok, Sampler, Counts, unknown} -> {Sampler, Counts, Costs};
+                {ok, Sampler, Counts, Measured} -> {Sampler, Counts, Costs#{Kind => Measured}};
+                {error, Reason} -> throw({beamtrace, Reason})
+            end;
+        false ->
+            {none, beamtrace_targets:enable(Handle, Spec, Excluded), Costs}
     end.
 
 %% The connections of all clients of beamtrace, not only of ours: two sessions must not trace each other's.
@@ -275,6 +301,8 @@ handle({beamtrace_answer, _, Request, Result}, S) ->
     {[{reply, Request, Result}], S};
 handle({beamtrace_stats, Tracer, Tag, Stats}, S) ->
     with_tracer(Tracer, fun(Trace) -> told(Trace, Tag, Stats, S) end, S);
+handle({beamtrace_sampled, Tracer, Sampled}, S) ->
+    with_tracer(Tracer, fun(Trace) -> {[], store(sampled(Trace, Sampled), S)} end, S);
 handle({beamtrace_final, Tracer, Stats}, S) ->
     with_tracer(Tracer, fun(Trace) -> ended(Trace, Stats, S) end, S);
 handle(_, S) ->
@@ -367,7 +395,13 @@ told(#trace{id = Id} = Trace, Tag, Stats0, S) ->
         end,
     {[Out], store(Trace#trace{stats = Stats}, S)}.
 
-complete(Stats, #trace{traced = Traced}) -> Stats#{traced => Traced}.
+complete(Stats, #trace{traced = Traced, sampled = Sampled}) -> maps:merge(Stats#{traced => Traced}, Sampled).
+
+%% The client hears at once of a change.
+sampled(#trace{sampled = Before, tracer = Tracer} = Trace, Sampled) ->
+    Said = [share_ppm, kinds],
+    _ = maps:with(Said, Before) =/= maps:with(Said, Sampled) andalso (Tracer ! {beamtrace_stats, report}),
+    Trace#trace{sampled = Sampled}.
 
 %% A process that is not to be traced: flags off, and when nothing of it is under way any more the tracer forgets it.
 untrace(#trace{handle = Handle} = Trace, Pids) ->
@@ -418,12 +452,18 @@ stop_all(#traces{running = Running} = S) ->
 
 stopping(#trace{phase = running, handle = Handle, timers = Timers, waiting = Waiting} = Trace, Reason, Requests) ->
     _ = [erlang:cancel_timer(Timer) || Timer <- Timers],
+    stop_sampler(Trace),
     beamtrace_session:close(Handle),
     Ref = beamtrace_session:delivered(Handle),
-    Stopping = Trace#trace{phase = {delivering, Ref}, reason = Reason, timers = [], waiting = Requests ++ Waiting},
+    Stopping = Trace#trace{
+        phase = {delivering, Ref}, reason = Reason, timers = [], waiting = Requests ++ Waiting, sampler = none
+    },
     again(delivered, ?DELIVERED_MS, Stopping);
 stopping(#trace{waiting = Waiting} = Trace, _, Requests) ->
     Trace#trace{waiting = Requests ++ Waiting}.
+
+stop_sampler(#trace{sampler = none}) -> ok;
+stop_sampler(#trace{sampler = Sampler}) -> beamtrace_sampling:stop(Sampler).
 
 drain(#trace{tracer = Tracer} = Trace) ->
     Tracer ! beamtrace_stop,
@@ -432,6 +472,7 @@ drain(#trace{tracer = Tracer} = Trace) ->
 ended(#trace{id = Id, handle = Handle, undo = Undo, tracer = Tracer, timers = Timers} = Trace, Stats0, S) ->
     Stats = complete(Stats0, Trace),
     _ = [erlang:cancel_timer(Timer) || Timer <- Timers],
+    stop_sampler(Trace),
     true = unlink(Tracer),
     %% It has said its last word; its name must be free for the next trace.
     Monitor = erlang:monitor(process, Tracer),
@@ -454,7 +495,14 @@ tracer_exit(Pid, Reason, S) ->
         {ok, Trace} ->
             ended(Trace#trace{reason = died(Trace, {tracer_died, Reason})}, maps:remove(traced, last_stats(Trace)), S);
         none ->
-            none
+            sampler_exit(Pid, Reason, S)
+    end.
+
+%% Without its sampling process a trace would stay as it is, whatever it costs.
+sampler_exit(Pid, Reason, #traces{running = Running} = S) ->
+    case [Trace || #trace{sampler = Sampler} = Trace <- maps:values(Running), Sampler =:= Pid] of
+        [Trace] -> {[], store(stopping(Trace#trace{sampler = none}, {tracer_died, {sampling, Reason}}, []), S)};
+        [] -> none
     end.
 
 died(#trace{reason = none}, Why) -> Why;

@@ -6,6 +6,7 @@
 -export([load/1]).
 -export([open/4, drain/2, mask/2, filter/3, shut/1, free/1, reap/1, usage/0]).
 -export([overwrite/1, trigger/4, arm/1, look/1, window/3, peek/2]).
+-export([share/2, produced/1, mark/5]).
 -export([layout/4, proven/1, identity/1, shape/1, args/1, initial_call/3]).
 -export([enabled/3, enabled_call/3, enabled_garbage_collection/3, enabled_ports/3, enabled_procs/3, enabled_receive/3]).
 -export([enabled_running_ports/3, enabled_running_procs/3, enabled_send/3]).
@@ -15,6 +16,7 @@
 
 -nifs([open/4, drain/2, mask/2, filter/3, shut/1, free/1, reap/1, usage/0]).
 -nifs([overwrite/1, trigger/4, arm/1, look/1, window/3, peek/2]).
+-nifs([share/2, produced/1, mark/5]).
 -nifs([layout/4, proven/1, identity/1, shape/1, args/1, initial_call/3]).
 -nifs([enabled/3, enabled_call/3, enabled_garbage_collection/3, enabled_ports/3, enabled_procs/3, enabled_receive/3]).
 -nifs([enabled_running_ports/3, enabled_running_procs/3, enabled_send/3]).
@@ -110,6 +112,21 @@ window(_Trace, _From, _To) -> ?STUB.
         Cut :: integer()
     }.
 peek(_Trace, _Max) -> ?STUB.
+
+%% These three take the tracer's state instead of the trace, from any process: sampling.h. `false`: there is no such trace any more.
+%% Who is in the sample from now on: processes whose erlang:phash2/1 is below the threshold; 2^27 for all.
+-spec share(State :: non_neg_integer(), Threshold :: non_neg_integer()) -> boolean().
+share(_State, _Threshold) -> ?STUB.
+
+%% What the callbacks have made so far, what was lost or filtered included; how many processes were born outside of the sample; and
+%% how many records of each kind were drained.
+-spec produced(State :: non_neg_integer()) ->
+    {Produced :: non_neg_integer(), Outside :: non_neg_integer(), Kinds :: [non_neg_integer()]} | false.
+produced(_State) -> ?STUB.
+
+%% A marker in the ring; `false` when there is no room.
+-spec mark(State :: non_neg_integer(), Name :: atom(), pid() | port() | undefined, A :: number(), B :: number()) -> boolean().
+mark(_State, _Name, _Process, _A, _B) -> ?STUB.
 
 %% What the library reads of terms directly; for beamtrace_native_check.
 -spec layout(pos_integer(), boolean(), Bits, Bits) -> ok when

@@ -42,6 +42,7 @@
     X(memory, "memory") \
     X(full, "full") \
     X(busy, "busy") \
+    X(process_untraced, "process_untraced") \
     X(unproven, "unproven")
 
 static struct {

@@ -2,6 +2,7 @@
  * beamtrace's native tracer: an erl_tracer that writes 64-byte records into lock-free rings, one for each scheduler, and what the agent needs
  * to drain them. Design: docs/native-tracer.md. The hot path is record.h; this file is the library's face to the VM.
  */
+#include "control.h"
 #include "probe.h"
 #include "recorder.h"
 
@@ -138,6 +139,9 @@ static ErlNifFunc functions[] = {
     {"filter", 3, trace_filter, 0},
     {"shut", 1, trace_shut, 0},
     {"free", 1, trace_free, 0},
+    {"share", 2, trace_share, 0},
+    {"produced", 1, trace_produced, 0},
+    {"mark", 5, trace_mark, 0},
     {"reap", 1, reap, 0},
     {"usage", 0, usage, 0},
     {"overwrite", 1, trace_overwrite, 0},

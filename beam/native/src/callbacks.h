@@ -5,7 +5,7 @@
 #ifndef BEAMTRACE_CALLBACKS_H
 #define BEAMTRACE_CALLBACKS_H
 
-#include "record.h"
+#include "sampling.h"
 
 #define BT_NIF(name) static ERL_NIF_TERM name(ErlNifEnv *env, int argc, const ERL_NIF_TERM argv[])
 #define BT_UNUSED (void)argc
@@ -34,12 +34,14 @@ static uint32_t bt_kind_of(bt_term tag, bt_term tracee)
     return kind;
 }
 
-/* `spawned` passes the gate always: it tells which new processes are ours. */
-BT_INLINE ERL_NIF_TERM bt_gate(bt_term state, uint32_t kind)
+/* `spawned` of a process in the sample passes the gate always: it tells which new processes are ours. */
+BT_INLINE ERL_NIF_TERM bt_gate(bt_term state, uint32_t kind, bt_term tracee)
 {
     const bt_place *place = bt_place_of(state);
 
     if (place == NULL)
+        return bt_atoms.discard;
+    if (bt_may_be_unseen(kind, tracee) && __builtin_expect(bt_is_sampling(place), 0) && bt_outside(place, state, kind, tracee))
         return bt_atoms.discard;
     if (kind == BT_KIND_SPAWNED)
         return atomic_load_explicit(&place->mask, memory_order_relaxed) != 0 ? bt_atoms.trace : bt_atoms.discard;
@@ -51,10 +53,10 @@ BT_NIF(enabled)
     BT_UNUSED;
     (void)env;
     if (argv[0] == bt_atoms.trace_status)
-        return bt_place_of(argv[1]) != NULL ? bt_atoms.trace : bt_atoms.remove;
+        return bt_status(argv[1], argv[2]);
     if (bt_place_of(argv[1]) == NULL)
         return bt_atoms.discard;
-    return bt_gate(argv[1], bt_kind_of(argv[0], argv[2]));
+    return bt_gate(argv[1], bt_kind_of(argv[0], argv[2]), argv[2]);
 }
 
 /*
@@ -89,7 +91,7 @@ BT_NIF(trace)
         (void)env;                                                            \
         if (bt_place_of(argv[1]) == NULL)                                     \
             return bt_atoms.discard;                                          \
-        return bt_gate(argv[1], (KIND));                                      \
+        return bt_gate(argv[1], (KIND), argv[2]);                             \
     }
 
 /* A pair of specialised callbacks; KIND may look at tag and tracee. */

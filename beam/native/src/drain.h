@@ -153,6 +153,8 @@ static bool bt_seat(bt_trace *trace, uint64_t mask)
         trace->place = place;
         trace->state = ((place->generation * BT_TRACES + i) << 4) | 0xf;
         atomic_store(&place->mask, mask);
+        atomic_store(&place->threshold, BT_SAMPLE_ALL);
+        atomic_store(&place->ceiling, 0);
         atomic_store(&place->trace, trace);
         atomic_store(&place->state, trace->state);
         bt_bytes += trace->bytes;
@@ -259,8 +261,8 @@ static inline void bt_translate_record(uint32_t *words, uint64_t kind, uint32_t 
         bt_translate(words + BT_SLOT_OTHER_LOW);
 }
 
-/* Translates identities, and gathers the atoms that this trace has not told of yet: [{Word, Atom}]. */
-static bt_term bt_finish_records(ErlNifEnv *env, bt_trace *trace, bt_record *records, uint64_t count)
+/* Translates identities, and gathers the atoms that this trace has not told of yet: [{Word, Atom}]. Counts the markers among the records. */
+static bt_term bt_finish_records(ErlNifEnv *env, bt_trace *trace, bt_record *records, uint64_t count, uint64_t *markers)
 {
     bt_term dictionary = enif_make_list(env, 0);
 
@@ -277,8 +279,13 @@ static bt_term bt_finish_records(ErlNifEnv *env, bt_trace *trace, bt_record *rec
             if (word != 0)
                 dictionary = bt_name_atom(env, trace, word, dictionary);
         }
-        if (kind < BT_KIND_COUNT)
+        *markers += kind == BT_KIND_MARKER;
+        if (kind < BT_KIND_COUNT) {
             bt_translate_record(words, UINT64_C(1) << kind, flags);
+            /* One writer. */
+            atomic_store_explicit(&trace->kinds[kind], atomic_load_explicit(&trace->kinds[kind], memory_order_relaxed) + 1,
+                                  memory_order_relaxed);
+        }
         if (kind == BT_KIND_SEND || kind == BT_KIND_SEND_TO_NON_EXISTING_PROCESS || kind == BT_KIND_REGISTER ||
             kind == BT_KIND_UNREGISTER) {
             if ((flags & (BT_FLAG_WIDE_PID | BT_FLAG_WIDE_PORT | BT_FLAG_ALIAS)) == 0)
@@ -320,8 +327,8 @@ static uint64_t bt_filtered_since(bt_trace *trace)
 }
 
 /*
- * drain(Trace, Max) -> {Count, Records, Dictionary, Lost, Filtered, Waiting, Now, News}. At most Max records, about; Now in ns since the
- * trace's base. What is lost was lost before Now.
+ * drain(Trace, Max) -> {Count, Records, Dictionary, Lost, Filtered, Waiting, Now, News}. At most Max records, about; markers are not in Count.
+ * Now in ns since the trace's base. What is lost was lost before Now.
  */
 BT_NIF(trace_drain)
 {
@@ -330,6 +337,7 @@ BT_NIF(trace_drain)
     bt_record *records;
     unsigned max;
     uint64_t count;
+    uint64_t markers = 0;
     uint64_t lost;
     uint64_t waiting;
     int64_t now;
@@ -352,8 +360,8 @@ BT_NIF(trace_drain)
     bt_rings_take(trace->rings, records);
     waiting = bt_rings_waiting(trace->rings);
     bt_rings_release(trace->rings);
-    dictionary = bt_finish_records(env, trace, records, count);
-    result = enif_make_tuple(env, 8, enif_make_uint64(env, count), binary, dictionary, enif_make_uint64(env, lost),
+    dictionary = bt_finish_records(env, trace, records, count, &markers);
+    result = enif_make_tuple(env, 8, enif_make_uint64(env, count - markers), binary, dictionary, enif_make_uint64(env, lost),
                              enif_make_uint64(env, bt_filtered_since(trace)),
                              enif_make_uint64(env, waiting),
                              enif_make_int64(env, now - trace->base), bt_news(env, trace));

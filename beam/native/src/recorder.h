@@ -7,8 +7,8 @@
 
 #include "drain.h"
 
-/* A handle that nobody else is using; give it back with bt_leave. */
-static bt_trace *bt_enter(ErlNifEnv *env, bt_term term)
+/* A handle that nobody else is using; give it back with bt_leave_window. */
+static bt_trace *bt_enter_window(ErlNifEnv *env, bt_term term)
 {
     bt_handle *handle;
 
@@ -17,7 +17,7 @@ static bt_trace *bt_enter(ErlNifEnv *env, bt_term term)
     return handle->trace;
 }
 
-static void bt_leave(bt_trace *trace) { atomic_store(&trace->consuming, false); }
+static void bt_leave_window(bt_trace *trace) { atomic_store(&trace->consuming, false); }
 
 /* overwrite(Trace) -> ok: full rings give up their oldest records. Before flags are set. */
 BT_NIF(trace_overwrite)
@@ -25,11 +25,11 @@ BT_NIF(trace_overwrite)
     bt_trace *trace;
 
     BT_UNUSED;
-    trace = bt_enter(env, argv[0]);
+    trace = bt_enter_window(env, argv[0]);
     if (trace == NULL)
         return enif_make_badarg(env);
     bt_rings_overwrite(trace->rings);
-    bt_leave(trace);
+    bt_leave_window(trace);
     return bt_atoms.ok;
 }
 
@@ -96,7 +96,7 @@ BT_NIF(trace_look)
     int64_t now;
 
     BT_UNUSED;
-    trace = bt_enter(env, argv[0]);
+    trace = bt_enter_window(env, argv[0]);
     if (trace == NULL)
         return enif_make_badarg(env);
     bt_set_clock(trace, false);
@@ -116,7 +116,7 @@ BT_NIF(trace_look)
                              enif_make_uint64(env, atomic_load_explicit(&triggers->suppressed, memory_order_relaxed)),
                              enif_make_uint64(env, bt_filtered_since(trace)), enif_make_int64(env, now - trace->base),
                              bt_news(env, trace));
-    bt_leave(trace);
+    bt_leave_window(trace);
     return fired;
 }
 
@@ -134,7 +134,7 @@ BT_NIF(trace_window)
     uint64_t count = 0;
 
     BT_UNUSED;
-    if (!enif_get_int64(env, argv[1], &from) || !enif_get_int64(env, argv[2], &to) || (trace = bt_enter(env, argv[0])) == NULL)
+    if (!enif_get_int64(env, argv[1], &from) || !enif_get_int64(env, argv[2], &to) || (trace = bt_enter_window(env, argv[0])) == NULL)
         return enif_make_badarg(env);
     trace->window_end = (double)to;
     (void)bt_rings_hold(trace->rings);
@@ -149,7 +149,7 @@ BT_NIF(trace_window)
     for (uint32_t i = 0; i < BT_ATOM_PAGES; i++)
         if (trace->atoms[i] != NULL)
             memset(trace->atoms[i], 0, (1u << BT_ATOM_PAGE_BITS) / 8);
-    bt_leave(trace);
+    bt_leave_window(trace);
     return enif_make_tuple3(env, enif_make_int64(env, (int64_t)start), enif_make_uint64(env, before), enif_make_uint64(env, count));
 }
 
@@ -166,11 +166,12 @@ BT_NIF(trace_peek)
     unsigned max;
     uint64_t count;
     uint64_t gone;
+    uint64_t markers = 0;
     double cut;
     bool guarded;
 
     BT_UNUSED;
-    if (!enif_get_uint(env, argv[1], &max) || max == 0 || max > BT_DRAIN_MAX || (trace = bt_enter(env, argv[0])) == NULL)
+    if (!enif_get_uint(env, argv[1], &max) || max == 0 || max > BT_DRAIN_MAX || (trace = bt_enter_window(env, argv[0])) == NULL)
         return enif_make_badarg(env);
     guarded = atomic_load_explicit(&trace->rings->guard, memory_order_acquire);
     gone = bt_rings_hold(trace->rings);
@@ -178,11 +179,11 @@ BT_NIF(trace_peek)
     records = (bt_record *)(void *)enif_make_new_binary(env, count * sizeof *records, &binary);
     bt_rings_read(trace->rings, records);
     bt_rings_release(trace->rings);
-    dictionary = bt_finish_records(env, trace, records, count);
-    bt_leave(trace);
+    dictionary = bt_finish_records(env, trace, records, count, &markers);
+    bt_leave_window(trace);
     (void)enif_consume_timeslice(env, count / 80 >= 99 ? 99 : (int)(count / 80) + 1);
     return enif_make_tuple6(env, cut >= trace->window_end && !guarded ? bt_atoms.true_ : bt_atoms.false_,
-                            enif_make_uint64(env, count), binary, dictionary, enif_make_uint64(env, gone),
+                            enif_make_uint64(env, count - markers), binary, dictionary, enif_make_uint64(env, gone),
                             enif_make_int64(env, (int64_t)cut));
 }
 

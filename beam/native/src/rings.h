@@ -37,16 +37,25 @@ static inline void bt_rings_init(bt_rings *all, uint32_t count, bt_record *recor
         bt_ring_init(&all->rings[i], records + i * capacity, capacity);
 }
 
-/* A thread that is no scheduler: takes the guarded ring, or counts a loss and returns NULL. */
-static inline bt_ring *bt_guard_enter(bt_rings *all)
+/* Takes the guarded ring, or returns NULL when others have it. */
+static inline bt_ring *bt_guard_try(bt_rings *all)
 {
     for (int i = 0; i < BT_GUARD_TRIES; i++) {
         if (!atomic_load_explicit(&all->guard, memory_order_relaxed) &&
             !atomic_exchange_explicit(&all->guard, true, memory_order_acquire))
             return &all->rings[all->count];
     }
-    atomic_fetch_add_explicit(&all->refused, 1, memory_order_relaxed);
     return NULL;
+}
+
+/* The same for a thread that is no scheduler and has an event: counts a loss when it gets nothing. */
+static inline bt_ring *bt_guard_enter(bt_rings *all)
+{
+    bt_ring *ring = bt_guard_try(all);
+
+    if (ring == NULL)
+        atomic_fetch_add_explicit(&all->refused, 1, memory_order_relaxed);
+    return ring;
 }
 
 static inline void bt_guard_leave(bt_rings *all) { atomic_store_explicit(&all->guard, false, memory_order_release); }

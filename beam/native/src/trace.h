@@ -21,6 +21,9 @@
 /* Atoms already told, one bit each, in pages that are allocated when needed. */
 #define BT_ATOM_PAGE_BITS 15
 #define BT_ATOM_PAGES (1u << (26 - BT_ATOM_PAGE_BITS))
+/* A threshold that every hash lies below (sampling.h). */
+#define BT_SAMPLE_ALL (1u << 27)
+#define BT_BORN_SIZE 4096
 
 enum { BT_MODE_NONE, BT_MODE_SHAPE };
 
@@ -32,6 +35,9 @@ typedef struct {
     _Alignas(BT_CACHE_LINE) _Atomic bt_term state;
     _Atomic uint64_t mask; /* kinds wanted */
     _Atomic(bt_trace *) trace;
+    /* Who is in the sample, and the highest threshold that there was. */
+    _Atomic uint32_t threshold;
+    _Atomic uint32_t ceiling;
     uint64_t generation; /* of the last trace here; under the lock of the table */
 } bt_place;
 
@@ -53,6 +59,9 @@ struct bt_trace {
     _Atomic bool filter_fresh[BT_FILTER_SIZE];
     _Atomic uint32_t filter_news;
     bt_triggers triggers;
+    /* Processes that were born outside of the sample, by their hash. */
+    _Atomic uint64_t born[BT_BORN_SIZE];
+    _Atomic uint64_t outside; /* how many */
     /* The consumer's. */
     bt_place *place;
     _Atomic bool consuming;
@@ -61,6 +70,7 @@ struct bt_trace {
     uint64_t seen_filtered;
     double window_end; /* of what the flight recorder reads */
     _Atomic int64_t clock_offset; /* monotonic ns of the VM minus that of the system, for threads that may not ask the VM */
+    _Atomic uint64_t kinds[BT_KIND_COUNT]; /* records taken, by kind */
     uint64_t *atoms[BT_ATOM_PAGES];
     void *block; /* as allocated */
     bt_trace *buried;

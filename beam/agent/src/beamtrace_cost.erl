@@ -1,0 +1,192 @@
+%% What an event costs the VM, measured on the node itself: a process sends messages to itself, untraced and traced in turn, and the fastest of
+%% a few bursts each is compared. That is the price with warm caches; servers pay more (COLD). Takes a few milliseconds, once a session.
+-module(beamtrace_cost).
+
+-export([measure/1, besides/1, of_events/2, worker/1, sink/0]).
+-export_type([costs/0, counts/0]).
+
+%% In the traced process, and in the tracer, for an event; in ns.
+-type costs() :: #{event := pos_integer(), drain := non_neg_integer()}.
+%% Since the start: events, processes born outside of the sample, looks at the rings, messages to the client.
+-type counts() :: #{
+    events := non_neg_integer(), outside := non_neg_integer(), looks := non_neg_integer(), messages := non_neg_integer()
+}.
+
+%% What an event costs in place on a real server ÷ in a burst, where the caches are warm and the branches foreseen, status checks at each
+%% scheduling included: docs/decisions/040-overhead-budget.md.
+-define(COLD, 2.5).
+%% What the connection adds to the tracer's own time for an event.
+-define(SHIP, 2).
+%% A process that is born outside of the sample; a look at the rings, timer and wake-up included; a message to the client.
+-define(BORN_NS, 800).
+-define(LOOK_NS, 8000).
+-define(MESSAGE_NS, 15000).
+%% When it cannot be measured: bench/server, on the slow side.
+-define(NATIVE, #{event => 400, drain => 100}).
+-define(PORTABLE, #{event => 900, drain => 1100}).
+%% What no VM is faster than, and none slower; a burst that was interrupted would say so.
+-define(EVENT_LEAST, 120).
+-define(EVENT_MOST, 5000).
+-define(MESSAGES, 250).
+-define(BURSTS, 12).
+-define(PATIENCE_MS, 500).
+
+%% What does not go with the number of events.
+-spec besides(counts()) -> non_neg_integer().
+besides(#{outside := Outside, looks := Looks, messages := Messages}) ->
+    Outside * ?BORN_NS + Looks * ?LOOK_NS + Messages * ?MESSAGE_NS.
+
+-spec of_events(costs() | unknown, non_neg_integer()) -> non_neg_integer().
+of_events(unknown, Events) -> of_events(?NATIVE, Events);
+of_events(#{event := Event, drain := Drain}, Events) -> Events * (Event + Drain).
+
+-spec measure(Native :: boolean()) -> costs().
+measure(Native) ->
+    {Worker, Monitor} = spawn_opt(?MODULE, worker, [self()], [link, monitor, {priority, high}]),
+    Costs =
+        try
+            measure(Native, Worker)
+        catch
+            throw:unmeasured -> default(Native)
+        end,
+    true = unlink(Worker),
+    exit(Worker, kill),
+    receive
+        {'DOWN', Monitor, process, Worker, _} -> Costs
+    end.
+
+default(true) -> ?NATIVE;
+default(false) -> ?PORTABLE.
+
+measure(true, Worker) ->
+    {Trace, State, _} = opened(beamtrace_nif:open(erlang:system_info(schedulers), 4 * ?MESSAGES + 24, {true, false, -1 band 16#1ffffffff}, {self(), undefined, []})),
+    Handle = beamtrace_session:open({beamtrace_nif, State}),
+    try
+        {Event, Drains} = event(Handle, [send, 'receive'], Worker, fun() -> drain_ns(Trace) end),
+        #{event => Event, drain => round(?SHIP * lists:min(Drains) / (2 * ?MESSAGES))}
+    after
+        beamtrace_session:forget(Handle, Worker),
+        ok = beamtrace_nif:shut(Trace),
+        Barrier = erlang:trace_delivered(all),
+        receive
+            {trace_delivered, all, Barrier} -> free(Trace, 1000)
+        after ?PATIENCE_MS -> ok
+        end
+    end;
+measure(false, Worker) ->
+    Sink = spawn_link(?MODULE, sink, []),
+    Tracer = beamtrace_tracer:start(#{
+        id => 0,
+        mailbox => Sink,
+        holder => self(),
+        client_node => undefined,
+        mask => 16#1ffffffff,
+        mode => shape,
+        scheduler => false,
+        batch => #{events => 512, ms => 10},
+        limits => #{events => infinity, rate => infinity, seconds => infinity, memory => infinity, queue => infinity, overhead => infinity},
+        filter => #{}
+    }),
+    Handle = beamtrace_session:open(Tracer),
+    try
+        {Event, _} = event(Handle, [send, 'receive', monotonic_timestamp], Worker, fun() -> 0 end),
+        #{event => Event, drain => drain(Handle, Worker, Tracer)}
+    after
+        beamtrace_session:forget(Handle, Worker),
+        true = unlink(Tracer),
+        exit(Tracer, kill),
+        true = unlink(Sink),
+        exit(Sink, kill)
+    end.
+
+opened({error, _}) -> throw(unmeasured);
+opened(Opened) -> Opened.
+
+free(_, 0) ->
+    ok;
+free(Trace, Tries) ->
+    case beamtrace_nif:free(Trace) of
+        ok ->
+            ok;
+        busy ->
+            receive
+            after 1 -> free(Trace, Tries - 1)
+            end
+    end.
+
+%% In place: a burst has two events a message.
+event(Handle, Flags, Worker, Between) ->
+    Measured = [
+        begin
+            Plain = burst(Worker),
+            1 = beamtrace_session:process(Handle, Worker, true, Flags),
+            Traced = burst(Worker),
+            1 = beamtrace_session:process(Handle, Worker, false, Flags),
+            {Plain, Traced, Between()}
+        end
+     || _ <- lists:seq(1, ?BURSTS)
+    ],
+    {Plains, Traceds, Drains} = lists:unzip3(Measured),
+    Warm = (lists:min(Traceds) - lists:min(Plains)) / (2 * ?MESSAGES),
+    {min(?EVENT_MOST, max(?EVENT_LEAST, round(?COLD * Warm))), Drains}.
+
+drain_ns(Trace) ->
+    Began = erlang:monotonic_time(nanosecond),
+    _ = beamtrace_nif:drain(Trace, 16384),
+    erlang:monotonic_time(nanosecond) - Began.
+
+%% In the tracer: it is held, and then let go with a burst in its queue. The fastest of a few.
+drain(Handle, Worker, Tracer) ->
+    1 = beamtrace_session:process(Handle, Worker, true, [send, 'receive', monotonic_timestamp]),
+    Times = [
+        begin
+            true = erlang:suspend_process(Tracer),
+            _ = burst(Worker),
+            Delivered = beamtrace_session:delivered(Handle),
+            receive
+                {trace_delivered, all, Delivered} -> ok
+            after ?PATIENCE_MS -> throw(unmeasured)
+            end,
+            Tracer ! {beamtrace_stats, cost},
+            Began = erlang:monotonic_time(nanosecond),
+            true = erlang:resume_process(Tracer),
+            receive
+                {beamtrace_stats, Tracer, cost, _} -> erlang:monotonic_time(nanosecond) - Began
+            after ?PATIENCE_MS -> throw(unmeasured)
+            end
+        end
+     || _ <- lists:seq(1, 4)
+    ],
+    round(?SHIP * lists:min(Times) / (2 * ?MESSAGES)).
+
+burst(Worker) ->
+    Worker ! burst,
+    receive
+        {beamtrace_burst, Worker, Ns} -> Ns
+    after ?PATIENCE_MS -> throw(unmeasured)
+    end.
+
+%% Sends messages to itself and takes them.
+-spec worker(pid()) -> no_return().
+worker(Parent) ->
+    receive
+        burst ->
+            Began = erlang:monotonic_time(nanosecond),
+            messages(?MESSAGES),
+            Parent ! {beamtrace_burst, self(), erlang:monotonic_time(nanosecond) - Began},
+            worker(Parent)
+    end.
+
+messages(0) ->
+    ok;
+messages(N) ->
+    self() ! {beamtrace_message, N},
+    receive
+        {beamtrace_message, N} -> messages(N - 1)
+    end.
+
+-spec sink() -> no_return().
+sink() ->
+    receive
+        _ -> sink()
+    end.

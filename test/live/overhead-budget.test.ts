@@ -1,0 +1,188 @@
+/** `limits.overhead` as a budget: the node adapts who is traced to what tracing costs, and everything that is traced is whole. */
+import { afterEach, beforeEach, describe, expect, test } from "vitest";
+import type { MarkerEvent, TraceEvent } from "../../src/buffer";
+import type { Session, Trace, TraceOptions, TraceStats } from "../../src/capture";
+import { Pid } from "../../src/erlang";
+import { expectClean } from "../support/clean";
+import { eventually, startNode, type ErlNode } from "../support/erl-node";
+import { setLoad, startLoad, stopLoad } from "../support/load";
+import { attachTo, collect } from "../support/traced";
+
+const OVERHEAD = 0.02;
+const PATIENCE_MS = 60_000;
+
+const key = (pid: unknown): string => (pid instanceof Pid ? `${pid.id}.${pid.serial}` : "");
+
+const steps = (events: readonly TraceEvent[]): MarkerEvent[] =>
+  events.filter((event): event is MarkerEvent => event.kind === "marker" && event.name === "sampling");
+
+/** How often a series that rises and falls turns. */
+function turns(values: readonly number[]): number {
+  const signs = values.slice(1).flatMap((value, i) => Math.sign(value - values[i]!) || []);
+  return signs.filter((sign, i) => i > 0 && sign !== signs[i - 1]).length;
+}
+
+/**
+ * Messages of a worker of the load carry their number as their size. Between its begin and its end, as the markers tell, none may be missing.
+ * Returns how many processes were seen, and how many stretches.
+ */
+function expectWhole(events: readonly TraceEvent[]): {
+  processes: number;
+  stretches: number;
+  messages: number;
+} {
+  const next = new Map<string, number | undefined>();
+  let stretches = 0;
+  let messages = 0;
+  const ended = new Set<string>();
+  const processes = new Set<string>();
+  for (const event of events) {
+    const pid = key(event.process);
+    if (event.kind === "marker" && event.name === "process_traced") {
+      if (!next.has(pid)) stretches += 1;
+      if (!next.has(pid)) next.set(pid, undefined);
+      ended.delete(pid);
+    } else if (event.kind === "marker" && event.name === "process_untraced") {
+      next.delete(pid);
+      ended.add(pid);
+    } else if (event.kind === "receive" && event.shape.type === "binary") {
+      expect(ended.has(pid)).toBe(false);
+      const expected = next.get(pid);
+      if (expected !== undefined) expect(event.shape.size).toBe(expected);
+      next.set(pid, (event.shape.size + 1) % 50_000);
+      processes.add(pid);
+      messages += 1;
+    }
+  }
+  return { processes: processes.size, stretches, messages };
+}
+
+describe.each(["native", "portable"] as const)("overhead budget, %s tracer", (tracer) => {
+  let node: ErlNode;
+  let session: Session;
+  let collected: ReturnType<typeof collect>;
+  let all: TraceStats[];
+
+  beforeEach(async () => {
+    node = await startNode({ args: ["+S", "2"] });
+    session = await attachTo(node, { tracer });
+  });
+  afterEach(async () => {
+    await session.close();
+    await expectClean(node, {});
+    await node.stop();
+  });
+
+  const start = async (options: Partial<TraceOptions>): Promise<Trace> => {
+    const trace = await session.trace({
+      events: ["receive"],
+      limits: { overhead: OVERHEAD, rate: Infinity, seconds: 600 },
+      ...options,
+    });
+    all = [];
+    collected = collect(trace);
+    trace.stats$.subscribe((stats) => all.push(stats));
+    return trace;
+  };
+  const until = (holds: (stats: TraceStats) => boolean, trace: Trace): Promise<TraceStats> =>
+    // Before its first report the node has said nothing of kinds, or of a share.
+    eventually(
+      () => trace.stats,
+      (stats) => stats.node.kinds.length > 0 && holds(stats),
+      PATIENCE_MS,
+    );
+
+  test(
+    "the share follows the load down and up, and what is traced is whole",
+    { timeout: 240_000 },
+    async () => {
+      await startLoad(node, 1000, 400);
+      await setLoad(node, 2);
+      const trace = await start({});
+      await until(({ node }) => node.share > 0.25, trace);
+      const calm = trace.stats.node.share;
+      await setLoad(node, 60);
+      await until(({ node }) => node.share < calm / 2, trace);
+      // The budget has been met again: a whole second of the new load is within it.
+      const met = await until(
+        ({ node: { overhead, share } }) => share < calm / 2 && overhead <= OVERHEAD,
+        trace,
+      );
+      await setLoad(node, 2);
+      await until(({ node }) => node.share > Math.max(0.25, 2 * met.node.share), trace);
+      await trace.stop();
+      await collected.done;
+      await stopLoad(node);
+      expect(await trace.ended).toEqual({ kind: "stopped" });
+      const shares = steps(collected.events).map(({ a }) => Number(a));
+      expect(turns(shares)).toBeLessThanOrEqual(12);
+      const { processes, stretches } = expectWhole(collected.events);
+      expect(processes).toBeGreaterThan(100);
+      expect(stretches).toBeGreaterThanOrEqual(processes);
+      expect(trace.stats.lost).toBe(0);
+      // Nobody's events stop without a word: the kinds stayed all the time.
+      expect(new Set(steps(collected.events).map(({ b }) => b)).size).toBe(1);
+    },
+  );
+
+  test("begins with a few processes and grows", { timeout: 120_000 }, async () => {
+    await startLoad(node, 600, 50);
+    const trace = await start({});
+    await until(({ node }) => node.share > 0.25, trace);
+    await trace.stop();
+    await collected.done;
+    await stopLoad(node);
+    const shares = steps(collected.events).map(({ a }) => Number(a));
+    expect(shares[0]).toBeLessThan(1e6 / 20);
+    expect(Math.max(...shares)).toBeGreaterThan(4 * shares[0]!);
+    const begun = new Set(
+      collected.events.flatMap((e) =>
+        e.kind === "marker" && e.name === "process_traced" ? [key(e.process)] : [],
+      ),
+    );
+    expect(begun.size).toBeGreaterThan(100);
+  });
+
+  test(
+    "kinds are left out, the frequent ones first, when one process alone is too much",
+    { timeout: 120_000 },
+    async () => {
+      await node.eval(`spawn(fun() -> register(hot, self()),
+  (fun L(N) -> _ = [self() ! x || _ <- lists:seq(1, 20)], [receive x -> ok end || _ <- lists:seq(1, 20)],
+     receive stop -> ok after 0 -> L(N + 1) end end)(0) end), ok`);
+      await node.eval(
+        `(fun W() -> case whereis(hot) of undefined -> timer:sleep(1), W(); _ -> ok end end)()`,
+      );
+      const trace = await start({
+        processes: { registered: ["hot"] },
+        events: ["send", "receive", "spawn", "exit"],
+      });
+      await until(({ node: { kinds } }) => !kinds.includes("send") && !kinds.includes("receive"), trace);
+      await node.eval(
+        `M = monitor(process, whereis(hot)), hot ! stop, receive {'DOWN', M, _, _, _} -> ok end`,
+      );
+      await trace.stop();
+      await collected.done;
+      expect(await trace.ended).toEqual({ kind: "stopped" });
+      const { share, kinds } = trace.stats.node;
+      expect(share).toBe(1);
+      expect(kinds).toEqual(["spawn", "exit"]);
+      // What was not left out is still whole.
+      expect(collected.events.filter((e) => e.kind === "exit")).toHaveLength(1);
+      const masks = steps(collected.events).map(({ b }) => b);
+      expect(new Set(masks).size).toBe(3);
+    },
+  );
+
+  test("the trace stops when nothing helps", { timeout: 120_000 }, async () => {
+    await node.eval(
+      `spawn(fun() -> register(hot, self()), (fun L() -> self() ! x, receive stop -> ok; x -> L() end end)() end), ok`,
+    );
+    await node.eval(`(fun W() -> case whereis(hot) of undefined -> timer:sleep(1), W(); _ -> ok end end)()`);
+    const trace = await start({ processes: { registered: ["hot"] } });
+    const ended = await trace.ended;
+    expect(ended).toMatchObject({ kind: "limit", limit: "overhead", allowed: OVERHEAD });
+    expect(ended.kind === "limit" && ended.measured).toBeGreaterThan(OVERHEAD);
+    await node.eval(`M = monitor(process, whereis(hot)), hot ! stop, receive {'DOWN', M, _, _, _} -> ok end`);
+  });
+});
