@@ -57,7 +57,7 @@ BT_NIF(trace_produced)
     for (uint32_t i = 0; i <= trace->rings->count; i++) {
         const bt_ring *ring = &trace->rings->rings[i];
 
-        produced += atomic_load_explicit(&ring->head, memory_order_relaxed) +
+        produced += atomic_load_explicit(&ring->head, memory_order_relaxed) - ring->origin +
                     atomic_load_explicit(&ring->dropped, memory_order_relaxed) +
                     atomic_load_explicit(&ring->filtered, memory_order_relaxed);
     }

@@ -47,9 +47,10 @@ static inline bool bt_is_unseen(const bt_place *place, bt_trace *trace, bt_term 
 /* A ring has room for one more record; unlike bt_ring_reserve it counts no loss. */
 static inline bool bt_ring_has_room(bt_ring *ring)
 {
-    return atomic_load_explicit(&ring->head, memory_order_relaxed) -
-               atomic_load_explicit(&ring->tail, memory_order_acquire) <=
-           ring->mask;
+    uint64_t word = atomic_load_explicit(&ring->tail, memory_order_acquire);
+
+    return !(word & BT_HELD) ||
+           -bt_ring_ahead(word, atomic_load_explicit(&ring->head, memory_order_relaxed)) <= (int64_t)ring->mask;
 }
 
 static bool bt_put_mark(bt_ring *ring, bt_term name, bt_term process, const double *numbers, double stamp)
