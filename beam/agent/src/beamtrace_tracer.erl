@@ -495,9 +495,8 @@ control({beamtrace_markers, Markers, {From, Ref}}, S) ->
     S1 = close(S#state{markers = lists:reverse(Markers, S#state.markers)}, [], 0, Now, Now, 0),
     From ! {beamtrace_marked, Ref},
     S1;
-%% How often it sends, its pace says.
-control({beamtrace_sampler, Process, Counters, _LeastMs}, S) ->
-    S#state{sampler = {Process, Counters}};
+control({beamtrace_sampler, Process, Counters, LeastMs}, #state{prompt_ms = PromptMs} = S) ->
+    S#state{sampler = {Process, Counters}, prompt_ms = max(LeastMs, PromptMs)};
 control({beamtrace_threshold, Threshold}, S) ->
     S#state{threshold = Threshold};
 control({beamtrace_mask, Mask}, #state{quota = Quota} = S) when Quota =/= 0 ->
