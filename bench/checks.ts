@@ -109,6 +109,19 @@ export const CHECKS: Readonly<Record<string, readonly Check[]>> = {
       name: "ejabberd",
       what: "the same on ejabberd, under tsung's chat",
       module: "bench/server/ejabberd",
+      quickMinutes: 0,
+    },
+    {
+      name: "budget",
+      what: "RabbitMQ with limits.overhead: 0.02, at three loads and across jumps between them",
+      module: "bench/server/budget",
+      minutes: 60,
+      quickMinutes: 10,
+    },
+    {
+      name: "recorder",
+      what: "a flight recorder that is always on, on RabbitMQ",
+      module: "bench/server/recorder",
       quickMinutes: 8,
     },
     {
