@@ -337,14 +337,17 @@ static uint64_t record(manager *m)
     do {
         const uint64_t *binary;
         uint64_t count;
+        uint64_t markers = 0;
 
         m->env.used = mark;
         argv[1] = SMALL(16 + next(&m->seed) % 2048);
         if (!enif_get_tuple(&m->env, f.peek(&m->env, 2, argv), &arity, &e) || arity != 6)
             fail("peek refuses");
-        count = e[1] >> 4;
         binary = vm_box(e[2]);
-        if (binary[1] != count * BT_SLOT_BYTES)
+        count = binary[1] / BT_SLOT_BYTES;
+        for (uint64_t i = 0; i < count; i++)
+            markers += (((const uint32_t *)(binary + 2))[i * BT_SLOT_WORDS + BT_SLOT_HEAD] & 0xff) == BT_KIND_MARKER;
+        if (binary[1] != count * BT_SLOT_BYTES || e[1] >> 4 != count - markers)
             fail("a binary of another size");
         qsort((void *)(uintptr_t)(binary + 2), count, BT_SLOT_BYTES, by_stamp);
         for (uint64_t i = 0; i < count; i++)
@@ -410,7 +413,8 @@ static void one_trace(manager *m)
             (void)record(m);
         else
             (void)drain(m);
-        if (next(&m->seed) % 2 == 0) {
+        /* Markers that are overwritten count as lost, and nobody called for them. */
+        if (!overwriting && next(&m->seed) % 2 == 0) {
             term state = atomic_load(&flags[m->place].state);
 
             (void)f.share(&m->env, 2, (term[]){state, SMALL(next(&m->seed) % ((1u << 27) + 1))});

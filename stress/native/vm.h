@@ -228,15 +228,6 @@ VM int enif_get_uint(ErlNifEnv *env, ERL_NIF_TERM t, unsigned *n)
     return 1;
 }
 
-VM int enif_get_long(ErlNifEnv *env, ERL_NIF_TERM t, long *n)
-{
-    (void)env;
-    if ((t & 0xf) != 0xf)
-        return 0;
-    *n = (long)((int64_t)t >> 4);
-    return 1;
-}
-
 /* No floats here. */
 VM int enif_get_double(ErlNifEnv *env, ERL_NIF_TERM t, double *n)
 {

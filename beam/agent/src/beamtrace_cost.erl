@@ -67,11 +67,7 @@ measure(true, Worker) ->
     after
         beamtrace_session:forget(Handle, Worker),
         ok = beamtrace_nif:shut(Trace),
-        Barrier = erlang:trace_delivered(all),
-        receive
-            {trace_delivered, all, Barrier} -> free(Trace, 1000)
-        after ?PATIENCE_MS -> ok
-        end
+        _ = beamtrace_rings:barrier() andalso beamtrace_rings:free(Trace)
     end;
 measure(false, Worker) ->
     Sink = spawn_link(?MODULE, sink, []),
@@ -83,6 +79,7 @@ measure(false, Worker) ->
         mask => 16#1ffffffff,
         mode => shape,
         scheduler => false,
+        overflow => drop_newest,
         batch => #{events => 512, ms => 10},
         limits => #{events => infinity, rate => infinity, seconds => infinity, memory => infinity, queue => infinity, overhead => infinity},
         filter => #{}
@@ -101,18 +98,6 @@ measure(false, Worker) ->
 
 opened({error, _}) -> throw(unmeasured);
 opened(Opened) -> Opened.
-
-free(_, 0) ->
-    ok;
-free(Trace, Tries) ->
-    case beamtrace_nif:free(Trace) of
-        ok ->
-            ok;
-        busy ->
-            receive
-            after 1 -> free(Trace, Tries - 1)
-            end
-    end.
 
 %% In place: a burst has two events a message.
 event(Handle, Flags, Worker, Between) ->

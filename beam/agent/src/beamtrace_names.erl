@@ -20,6 +20,7 @@
     beamtrace_pacer,
     beamtrace_patterns,
     beamtrace_recorder,
+    beamtrace_rings,
     beamtrace_sample,
     beamtrace_sampling,
     beamtrace_session,

@@ -7,8 +7,6 @@
 
 -include("beamtrace_schema.hrl").
 
--define(HEAP_WORDS, 4096).
--define(MEMORY_DEFAULT, 268435456).
 %% Records of a scheduler's ring: together they hold what limits.queue lets wait (a machine with more to do than CPUs does not let the drain run for
 %% tens of milliseconds), but 1 MiB each, and less where many schedulers or the limit of memory ask for it.
 -define(CAPACITY_MAX, 1048576).
@@ -28,9 +26,6 @@
 -define(LAST_RETRIES, 400).
 %% CPU that an event costs the VM, draining and sending included: bench/server, on the slow side of what was measured.
 -define(COST_NS, 600).
-%% Until every scheduler has left the callbacks after they were shut.
--define(BARRIER_MS, 5000).
--define(FREE_TRIES, 1000).
 
 -record(state, {
     id :: integer(),
@@ -68,51 +63,19 @@
 
 %% The process, and the tracer for the VM.
 -spec start(beamtrace_tracer:options()) -> {ok, pid(), {module(), non_neg_integer()}} | {error, term()}.
-start(#{limits := #{memory := Memory}} = Options) ->
-    Bytes =
-        case Memory of
-            infinity -> ?MEMORY_DEFAULT;
-            _ -> Memory
-        end,
-    Guard = max(?HEAP_WORDS * 4, 2 * Bytes div erlang:system_info(wordsize)),
-    {Pid, Monitor} = spawn_opt(?MODULE, init, [self(), Options], [
-        link,
-        monitor,
-        {message_queue_data, off_heap},
-        {min_heap_size, ?HEAP_WORDS},
-        %% Batches are binaries outside of the heap: they must not grow old there.
-        {fullsweep_after, 4},
-        {max_heap_size, #{size => Guard, kill => true, error_logger => false}},
-        {priority, high}
-    ]),
-    receive
-        {beamtrace_native, Pid, Result} ->
-            true = erlang:demonitor(Monitor, [flush]),
-            case Result of
-                {ok, State} -> {ok, Pid, {beamtrace_nif, State}};
-                {error, Reason} -> {error, Reason}
-            end;
-        {'DOWN', Monitor, process, Pid, Reason} ->
-            {error, Reason}
-    end.
+start(#{limits := Limits} = Options) -> beamtrace_rings:start(native, Options, Limits).
 
 -spec init(pid(), beamtrace_tracer:options()) -> ok.
 init(Holder, Options) ->
-    process_flag(sensitive, true),
     try open(Holder, Options) of
         {ok, State, S} ->
-            Holder ! {beamtrace_native, self(), {ok, State}},
+            beamtrace_rings:began(Holder, State),
             loop(S);
         {error, Reason} ->
-            refuse(Holder, Reason)
+            beamtrace_rings:refuse(Holder, Reason)
     catch
-        error:beamtrace_nif -> refuse(Holder, not_loaded)
+        error:beamtrace_nif -> beamtrace_rings:refuse(Holder, not_loaded)
     end.
-
-refuse(Holder, Reason) ->
-    true = unlink(Holder),
-    Holder ! {beamtrace_native, self(), {error, Reason}},
-    ok.
 
 open(Holder, #{limits := Limits, batch := #{events := Events, ms := FlushMs}} = Options) ->
     reap(beamtrace_nif:reap(0)),
@@ -144,13 +107,8 @@ open(Holder, #{limits := Limits, batch := #{events := Events, ms := FlushMs}} = 
 reap({_, 0}) ->
     ok;
 reap({Last, _}) ->
-    Barrier = erlang:trace_delivered(all),
-    receive
-        {trace_delivered, all, Barrier} ->
-            _ = beamtrace_nif:reap(Last),
-            ok
-    after ?BARRIER_MS -> ok
-    end.
+    _ = beamtrace_rings:barrier() andalso beamtrace_nif:reap(Last),
+    ok.
 
 %% A power of two.
 capacity(Rings, #{memory := Memory, queue := Queue}) ->
@@ -335,15 +293,10 @@ control(_, S) ->
 -spec finish(#state{}) -> no_return().
 finish(#state{trace = Trace} = S0) ->
     ok = beamtrace_nif:shut(Trace),
-    Barrier = erlang:trace_delivered(all),
-    receive
-        {trace_delivered, all, Barrier} ->
-            S = drained(S0, ?LAST_RETRIES),
-            free(Trace, ?FREE_TRIES),
-            last(S, ?LAST_RETRIES)
-    after ?BARRIER_MS ->
-        last(drained(S0, ?LAST_RETRIES), ?LAST_RETRIES)
-    end.
+    Left = beamtrace_rings:barrier(),
+    S = drained(S0, ?LAST_RETRIES),
+    _ = Left andalso beamtrace_rings:free(Trace),
+    last(S, ?LAST_RETRIES).
 
 %% Until the rings are empty; what the connection does not take by then is lost, and counted.
 drained(S0, Retries) ->
@@ -366,18 +319,6 @@ abandon(#state{trace = Trace, max = Max} = S) ->
     case Waiting of
         0 -> S1;
         _ -> abandon(S1)
-    end.
-
-free(_, 0) ->
-    ok;
-free(Trace, Tries) ->
-    case beamtrace_nif:free(Trace) of
-        ok ->
-            ok;
-        busy ->
-            receive
-            after 1 -> free(Trace, Tries - 1)
-            end
     end.
 
 -spec last(#state{}, non_neg_integer()) -> no_return().

@@ -3,7 +3,7 @@
 %% (docs/agent-protocol.md, "Flight recorder"). One process a recorder, linked to the holder; to the holder it is what beamtrace_tracer is.
 -module(beamtrace_recorder).
 
--export([start/2, init/3, follow/3, flag/2]).
+-export([start/2, init/2, follow/3, flag/2]).
 -export_type([options/0]).
 
 -include("beamtrace_schema.hrl").
@@ -17,8 +17,6 @@
     triggers := [trigger()]
 }.
 
--define(HEAP_WORDS, 4096).
--define(MEMORY_DEFAULT, 268435456).
 -define(RECORD_BYTES, 64).
 -define(CAPACITY_MAX, 1048576).
 -define(CAPACITY_MIN, 64).
@@ -30,8 +28,6 @@
 -define(LAST_RETRIES, 400).
 %% A recording that the client does not fetch within this time is dropped.
 -define(FETCH_NS, 60000000000).
--define(BARRIER_MS, 5000).
--define(FREE_TRIES, 1000).
 %% CPU that an event costs the VM while nothing is shipped: bench/server, on the slow side of what was measured.
 -define(COST_NS, 600).
 %% Losses and points of the past that are remembered; neighbours are joined beyond that.
@@ -89,50 +85,19 @@
 
 %% The process, and the tracer for the VM.
 -spec start(beamtrace_tracer:options(), options()) -> {ok, pid(), {module(), non_neg_integer()}} | {error, term()}.
-start(#{limits := #{memory := Memory}} = Options, Recorder) ->
-    Bytes =
-        case Memory of
-            infinity -> ?MEMORY_DEFAULT;
-            _ -> Memory
-        end,
-    Guard = max(?HEAP_WORDS * 4, 2 * Bytes div erlang:system_info(wordsize)),
-    {Pid, Monitor} = spawn_opt(?MODULE, init, [self(), Options, Recorder], [
-        link,
-        monitor,
-        {message_queue_data, off_heap},
-        {min_heap_size, ?HEAP_WORDS},
-        {fullsweep_after, 4},
-        {max_heap_size, #{size => Guard, kill => true, error_logger => false}},
-        {priority, high}
-    ]),
-    receive
-        {beamtrace_recorder, Pid, Result} ->
-            true = erlang:demonitor(Monitor, [flush]),
-            case Result of
-                {ok, State} -> {ok, Pid, {beamtrace_nif, State}};
-                {error, Reason} -> {error, Reason}
-            end;
-        {'DOWN', Monitor, process, Pid, Reason} ->
-            {error, Reason}
-    end.
+start(#{limits := Limits} = Options, Recorder) -> beamtrace_rings:start(recorder, {Options, Recorder}, Limits).
 
--spec init(pid(), beamtrace_tracer:options(), options()) -> ok.
-init(Holder, Options, Recorder) ->
-    process_flag(sensitive, true),
+-spec init(pid(), {beamtrace_tracer:options(), options()}) -> ok.
+init(Holder, {Options, Recorder}) ->
     try open(Holder, Options, Recorder) of
         {ok, State, S} ->
-            Holder ! {beamtrace_recorder, self(), {ok, State}},
+            beamtrace_rings:began(Holder, State),
             loop(S);
         {error, Reason} ->
-            refuse(Holder, Reason)
+            beamtrace_rings:refuse(Holder, Reason)
     catch
-        error:beamtrace_nif -> refuse(Holder, {native, not_loaded})
+        error:beamtrace_nif -> beamtrace_rings:refuse(Holder, {native, not_loaded})
     end.
-
-refuse(Holder, Reason) ->
-    true = unlink(Holder),
-    Holder ! {beamtrace_recorder, self(), {error, Reason}},
-    ok.
 
 open(Holder, Options, #{triggers := Triggers} = Recorder) ->
     case beamtrace_alarms:start([Alarm || {_, {alarm, Alarm}} <- Triggers]) of
@@ -341,7 +306,7 @@ keep({Trigger, Stamp, Process, Info}, To, #state{trace = Trace, base = Base, opt
         end,
     {Start, Before, _} = beamtrace_nif:window(Trace, Wanted, To),
     {Read0, Gone0} = read(Trace, [], 0),
-    Barrier = barrier(),
+    Barrier = beamtrace_rings:barrier(),
     {Read, Gone} = read(Trace, Read0, Gone0),
     S = look(S0),
     Gaps = short(Wanted, Start, Before, S) ++ gaps(Start, To, Gone, S),
@@ -371,19 +336,12 @@ keep({Trigger, Stamp, Process, Info}, To, #state{trace = Trace, base = Base, opt
         recording = #recording{number = Number, taken = To, messages = messages(Gaps, Batches, S)}
     }.
 
-barrier() ->
-    Ref = erlang:trace_delivered(all),
-    receive
-        {trace_delivered, all, Ref} -> true
-    after ?BARRIER_MS -> false
-    end.
-
 %% Newest batch first.
 read(Trace, Batches, Gone0) ->
     {Done, Count, Records, Dictionary, Gone, Cut} = beamtrace_nif:peek(Trace, ?PEEK_MAX),
     Batches1 =
-        case Count of
-            0 -> Batches;
+        case Records of
+            <<>> -> Batches;
             _ -> [{Cut, Count, Dictionary, Records} | Batches]
         end,
     case Done of
@@ -484,7 +442,7 @@ finish(#state{trace = Trace, alarms = Alarms, holder = Holder} = S0) ->
             _ -> S1
         end,
     ok = beamtrace_nif:shut(Trace),
-    _ = barrier() andalso free(Trace, ?FREE_TRIES),
+    _ = beamtrace_rings:barrier() andalso beamtrace_rings:free(Trace),
     S = last(S2, ?LAST_RETRIES),
     _ = [answer(Id, {error, stopped}, S) || Id <- S#state.snapshots],
     Holder ! {beamtrace_final, self(), stats(S)},
@@ -508,18 +466,6 @@ fetched({_, Id, Number, _}, S) ->
 answer(Id, Result, #state{holder = Holder}) ->
     Holder ! {beamtrace_answer, self(), Id, Result},
     ok.
-
-free(_, 0) ->
-    ok;
-free(Trace, Tries) ->
-    case beamtrace_nif:free(Trace) of
-        ok ->
-            ok;
-        busy ->
-            receive
-            after 1 -> free(Trace, Tries - 1)
-            end
-    end.
 
 -spec stats(#state{}) -> beamtrace_tracer:stats().
 stats(#state{meter = Meter, written = Written, lost = Lost, filtered = Filtered} = S) ->
