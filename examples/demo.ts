@@ -81,7 +81,7 @@ async function live(): Promise<void> {
     );
     say(
       "cost",
-      `about ${number(node.overhead * 100, 1)} % of what the node uses besides, by the tracer's own estimate`,
+      `about ${number(node.overhead * 100, 1)} % on top of the node's own CPU, by its own estimate`,
     );
     await expectNothingLeft(shop);
     say("left there", "nothing: the node itself finds no trace flag, session, module,");

@@ -46,6 +46,12 @@ function entry(module: AgentModule, beam: Term): Term {
   return tuple(atom(module.name), charlist(AGENT_FILE_PREFIX + module.name), beam);
 }
 
+/** Loading and compiling may take a busy node longer than a call should. */
+const patient = (options: CallOptions): CallOptions => ({
+  ...options,
+  timeoutMs: Math.max(LOAD_TIMEOUT_MS, options.timeoutMs ?? 0),
+});
+
 /** Runs the loader; the reason when it answers `{error, Reason}`. */
 async function evaluateLoader(
   link: NodeLink,
@@ -54,10 +60,7 @@ async function evaluateLoader(
 ): Promise<Term | undefined> {
   loader ??= decode(Buffer.from(AGENT_LOADER, "base64"));
   const bindings = [tuple(atom("Modules"), entries)];
-  const result = await link.call("erl_eval", "exprs", [loader, bindings], {
-    ...options,
-    timeoutMs: Math.max(LOAD_TIMEOUT_MS, options.timeoutMs ?? 0),
-  });
+  const result = await link.call("erl_eval", "exprs", [loader, bindings], patient(options));
   const value = result instanceof Tuple ? result.elements[1] : undefined;
   if (value !== undefined && equals(value, atom("ok"))) return undefined;
   return value instanceof Tuple && equals(value.elements[0] ?? [], atom("error"))
@@ -76,7 +79,7 @@ async function compileOnNode(link: NodeLink, failure: Term, options: CallOptions
         "compile",
         "forms",
         [forms, [atom("binary"), atom("return_errors"), atom("deterministic")]],
-        options,
+        patient(options),
       );
     } catch (cause) {
       throw new BeamtraceError(

@@ -80,7 +80,8 @@ describe("accounting", () => {
       `S = agent_client:open('${pair.target.name}'), register(s, S), B = agent_client:trace(S, 1, agent_client:spec(#{processes => {registered, [pump]}, flags => [send]})), register(b, B)`,
     );
     other.kill("SIGSTOP");
-    await pump(200_000);
+    // More than the buffers of the system and of the connection hold together.
+    await pump(500_000);
     // Not before the tracer has dealt with all of them: shed in its backlog, or refused by the connection.
     await eventually(
       () =>
@@ -95,7 +96,7 @@ describe("accounting", () => {
       `{ok, #{received := R, shipped := Sh, lost_tracer := L, lost_link := K}} = agent_client:stop(whereis(s), 1), {final, _} = agent_client:collect(whereis(b)),
        Gaps = agent_client:events(whereis(b), 31), {R, R =:= Sh + L + K, K + L > 0, lists:sum([element(5, G) || G <- Gaps]) =:= K + L, agent_client:close(whereis(s))}`,
     );
-    expect(result).toBe("{201002,true,true,true,ok}");
+    expect(result).toBe("{501002,true,true,true,ok}");
     await other.stop();
     await expectGone();
   });

