@@ -73,7 +73,15 @@ export const CHECKS: Readonly<Record<string, readonly Check[]>> = {
       minutes: 45,
     },
   ],
-  "1.2": [],
+  "1.2": [
+    {
+      name: "transform-corpus",
+      what: "every module of OTP and Elixir instrumented, compiled and loaded, on OTP 25, 27 and 29",
+      module: "bench/transform/corpus",
+      minutes: 120,
+      quickMinutes: 20,
+    },
+  ],
   "1.3": [],
   "1.4": [],
   "1.5": [],

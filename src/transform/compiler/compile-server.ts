@@ -122,6 +122,11 @@ export class CompileServer implements Compiler, AsyncDisposable {
     });
   }
 
+  /** Process id of the server. */
+  get pid(): number {
+    return this.child.pid ?? 0;
+  }
+
   async forms(module: Atom, backend: string, debugInfo: Uint8Array): Promise<ModuleForms> {
     const request = tuple(atom("forms"), module, atom(backend), debugInfo);
     const result = await this.ask(request, (why) => {
