@@ -1,6 +1,7 @@
 /**
  * What is in tail position, and which calls there are tail calls: nothing may come after them, or a server's loop grows until its
- * node dies. In doubt a call counts as a tail call; then at worst its return is not seen.
+ * node dies. In doubt a call counts as a tail call; then at worst its return is not seen. A list or binary comprehension is a call too:
+ * the compiler makes a function of it, and in tail position the frame around it is gone, as stack traces show.
  */
 import type { Atom } from "../erlang";
 import type { CallNode, ClauseNode, Expr } from "./forms";
@@ -78,6 +79,7 @@ export function hasTailCall(root: Expr, context: CallContext): boolean {
     const node = stack.pop();
     if (node === undefined) return false;
     if (node.type === "call" && isTailCall(node, context)) return true;
+    if (node.type === "lc" || node.type === "bc") return true;
     stack.push(...tailsOf(node));
   }
 }

@@ -119,6 +119,9 @@ class ClauseInjector {
     switch (node.type) {
       case "call":
         return isTailCall(node, this.context) ? this.beforeTailCall(node) : this.tellOf(node);
+      case "lc":
+      case "bc":
+        return this.beforeComprehension(node);
       case "block":
         return this.tailBody(node.body);
       case "if":
@@ -202,13 +205,28 @@ class ClauseInjector {
     );
   }
 
-  private beforeTailCall(node: Extract<Expr, { type: "call" }>): Expr[] {
+  /** Likewise for a comprehension; what it first goes through is evaluated in this frame. */
+  private beforeComprehension(node: Extract<Expr, { type: "lc" | "bc" }>): Expr[] {
+    const first = node.qualifiers[0];
+    const before: Expr[] = [];
+    if (first !== undefined && "pattern" in first && first.type !== "match" && !isPlain(first.value)) {
+      const b = builderAt(generatedAnno(first.value.anno));
+      const name = this.names.next("BeamtraceV");
+      before.push(b.match(b.variable(name), first.value));
+      first.value = b.variable(name);
+    }
+    return [...before, this.tailEvent(node), node];
+  }
+
+  private tailEvent(node: Expr): Expr {
     const b = builderAt(generatedAnno(node.anno));
     const site = this.context.site("tail", node, this.clause, []);
-    const event = this.whenTraced(
-      node,
-      b.call(this.context.helpers.use("tail"), [this.frame(node), b.integer(site)]),
-    );
+    const event = b.call(this.context.helpers.use("tail"), [this.frame(node), b.integer(site)]);
+    return this.whenTraced(node, event);
+  }
+
+  private beforeTailCall(node: Extract<Expr, { type: "call" }>): Expr[] {
+    const event = this.tailEvent(node);
     return [...this.evaluatedFirst(node), event, node];
   }
 
@@ -234,6 +252,7 @@ class ClauseInjector {
     const { callee } = call;
     const parts = callee.type === "remote" ? [callee.module, callee.function] : [callee];
     const toDo = [...parts, ...call.arguments].filter((part) => !isPlain(part));
+    if (toDo.length === 0) return [];
     const bound = new Set<string>();
     for (const part of toDo) {
       for (const name of mayBind(part)) {
@@ -243,7 +262,9 @@ class ClauseInjector {
     }
     const before: Expr[] = [];
     const evaluated = (part: Expr): Expr => {
-      if (isPlain(part)) return part;
+      // The compiler puts a fun that is called on the spot in line only if nothing is to be done in between, and a stack trace shows it.
+      const calledFun = part === callee && (part.type === "fun" || part.type === "named_fun");
+      if (isPlain(part) && !calledFun) return part;
       const b = builderAt(generatedAnno(part.anno));
       const name = this.names.next("BeamtraceV");
       before.push(b.match(b.variable(name), part));

@@ -1,0 +1,67 @@
+/** Property: a random valid program gives, raises, prints and sends the same plain and instrumented. */
+import fc from "fast-check";
+import { afterAll, beforeAll, expect, test } from "vitest";
+
+import { type CompileServer, instrumentBeam } from "../../src/transform";
+import { RUNTIME_ON } from "../../src/transform/beam-code.generated";
+import { type ErlNode, startNode } from "../support/erl-node";
+import { compileErlang, compileText, fixture, load, startCompiler } from "../support/transform";
+import { randomProgram } from "../transform/random-program";
+
+let node: ErlNode;
+let compiler: CompileServer;
+let withMaybe: boolean;
+
+beforeAll(async () => {
+  node = await startNode({ distributed: false });
+  compiler = await startCompiler();
+  withMaybe = Number((await compiler.versions()).otp) >= 27;
+  await load(node, "harness", await compileErlang(node, fixture("harness.erl")));
+});
+afterAll(async () => {
+  await compiler.close();
+  await node.stop();
+});
+
+const outcome = async (): Promise<string[]> => {
+  const text = await node.eval(
+    `logger:set_primary_config(level, none),
+     [lists:flatten(io_lib:format("~0tp", [R])) || R <- harness:run(random_program)]`,
+  );
+  return JSON.parse(text) as string[];
+};
+
+const RUNS = Number(process.env["BEAMTRACE_RANDOM_PROGRAMS"] ?? "25");
+
+test("random programs behave the same", async () => {
+  let exceptions = 0;
+  let values = 0;
+  await fc.assert(
+    fc.asyncProperty(fc.integer({ min: 0, max: 0x7fffffff }), async (seed) => {
+      const plain = await compileText(node, "random_program", randomProgram(seed, { withMaybe }));
+      const { bytes, refused, warnings } = await instrumentBeam(plain, compiler);
+      expect(refused).toEqual([]);
+      expect(warnings.filter(({ message }) => /beamtrace/i.test(message))).toEqual([]);
+      await load(node, "random_program", plain);
+      const before = await outcome();
+      await load(node, "random_program", bytes);
+      expect(await outcome()).toEqual(before);
+      await load(node, "beamtrace_rt", RUNTIME_ON);
+      expect(await outcome()).toEqual(before);
+      await node.eval("code:delete(beamtrace_rt), code:purge(beamtrace_rt)");
+      exceptions += before.filter((text) => /^\{\{result,\{(error|exit|throw),/.test(text)).length;
+      values += before.filter((text) => text.startsWith("{{result,{value,")).length;
+    }),
+    {
+      numRuns: RUNS,
+      endOnFailure: true,
+      examples: (process.env["SEEDS"] ?? "")
+        .split(",")
+        .filter(Boolean)
+        .map((x) => [Number(x)]) as [number][],
+    },
+  );
+  // The programs do something: both ways of ending are common.
+  expect(values).toBeGreaterThan(RUNS);
+  expect(exceptions).toBeGreaterThan(RUNS);
+}, 600_000);
