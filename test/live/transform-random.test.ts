@@ -38,7 +38,11 @@ test("random programs behave the same", async () => {
   let values = 0;
   await fc.assert(
     fc.asyncProperty(fc.integer({ min: 0, max: 0x7fffffff }), async (seed) => {
-      const plain = await compileText(node, "random_program", randomProgram(seed, { withMaybe }));
+      // Compilers have bugs of their own: a program that crashes it as it is says nothing about us.
+      const plain = await compileText(node, "random_program", randomProgram(seed, { withMaybe })).catch(
+        (error: Error) => (/compile,\{crash/.test(error.message) ? undefined : Promise.reject(error)),
+      );
+      fc.pre(plain !== undefined);
       const { bytes, refused, warnings } = await instrumentBeam(plain, compiler);
       expect(refused).toEqual([]);
       expect(warnings.filter(({ message }) => /beamtrace/i.test(message))).toEqual([]);
