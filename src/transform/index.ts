@@ -15,6 +15,7 @@ export { instrumentForms } from "./inject/instrument-forms";
 export type { FunctionName, InstrumentedForms, InstrumentOptions, Refusal } from "./inject/instrument-forms";
 export { instrumentBeam, recompile } from "./instrument";
 export type { InstrumentBeamOptions, InstrumentedBeam } from "./instrument";
+export { printExpr, printForm, printForms, printFunction } from "./print";
 export { FreshNames, variableNames } from "./scope";
 export { readSiteTable, SITE_CHUNK, withSiteTable } from "./site-table";
 export type { Site, SiteKind, SiteTable } from "./site-table";
