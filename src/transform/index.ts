@@ -19,3 +19,5 @@ export { printExpr, printForm, printForms, printFunction } from "./print";
 export { FreshNames, variableNames } from "./scope";
 export { readSiteTable, SITE_CHUNK, withSiteTable } from "./site-table";
 export type { Site, SiteKind, SiteTable } from "./site-table";
+export { NodePath, Scope, traverse } from "./traverse";
+export type { Visit, Visitor } from "./traverse";

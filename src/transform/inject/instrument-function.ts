@@ -5,6 +5,7 @@
  */
 import { Atom } from "../../erlang";
 import { builderAt } from "../builder";
+import { walk } from "../children";
 import { generatedAnno, type ClauseNode, type Expr, type FunctionNode, type VarNode } from "../forms";
 import { FreshNames, mayBind } from "../scope";
 import type { SiteKind } from "../site-table";
@@ -209,7 +210,8 @@ class ClauseInjector {
   private beforeComprehension(node: Extract<Expr, { type: "lc" | "bc" }>): Expr[] {
     const first = node.qualifiers[0];
     const before: Expr[] = [];
-    if (first !== undefined && "pattern" in first && first.type !== "match" && !isPlain(first.value)) {
+    const generator = first !== undefined && "pattern" in first && first.type !== "match";
+    if (generator && !isPlain(first.value) && !makesFunctions(first.value)) {
       const b = builderAt(generatedAnno(first.value.anno));
       const name = this.names.next("BeamtraceV");
       before.push(b.match(b.variable(name), first.value));
@@ -306,6 +308,19 @@ class ClauseInjector {
     node.clauses = [b.clause([b.variable(result)], [this.leaveEvent(last, result), b.variable(result)])];
     return [node];
   }
+}
+
+/**
+ * Whether the compiler makes functions of parts of it. Taken out of a comprehension they would be numbered in another order, and stack
+ * traces show those numbers.
+ */
+function makesFunctions(node: Expr): boolean {
+  let found = false;
+  walk(node, ({ type }) => {
+    found ||= ["lc", "bc", "mc", "fun", "named_fun", "try", "receive", "receive_after"].includes(type);
+    return !found;
+  });
+  return found;
 }
 
 /** Whether an expression is a value already: evaluating it has no effect, can't fail and takes no time to speak of. */
