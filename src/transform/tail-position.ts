@@ -4,7 +4,7 @@
  * the compiler makes a function of it, and in tail position the frame around it is gone, as stack traces show.
  */
 import type { Atom } from "../erlang";
-import type { CallNode, ClauseNode, Expr } from "./forms";
+import type { CallNode, CaseNode, ClauseNode, Expr, VarNode } from "./forms";
 
 /** What a module's own names mean. */
 export interface CallContext {
@@ -42,7 +42,39 @@ export function isTailCall(call: CallNode, context: CallContext): boolean {
   return bif === undefined || APPLIES.has(bif);
 }
 
-const last = (body: readonly Expr[]): Expr | undefined => body[body.length - 1];
+const isVariable = (node: Expr | undefined, name?: Atom): node is VarNode =>
+  node?.type === "var" && (name === undefined || node.name === name);
+
+/**
+ * The expression whose value a body gives: its last one, or, of `X = E, X`, the match before it. The compiler makes one of the two, so a
+ * call in E is a tail call.
+ */
+export function tailIndex(body: readonly Expr[]): number {
+  let at = body.length - 1;
+  let node = body[at];
+  while (isVariable(node) && at > 0) {
+    const before: Expr | undefined = body[at - 1];
+    if (before?.type !== "match" || !isVariable(before.pattern, node.name)) break;
+    at--;
+    node = before.value;
+  }
+  return at;
+}
+
+const last = (body: readonly Expr[]): Expr | undefined => body[tailIndex(body)];
+
+/** `case E of X -> X end`: nothing but E. */
+export function isPassedOn(node: CaseNode): boolean {
+  const only = node.clauses.length === 1 ? node.clauses[0] : undefined;
+  const pattern = only?.patterns[0];
+  return (
+    only !== undefined &&
+    only.guards.length === 0 &&
+    only.body.length === 1 &&
+    isVariable(pattern) &&
+    isVariable(only.body[0], pattern.name)
+  );
+}
 
 /** The expressions in tail position right below one that is in tail position; empty for those that are leaves. */
 export function tailsOf(node: Expr): Expr[] {
@@ -56,8 +88,11 @@ export function tailsOf(node: Expr): Expr[] {
       return present([last(node.body)]);
     case "maybe_else":
       return present([last(node.body), ...bodies(node.otherwise.clauses)]);
-    case "if":
+    case "match":
+      return isVariable(node.pattern) ? [node.value] : [];
     case "case":
+      return isPassedOn(node) ? [node.value] : present(bodies(node.clauses));
+    case "if":
     case "receive":
       return present(bodies(node.clauses));
     case "receive_after":
@@ -91,6 +126,7 @@ export function neverReturns(node: Expr, context: CallContext): boolean {
     return bif !== undefined && NO_RETURN.has(bif);
   }
   if (node.type === "try" || node.type === "binary_op" || node.type === "maybe") return false;
+  if (node.type === "match") return false;
   const tails = tailsOf(node);
   return tails.length > 0 && tails.every((tail) => neverReturns(tail, context));
 }

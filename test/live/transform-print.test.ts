@@ -32,7 +32,12 @@ async function differences(text: string, forms: readonly Term[]): Promise<string
     Split = fun S([], [], Acc) -> lists:reverse(Acc);
                 S([{dot, _} = D | R], One, Acc) -> S(R, [], [lists:reverse([D | One]) | Acc]);
                 S([T | R], One, Acc) -> S(R, [T | One], Acc) end,
-    Plain = fun(F) -> erl_parse:map_anno(fun(_) -> 0 end, F) end,
+    %% map_anno leaves the name in R#r.name as it is on OTP 29.
+    Names = fun N({record_field, A, R, Name, {atom, _, Field}}) -> {record_field, A, N(R), Name, {atom, 0, Field}};
+                N(T) when is_tuple(T) -> list_to_tuple(N(tuple_to_list(T)));
+                N([H | T]) -> [N(H) | N(T)];
+                N(T) -> T end,
+    Plain = fun(F) -> Names(erl_parse:map_anno(fun(_) -> 0 end, F)) end,
     Read = [case erl_parse:parse_form(Ts) of {ok, F} -> Plain(F); {error, E} -> {bad, E, lists:sublist([element(size(T), T) || T <- Ts], 8)} end || Ts <- Split(Tokens, [], [])],
     Bad = [B || {bad, _, _} = B <- Read],
     Wanted = [Plain(F) || {function, _, _, _, _} = F <- binary_to_term(Bytes)],

@@ -9,7 +9,14 @@ import { walk } from "../children";
 import { generatedAnno, type ClauseNode, type Expr, type FunctionNode, type VarNode } from "../forms";
 import { FreshNames, mayBind } from "../scope";
 import type { SiteKind } from "../site-table";
-import { type CallContext, hasTailCall, isTailCall, neverReturns } from "../tail-position";
+import {
+  type CallContext,
+  hasTailCall,
+  isPassedOn,
+  isTailCall,
+  neverReturns,
+  tailIndex,
+} from "../tail-position";
 import type { HelpersInUse } from "./helpers";
 
 /** How functions are instrumented. */
@@ -42,7 +49,7 @@ export function instrumentFunction(node: FunctionNode, context: ModuleContext): 
 
 /** Whether a tail call of the function stands in the way of `exceptions: "wrap"`. */
 export function hasTailCalls(node: FunctionNode, context: CallContext): boolean {
-  return node.clauses.some(({ body }) => hasTailCall(body[body.length - 1]!, context));
+  return node.clauses.some(({ body }) => hasTailCall(body[tailIndex(body)]!, context));
 }
 
 /**
@@ -106,15 +113,28 @@ class ClauseInjector {
   }
 
   private tailBody(body: readonly Expr[]): Expr[] {
-    return [...body.slice(0, -1), ...this.tail(body[body.length - 1]!)];
+    const at = tailIndex(body);
+    return [...body.slice(0, at), ...this.tail(body[at]!, body.slice(at + 1))];
+  }
+
+  /** Expressions as one. */
+  private asOne(nodes: Expr[], anno: Expr["anno"]): Expr {
+    return nodes.length === 1 ? nodes[0]! : { type: "block", anno: generatedAnno(anno), body: nodes };
   }
 
   private tailClauses(clauses: readonly ClauseNode[]): void {
     for (const clause of clauses) clause.body = this.tailBody(clause.body);
   }
 
-  /** What takes the place of an expression in tail position. */
-  private tail(node: Expr): Expr[] {
+  /**
+   * What takes the place of an expression in tail position. `rest` names its value once more (`X = E, X`): as long as all else is
+   * within E, the compiler still sees that E is all there is.
+   */
+  private tail(node: Expr, rest: readonly Expr[] = []): Expr[] {
+    if (rest.length > 0) {
+      if (hasTailCall(node, this.context)) return [this.asOne(this.tail(node), node.anno), ...rest];
+      return [node, ...rest.slice(0, -1), ...this.tail(rest[rest.length - 1]!)];
+    }
     if (!hasTailCall(node, this.context))
       return neverReturns(node, this.context) ? [node] : this.tellOf(node);
     switch (node.type) {
@@ -125,8 +145,14 @@ class ClauseInjector {
         return this.beforeComprehension(node);
       case "block":
         return this.tailBody(node.body);
-      case "if":
+      case "match":
+        node.value = this.asOne(this.tail(node.value), node.anno);
+        return [node];
       case "case":
+        if (isPassedOn(node)) node.value = this.asOne(this.tail(node.value), node.anno);
+        else this.tailClauses(node.clauses);
+        return [node];
+      case "if":
       case "receive":
         this.tailClauses(node.clauses);
         return [node];
