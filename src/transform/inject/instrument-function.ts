@@ -278,6 +278,8 @@ class ClauseInjector {
    */
   private evaluatedFirst(call: Extract<Expr, { type: "call" }>): Expr[] {
     const { callee } = call;
+    // Whether the compiler puts a fun that is called on the spot in line depends on what is around it, and stack traces show it.
+    if (callee.type === "fun" || callee.type === "named_fun") return [];
     const parts = callee.type === "remote" ? [callee.module, callee.function] : [callee];
     const toDo = [...parts, ...call.arguments].filter((part) => !isPlain(part));
     if (toDo.length === 0) return [];
@@ -290,9 +292,7 @@ class ClauseInjector {
     }
     const before: Expr[] = [];
     const evaluated = (part: Expr): Expr => {
-      // The compiler puts a fun that is called on the spot in line only if nothing is to be done in between, and a stack trace shows it.
-      const calledFun = part === callee && (part.type === "fun" || part.type === "named_fun");
-      if (isPlain(part) && !calledFun) return part;
+      if (isPlain(part)) return part;
       const b = builderAt(generatedAnno(part.anno));
       const name = this.names.next("BeamtraceV");
       before.push(b.match(b.variable(name), part));
