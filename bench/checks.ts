@@ -81,6 +81,11 @@ export const CHECKS: Readonly<Record<string, readonly Check[]>> = {
       minutes: 120,
       quickMinutes: 20,
     },
+    {
+      name: "transform-call",
+      what: "an instrumented call, tracing off and on, and the memory of a loop of 100 million",
+      module: "bench/transform/call-cost",
+    },
   ],
   "1.3": [],
   "1.4": [],

@@ -41,6 +41,7 @@ class Writer {
       "-compile(nowarn_export_all).",
       // Of two equal pieces of code that raise, the compiler keeps one, with the line of either: lines then say nothing.
       "-compile([no_share_opt, no_jopt]).",
+      "call_it(F, X) -> F(X).",
       `cases() -> [${calls.join(",\n  ")}].`,
       ...bodies,
     ].join("\n");
@@ -223,7 +224,8 @@ class Writer {
         return `(${e()} ${this.one(["andalso", "orelse"])} ${e()})`;
       case 12: {
         const name = this.variable();
-        return `(fun(${name}) -> ${this.body(depth - 1, [...env, name])} end)(${e()})`;
+        // Called elsewhere: whether a fun called on the spot is put in line is the compiler's mood, which a stack trace shows.
+        return `call_it(fun(${name}) -> ${this.body(depth - 1, [...env, name])} end, ${e()})`;
       }
       case 13: {
         const name = this.variable();
