@@ -26,6 +26,26 @@ export const CHECKS: Readonly<Record<string, readonly Check[]>> = {
       module: "stress/ring-two-threads",
     },
     {
+      name: "native-decoder",
+      what: "damaged batches of the native tracer: events or typed errors",
+      module: "stress/native-decoder",
+    },
+    {
+      name: "native-c",
+      what: "the native tracer's C code under sanitizers and threads, outside of a VM",
+      module: "stress/native-c",
+    },
+    {
+      name: "native-vm",
+      what: "the native tracer under ASan and UBSan in a real VM",
+      module: "stress/native-vm",
+    },
+    {
+      name: "native-torture",
+      what: "a million spawns and exits at a time, traced natively by several traces, every one accounted for",
+      module: "stress/native-torture",
+    },
+    {
       name: "trace-tuples",
       what: "batches of the tracer into slots, against erlang_js and etf.js on the same bytes",
       module: "bench/trace-tuples",

@@ -71,9 +71,11 @@ console.log(
   `\nCheckpoint ${layer}${values.quick ? " (quick)" : ""}, ${machine.cpu}, ${machine.cores} cores, Node ${machine.node}`,
 );
 console.log(resultTable(results));
+const left = all.filter((check) => !chosen.includes(check)).map((check) => check.name);
+if (left.length > 0) console.log(`not run: ${left.join(", ")}`);
 console.log(
   short.length === 0
-    ? `checkpoint ${layer}: every target met`
+    ? `checkpoint ${layer}: every target met${left.length > 0 ? " of what was run" : ""}`
     : `checkpoint ${layer}: short or failed: ${short.map((r) => r.check).join(", ")}`,
 );
 const failed = values.tolerant ? results.filter((result) => result.failure !== undefined) : short;

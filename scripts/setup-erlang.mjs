@@ -19,7 +19,7 @@ const PURPOSES = {
   },
   test: {
     applications: ["compiler", "crypto", "parsetools", "runtime_tools", "ssl", "syntax_tools", "tools"],
-    programs: ["erl", "erlc", "epmd", "elixir", "openssl"],
+    programs: ["erl", "erlc", "epmd", "elixir", "openssl", "gcc"],
     packages: [
       "erlang-base",
       "erlang-dev",
@@ -31,6 +31,8 @@ const PURPOSES = {
       "erlang-tools",
       "elixir",
       "openssl",
+      "gcc",
+      "libc6-dev",
     ],
   },
 };

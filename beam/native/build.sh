@@ -3,12 +3,12 @@
 # The objects need no symbol of a glibc later than 2.31 and nothing but libc; `check.sh` says so. Usage: beam/native/build.sh
 set -eu
 cd "$(dirname "$0")"
-include=${ERL_INCLUDE:-$(erl -noshell -eval 'io:put_chars(filename:join([code:root_dir(), "usr", "include"])), halt().')}
+ERL_INCLUDE=${ERL_INCLUDE:-$(erl -noshell -eval 'io:put_chars(filename:join([code:root_dir(), "usr", "include"])), halt().')}
+export ERL_INCLUDE
 build() {
   command -v "$1" >/dev/null || { echo "$1 is not installed; prebuilt/$2 stays as it is" >&2; return 0; }
   mkdir -p "prebuilt/$2"
-  "$1" -std=c11 -D_POSIX_C_SOURCE=200809L -O2 -g0 -fPIC -fvisibility=hidden -fno-plt -Wall -Wextra -Werror \
-    -I"$include" src/beamtrace_nif.c -shared -s -Wl,-z,now,-z,relro,--build-id=none -o "prebuilt/$2/beamtrace_nif.so"
+  CC=$1 CFLAGS="-s $3" ./compile.sh src/beamtrace_nif.c "prebuilt/$2/beamtrace_nif.so"
 }
-build "${CC:-gcc}" linux-x64
-build "${CC_ARM64:-aarch64-linux-gnu-gcc}" linux-arm64
+build "${CC:-gcc}" linux-x64 ""
+build "${CC_ARM64:-aarch64-linux-gnu-gcc}" linux-arm64 -mno-outline-atomics

@@ -1,4 +1,4 @@
-/** beamtrace as a variant: attach, trace everything into a ring, hand every event to a subscriber. Attached only while it is measured. */
+/** beamtrace as a variant: trace everything into a ring, hand every event to a subscriber. Attached at its first block, idle during those of others. */
 import { attach, type AttachOptions, type Session } from "../../src/capture";
 import type { ErlNode } from "../../test/support/erl-node";
 import { CountedTrace } from "./counted-trace";
@@ -8,7 +8,7 @@ import type { Variant } from "./variant";
 export const attachTo = (node: ErlNode, options: AttachOptions = {}): Promise<Session> =>
   attach(node.name, { cookie: node.cookie, epmd: { port: node.epmdPort }, ...options });
 
-/** A tracer with its defaults, but for a rate limit that a busy server would trip. Variant `beamtrace` is the portable one. */
+/** A tracer with its defaults, but for a rate limit that a busy server would trip. Variant `beamtrace` is the portable one, asked for by name. */
 export function beamtrace(tracer: "native" | "portable" = "portable"): Variant {
   let session: Session | undefined;
   let counted: CountedTrace | undefined;
@@ -19,7 +19,7 @@ export function beamtrace(tracer: "native" | "portable" = "portable"): Variant {
   return {
     name: tracer === "native" ? "native" : "beamtrace",
     async start(node) {
-      session = await attachTo(node, { tracer });
+      session ??= await attachTo(node, { tracer });
       counted = await CountedTrace.start(session, {
         processes: "all",
         events: ["send", "receive", "procs"],
@@ -32,10 +32,12 @@ export function beamtrace(tracer: "native" | "portable" = "portable"): Variant {
       try {
         await counted?.stop();
       } finally {
-        await session?.close();
         counted = undefined;
-        session = undefined;
       }
+    },
+    async dispose() {
+      await session?.close();
+      session = undefined;
     },
   };
 }

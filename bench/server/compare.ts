@@ -10,7 +10,9 @@ import type { TraceCount, UnitCount, Variant, Workload } from "./variant";
 export interface CompareOptions {
   readonly rounds: number;
   readonly blockMs: number;
-  /** Time between the start of a tracer and the start of its block. */
+  /** No further round begins after so long, once there are ten; default: any time. */
+  readonly maximumMs?: number;
+  /** Time between the start of a tracer and the start of its block; default 150. */
   readonly settleMs?: number;
   /** Part of the demanded rate that a block must reach; default 0.98. */
   readonly minimumRate?: number;
@@ -43,6 +45,7 @@ export interface Comparison {
   readonly voided: number;
 }
 
+const ROUNDS_MIN = 10;
 const QUIET_PROBE_MS = 300;
 const QUIET_PATIENCE_MS = 600_000;
 
@@ -88,7 +91,7 @@ async function measureBlock(
   let after: Sample;
   let backlog = 0;
   try {
-    await sleep(options.settleMs ?? 300);
+    await sleep(options.settleMs ?? 150);
     before = await sample(workload, variant);
     await sleep(options.blockMs);
     after = await sample(workload, variant);
@@ -148,7 +151,9 @@ async function runRounds(
   const next = random(options.seed ?? 1);
   const maximumVoid =
     options.maximumVoid ?? (options.maximumForeign === undefined ? 20 + 5 * options.rounds : Infinity);
+  const end = performance.now() + (options.maximumMs ?? Infinity);
   for (let round = 0; round < options.rounds; round += 1) {
+    if (round >= ROUNDS_MIN && performance.now() > end) return;
     const order = variants.map((variant) => ({ variant, key: next() })).sort((a, b) => a.key - b.key);
     for (const { variant } of order) {
       for (;;) {

@@ -1,6 +1,6 @@
 /**
  * What tracing everything costs a real server: RabbitMQ under an open loop of publishes and consumes.
- * `npx tsx bench/server/rabbitmq.ts [--quick] [--rate 5000] [--bytes 32] [--queues 4] [--rounds 40] [--block-ms 700] [--max-foreign 0.3]`
+ * `npx tsx bench/server/rabbitmq.ts [--quick] [--rate 5000] [--bytes 32] [--queues 4] [--rounds 300] [--block-ms 250] [--seconds 840] [--max-foreign 0.3]`
  */
 import type { Row } from "../row";
 import { beamtrace } from "./beamtrace";
@@ -10,11 +10,19 @@ import { costRows, costTable } from "./cost-report";
 import { loadPeers, peers } from "./peers";
 import { rabbitWorkload } from "./rabbitmq-workload";
 
-const DEFAULTS = { rate: 5000, bytes: 32, queues: 4, rounds: 40, "block-ms": 700, "max-foreign": 0 };
+const DEFAULTS = {
+  rate: 5000,
+  bytes: 32,
+  queues: 4,
+  rounds: 300,
+  "block-ms": 250,
+  seconds: 840,
+  "max-foreign": 0,
+};
 
 /** Runs the experiment and prints its table. */
 export async function run(quick: boolean, options: Partial<typeof DEFAULTS> = {}): Promise<Row[]> {
-  const settings = { ...DEFAULTS, ...(quick ? { rounds: 10 } : {}), ...options };
+  const settings = { ...DEFAULTS, ...(quick ? { seconds: 210 } : {}), ...options };
   const workload = await rabbitWorkload(settings);
   try {
     await loadPeers(workload.node);
@@ -22,6 +30,7 @@ export async function run(quick: boolean, options: Partial<typeof DEFAULTS> = {}
     const comparison = await compare(workload, [...peers(), beamtrace()], {
       rounds: settings.rounds,
       blockMs: settings["block-ms"],
+      maximumMs: settings.seconds * 1000,
       ...(settings["max-foreign"] > 0 && { maximumForeign: settings["max-foreign"] }),
       log: (line) => process.stderr.write(`${line}\n`),
     });

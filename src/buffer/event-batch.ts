@@ -48,6 +48,8 @@ export class EventBatch implements Iterable<TraceEvent> {
   readonly #selected: Uint32Array | undefined;
   #parent: EventBatch | undefined;
   #released = false;
+  /** Batches over the same memory, to be released with this one; undefined where the memory is the batch's own and never is. */
+  #parts: EventBatch[] | undefined = [];
 
   constructor(memory: BatchMemory, factory: EventFactory, selected?: Uint32Array, parent?: EventBatch) {
     this.#words = memory.words;
@@ -63,7 +65,9 @@ export class EventBatch implements Iterable<TraceEvent> {
   /** A batch over all slots of a block. Valid while the block is not changed. */
   static of(block: SlotBlock, factory: EventFactory): EventBatch {
     const { words, floats, count } = block;
-    return new EventBatch({ words, floats, first: 0, count, payload: payloadOf(block) }, factory);
+    const batch = new EventBatch({ words, floats, first: 0, count, payload: payloadOf(block) }, factory);
+    batch.#parts = undefined;
+    return batch;
   }
 
   /** Index of the first word of event `i`'s slot in `words`; for code that reads slots itself. */
@@ -202,11 +206,12 @@ export class EventBatch implements Iterable<TraceEvent> {
     return this.#select(scratch.slice(0, count));
   }
 
-  /** The events [from, to) as a batch over the same memory. */
+  /** The events [from, to) as a batch over the same memory; as in arrays, what is negative counts from the end. */
   slice(from: number, to = this.length): EventBatch {
     this.#requireValid();
-    const selected = new Uint32Array(Math.max(0, Math.min(to, this.length) - from));
-    for (let i = 0; i < selected.length; i++) selected[i] = this.slot(from + i);
+    const first = position(from, this.length);
+    const selected = new Uint32Array(Math.max(0, position(to, this.length) - first));
+    for (let i = 0; i < selected.length; i++) selected[i] = this.slot(first + i);
     return this.#select(selected);
   }
 
@@ -248,11 +253,16 @@ export class EventBatch implements Iterable<TraceEvent> {
     this.#released = true;
     this.#words = RELEASED as unknown as Uint32Array;
     this.#floats = RELEASED as unknown as Float64Array;
+    if (this.#parts !== undefined) for (const part of this.#parts) part.release();
+    this.#parts = undefined;
   }
 
   #select(selected: Uint32Array): EventBatch {
     const memory = { words: this.#words, floats: this.#floats, first: 0, count: 0, payload: this.#payload };
-    return new EventBatch(memory, this.factory, selected, this);
+    const part = new EventBatch(memory, this.factory, selected, this);
+    if (this.#parts === undefined) part.#parts = undefined;
+    else this.#parts.push(part);
+    return part;
   }
 
   #requireValid(): void {
@@ -311,6 +321,11 @@ export function payloadOf(block: SlotBlock): PayloadArea {
       return from + length <= payload.length ? payload.subarray(from, from + length) : undefined;
     },
   };
+}
+
+function position(index: number, length: number): number {
+  const whole = Math.trunc(index) || 0;
+  return whole < 0 ? Math.max(0, length + whole) : Math.min(whole, length);
 }
 
 const NONE = 0 as ProcessKey;

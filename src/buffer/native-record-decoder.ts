@@ -32,6 +32,10 @@ const SHAPED: readonly boolean[] = Array.from({ length: 256 }, (_, kind) =>
 /** An atom's word is its index × 64 + 11; indexes have 26 bits at most. */
 const ATOM_TAG = 0x0b;
 const CACHE_SIZE = 4096;
+/** As many runs as a VM can have schedulers, and one more: merging them takes time in proportion. */
+const RUNS_MAX = 1025;
+/** What no record has; the words of a payload mean something else here. */
+const FOREIGN_FLAGS = FLAG.payload | FLAG.payloadLost;
 
 /** Turns records into slots. */
 export class NativeRecordDecoder {
@@ -72,7 +76,9 @@ export class NativeRecordDecoder {
     for (let i = 0; i < count; i++) {
       const base = i * SLOT_WORDS;
       const stamp = floats[(base >>> 1) + 1]!;
-      if (stamp < last) runs.push(i);
+      // Written so that NaN is caught, too.
+      if (!(stamp > -Infinity && stamp < Infinity)) throw MISFIT;
+      if (stamp < last && runs.push(i) > RUNS_MAX) throw MISFIT;
       last = stamp;
       floats[(base >>> 1) + 1] = stamp + offset;
       this.#slot(words, base);
@@ -83,7 +89,8 @@ export class NativeRecordDecoder {
   #slot(words: Uint32Array, base: number): void {
     const head = words[base]!;
     const kind = head & 0xff;
-    if (!KNOWN[kind] || (head & 0xff00) !== 0) throw MISFIT;
+    if (!KNOWN[kind] || (head & 0xff00) !== 0 || (words[base + SLOT.flags]! & FOREIGN_FLAGS) !== 0)
+      throw MISFIT;
     words[base] = head | (this.#source << 8);
     if (SHAPED[kind]) {
       words[base + SLOT.tag1] = this.#atom(words[base + SLOT.tag1]!);

@@ -60,15 +60,27 @@ export interface ProcessEvents extends Observable<TraceEvent> {
   readonly sourceIndex: number;
 }
 
+const ENDS: ReadonlySet<EventKind> = new Set<EventKind>(["exit", "out_exited", "closed"]);
+/** What the VM still tells of a process comes right after its exit; older ones need not be known. */
+const ENDED_MAX = 1024;
+
 /**
  * One stream for each process and port, from its first event on. It completes when the process exits (`exit`) or the port is closed (`closed`); what
- * the VM still reports of a process that has exited (`out_exited` …) makes a short stream of its own. A gap concerns everybody: every
+ * the VM still reports of a process that has exited (`unregister`, `out_exited`) makes short streams of their own. A gap concerns everybody: every
  * open stream gets it. Subscribe at once, in the callback: events are not kept.
  */
 export function byProcess(): OperatorFunction<TraceEvent, ProcessEvents> {
   return (events$) =>
     new Observable((subscriber) => {
       const open = new Map<string | number, Subject<TraceEvent>>();
+      const ended = new Set<string | number>();
+      const end = (key: string | number, group: Subject<TraceEvent>): void => {
+        open.delete(key);
+        ended.add(key);
+        const [oldest] = ended;
+        if (ended.size > ENDED_MAX && oldest !== undefined) ended.delete(oldest);
+        group.complete();
+      };
       const subscription = events$.subscribe({
         next: (event) => {
           const { process } = event;
@@ -85,10 +97,9 @@ export function byProcess(): OperatorFunction<TraceEvent, ProcessEvents> {
             subscriber.next(events);
           }
           group.next(event);
-          if (event.kind === "exit" || event.kind === "out_exited" || event.kind === "closed") {
-            open.delete(key);
-            group.complete();
-          }
+          // A name is taken back after the exit of who had it: nothing would ever end that stream.
+          if (event.kind === "spawned" || event.kind === "open") ended.delete(key);
+          if (ENDS.has(event.kind) || ended.has(key)) end(key, group);
         },
         error: (error: unknown) => {
           for (const group of open.values()) group.error(error);

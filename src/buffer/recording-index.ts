@@ -42,6 +42,8 @@ export interface RecordingContents {
 }
 
 const SEARCH_BYTES = 1 << 20;
+/** "B": looked at before anything else, for the search may go over gigabytes. */
+const CHUNK_MAGIC_BYTE = 0x42;
 /** An index of three million chunks. */
 const MAX_INDEX_BYTES = 1 << 28;
 
@@ -135,6 +137,7 @@ async function searchChunk(
   for (let at = padded(from); at < size; at += SEARCH_BYTES) {
     const bytes = await readAt(file, at, SEARCH_BYTES + CHUNK_HEADER_BYTES - 8);
     for (let offset = 0; offset < Math.min(SEARCH_BYTES, bytes.length); offset += 8) {
+      if (bytes[offset] !== CHUNK_MAGIC_BYTE) continue;
       const header = decodeChunkHeader(bytes, offset);
       if (header !== undefined) return { offset: at + offset, header };
     }

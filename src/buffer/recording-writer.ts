@@ -73,6 +73,8 @@ export class RecordingWriter {
   readonly #codec = new EventCodec();
   readonly #chunks: { offset: number; header: ChunkHeader }[] = [];
   readonly #sources: SourceInfo[] = [];
+  readonly #sourceKeys: string[] = [];
+  #sourcesSeen = 0;
   readonly #pending = new SlotBlock(1024);
   #pendingFrom: { readonly dictionary: Dictionary; readonly sources: readonly SourceInfo[] } | undefined;
   #origin: bigint | undefined;
@@ -218,8 +220,8 @@ export class RecordingWriter {
     const count = block.count;
     const isFirst = this.#origin === undefined;
     this.#learnSources(from.sources, block);
-    const summary = this.#summarize(block, from.sources);
-    const plain = this.#codec.encodeBlock(block, from.dictionary, from.sources);
+    const summary = this.#summarize(block, this.#sources);
+    const plain = this.#codec.encodeBlock(block, from.dictionary, this.#sources);
     block.clear();
     const gaps = this.#pendingGaps;
     this.#pendingGaps = 0;
@@ -269,11 +271,30 @@ export class RecordingWriter {
     return true;
   }
 
+  /** Gives the block's sources the indexes that they have in the file: two rings both count theirs from 0. */
   #learnSources(sources: readonly SourceInfo[], block: SlotBlock): void {
-    sources.forEach((source, index) => (this.#sources[index] = source));
+    const indexes: (number | undefined)[] = [];
+    for (let base = 0; base < block.count * SLOT_WORDS; base += SLOT_WORDS) {
+      const head = block.words[base]!;
+      const own = (head >>> 8) & 0xff;
+      const index = (indexes[own] ??= this.#indexOf(sources[own], own));
+      if (index !== own) block.words[base] = (head & ~0xff00) | (index << 8);
+    }
     if (this.#origin !== undefined) return;
-    const first = sources[(block.words[0]! >>> 8) & 0xff];
+    const first = this.#sources[(block.words[0]! >>> 8) & 0xff];
     this.#origin = first === undefined ? 0n : first.base + first.timeOffset;
+  }
+
+  /** Like a ring, a file has room for 256 sources; then the oldest index is used again. Every chunk tells its own. */
+  #indexOf(source: SourceInfo | undefined, own: number): number {
+    if (source === undefined) return own;
+    const key = `${source.node} ${source.creation} ${source.base} ${source.timeOffset}`;
+    const known = this.#sourceKeys.indexOf(key);
+    if (known >= 0) return known;
+    const index = this.#sourcesSeen++ & 0xff;
+    this.#sourceKeys[index] = key;
+    this.#sources[index] = source;
+    return index;
   }
 
   /** Kinds and time range of a block. */

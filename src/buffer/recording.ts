@@ -60,7 +60,7 @@ export class Recording implements EventSource {
   readonly #sources: SourceInfo[] = [];
   readonly #shifts: number[] = [];
   readonly #codec = new EventCodec();
-  readonly #factory = new EventFactory(this.#codec.dictionary, this.#sources);
+  #factory = new EventFactory(this.#codec.dictionary, this.#sources);
   #closed = false;
 
   /** @internal Use `openRecording`. */
@@ -218,6 +218,8 @@ export class Recording implements EventSource {
     if (source === undefined) return;
     const known = this.#sources[index];
     if (known !== undefined && known.base === source.base && known.creation === source.creation) return;
+    // It remembers the processes of the source that had this index before.
+    if (known !== undefined) this.#factory = new EventFactory(this.#codec.dictionary, this.#sources);
     this.#sources[index] = source;
     this.#shifts[index] = Number(source.base + source.timeOffset - this.origin);
   }

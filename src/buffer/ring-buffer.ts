@@ -106,6 +106,8 @@ export class RingBuffer {
   /** Slots. */
   readonly capacity: number;
   readonly overflow: Overflow;
+  /** Whether one producer at a time may write, or several. */
+  readonly producers: "single" | "multiple";
   /** Names that the records refer to. Shared like the ring. */
   readonly dictionary: Dictionary;
   /** Nodes and clocks that the records come from. Shared like the ring. */
@@ -123,6 +125,7 @@ export class RingBuffer {
       : handleOf(this.memory, this.dictionary.handle.dictionary, this.sources.handle);
     this.capacity = this.memory.capacity;
     this.overflow = this.memory.overflow;
+    this.producers = this.memory.producers;
   }
 
   /** Opens the ring of a handle, in any thread. Throws `BT_RING_INVALID`. */

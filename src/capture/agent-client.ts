@@ -19,7 +19,7 @@ import {
 import { RemoteError, type ErrorClass, type NodeLink } from "../erlang/dist";
 import { SCHEMA_VERSION } from "../buffer/event-schema";
 import { loadAgent } from "./agent-loader";
-import { withDeadline, type CallOptions } from "./deadline";
+import { throwIfAborted, timeLimit, withDeadline, type CallOptions } from "./deadline";
 
 /** What the agent client reports unasked. */
 export interface AgentEvents {
@@ -48,9 +48,10 @@ export class AgentClient {
   #holder!: Pid;
   #info: Term = [];
   #ids = 0;
-  #lease: NodeJS.Timeout | undefined;
+  #endLease: (() => void) | undefined;
   #ended = false;
-  #detaching = false;
+  /** Id of the request to detach, which the end of the agent answers. */
+  #detach: number | undefined;
   #onReady: ((holder: Pid, info: Term) => void) | undefined;
   #onStartFailed: ((reason: Term) => void) | undefined;
   readonly #down: Promise<void>;
@@ -95,10 +96,12 @@ export class AgentClient {
   /** One request; resolves with the value of `{ok, Value}` (or `ok`), gives `refused` the reason of `{error, Reason}`. */
   async request(request: Term, refused: (reason: Term) => Error, options: CallOptions = {}): Promise<Term> {
     if (this.#ended) throw new ConnectionError("BT_CLOSED", "the agent on the node has ended");
+    throwIfAborted(options.signal);
     const id = (this.#ids += 1);
     const reply = new Promise<Term>((resolve, reject) => this.#waiting.set(id, { resolve, reject }));
-    this.#link.send(this.#holder, tuple(atom("beamtrace"), id, request), this.#control);
     try {
+      // A term that can't be encoded fails here.
+      this.#link.send(this.#holder, tuple(atom("beamtrace"), id, request), this.#control);
       const answer = await withDeadline(reply, options, "the agent's answer");
       if (answer instanceof Tuple && answer.elements[0] === atom("ok")) return answer.elements[1] as Term;
       if (answer instanceof Tuple && answer.elements[0] === atom("error"))
@@ -111,8 +114,8 @@ export class AgentClient {
 
   /** Applies a function on the node in a process that is never traced. After an abort it runs on until its time is up. */
   async call(module: string, fn: string, args: readonly Term[], options: CallOptions): Promise<Term> {
-    const { timeoutMs } = options;
-    const limit = timeoutMs === undefined || timeoutMs === Infinity ? atom("infinity") : Math.ceil(timeoutMs);
+    const timeoutMs = timeLimit(options);
+    const limit = timeoutMs === undefined ? atom("infinity") : Math.ceil(timeoutMs);
     const request = tuple(atom("call"), atom(module), atom(fn), [...args], limit);
     const what = `${module}:${fn}/${args.length}`;
     const refused = (reason: Term): Error =>
@@ -132,7 +135,7 @@ export class AgentClient {
   /** Ends the holder after everything it set has been undone; resolves when it has gone. */
   async detach(options: CallOptions = {}): Promise<void> {
     if (this.#ended) return;
-    this.#detaching = true;
+    this.#detach = this.#ids + 1;
     await this.request(
       atom("detach"),
       (reason) => new BeamtraceError("BT_AGENT_FAILED", `detach: ${inspect(reason)}`),
@@ -190,14 +193,11 @@ export class AgentClient {
         `the agent on the node speaks version ${String(version)}, this client ${SCHEMA_VERSION}; end the other session first`,
       );
     }
-    this.#lease = setInterval(() => this.#renew(), Math.max(50, options.leaseMs / 3));
-    this.#lease.unref();
+    // Id 0: nobody waits for the answer.
+    const renewal = tuple(atom("beamtrace"), 0, atom("renew"));
+    const everyMs = Math.max(50, Math.floor(options.leaseMs / 3));
+    this.#endLease = this.#link.sendEvery(this.#holder, renewal, everyMs, this.#control);
     return undefined;
-  }
-
-  #renew(): void {
-    // id 0: nobody waits for the answer.
-    this.#link.send(this.#holder, tuple(atom("beamtrace"), 0, atom("renew")), this.#control);
   }
 
   #receive(message: Term): void {
@@ -223,9 +223,11 @@ export class AgentClient {
   #holderDown(reason: Term): void {
     if (this.#onStartFailed !== undefined) return this.#onStartFailed(reason);
     if (this.#ended) return;
-    const expected = this.#detaching;
+    const expected = this.#detach !== undefined;
     this.#finish(
-      new ConnectionError("BT_CONNECTION_LOST", `the agent on the node has ended: ${inspect(reason)}`),
+      expected
+        ? new ConnectionError("BT_CLOSED", "the session was closed meanwhile")
+        : new ConnectionError("BT_CONNECTION_LOST", `the agent on the node has ended: ${inspect(reason)}`),
     );
     // With the connection the link's own end says more.
     const disconnected = reason instanceof Atom && reason.name === "noconnection";
@@ -235,9 +237,9 @@ export class AgentClient {
   #finish(error: Error): void {
     if (this.#ended) return;
     this.#ended = true;
-    clearInterval(this.#lease);
-    for (const { reject, resolve } of this.#waiting.values()) {
-      if (this.#detaching) resolve(atom("ok"));
+    this.#endLease?.();
+    for (const [id, { reject, resolve }] of this.#waiting) {
+      if (id === this.#detach) resolve(atom("ok"));
       else reject(error);
     }
     this.#waiting.clear();

@@ -107,5 +107,5 @@ export async function attach(target: ConnectTarget, options: AttachOptions = {})
 }
 
 function isDuplex(target: ConnectTarget): boolean {
-  return typeof target === "object" && "duplex" in target;
+  return typeof target === "object" && target !== null && "duplex" in target;
 }

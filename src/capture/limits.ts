@@ -45,12 +45,24 @@ const MINIMUM: EffectiveLimits = {
   overhead: 0.000001,
 };
 
+/** The most that a limit can be, short of Infinity: what a timer of the VM takes, and integers that a number holds. */
+const MAXIMUM: EffectiveLimits = {
+  events: Number.MAX_SAFE_INTEGER,
+  rate: Number.MAX_SAFE_INTEGER,
+  seconds: 1_000_000_000,
+  memory: Number.MAX_SAFE_INTEGER,
+  queue: Number.MAX_SAFE_INTEGER,
+  overhead: 1,
+};
+
 /**
  * Checks limits and fills in the defaults.
  *
  * @throws OptionError `BT_LIMIT_INVALID` for a value that is not a positive number, too small to be meant, or when every limit is lifted.
  */
 export function effectiveLimits(limits: TraceLimits = {}): EffectiveLimits {
+  if (typeof limits !== "object" || limits === null)
+    throw new OptionError("BT_LIMIT_INVALID", "limits", "must be an object of limits");
   const known = Object.keys(DEFAULT_LIMITS) as (keyof EffectiveLimits)[];
   for (const key of Object.keys(limits)) {
     if (!known.includes(key as keyof EffectiveLimits)) {
@@ -77,6 +89,13 @@ export function effectiveLimits(limits: TraceLimits = {}): EffectiveLimits {
         "BT_LIMIT_INVALID",
         "limits.overhead",
         `is a share between 0 and 1, not ${value}; 2 % is 0.02`,
+      );
+    }
+    if (value > MAXIMUM[key] && value !== Infinity) {
+      throw new OptionError(
+        "BT_LIMIT_INVALID",
+        `limits.${key}`,
+        `must be at most ${MAXIMUM[key]} (or Infinity to lift it), not ${value}`,
       );
     }
     result[key] = key === "seconds" || key === "overhead" ? value : Math.floor(value);

@@ -31,6 +31,7 @@ const aborting = new AbortController();
 const feeds = new Map<number, Feed>();
 const producers = new Map<SharedArrayBuffer, { ring: RingBuffer; producer: RingProducer }>();
 const header = new SendHeader();
+const repeats = new Map<number, () => void>();
 
 /** Frames that go to the main thread at the end of this turn. */
 let outgoing: Uint8Array[] = [];
@@ -118,6 +119,13 @@ function run(connection: Connection, facts: ConnectionFacts): void {
     switch (message.type) {
       case "write":
         connection.write(message.bytes);
+        break;
+      case "repeat":
+        repeats.set(message.id, connection.repeat(message.frame, message.everyMs));
+        break;
+      case "unrepeat":
+        repeats.get(message.id)?.();
+        repeats.delete(message.id);
         break;
       case "pause":
         connection.pause();

@@ -17,10 +17,10 @@ export type TracerOption = "auto" | "native" | "portable";
 const LOAD_TIMEOUT_MS = 10_000;
 const libraries = new Map<string, Uint8Array>();
 
-/** `linux-x64` and the like; undefined for what no library is made for. */
+/** `linux-x64` and the like, whatever the libc; undefined for what no library is made for. */
 export function nativePlatform(systemArchitecture: string): string | undefined {
   const [cpu, rest] = [systemArchitecture.split("-")[0], systemArchitecture];
-  if (!rest.includes("linux") || rest.includes("musl") || rest.includes("android")) return undefined;
+  if (!rest.includes("linux") || rest.includes("android")) return undefined;
   if (cpu === "x86_64" || cpu === "amd64") return rest.endsWith("x32") ? undefined : "linux-x64";
   return cpu === "aarch64" ? "linux-arm64" : undefined;
 }
@@ -67,10 +67,10 @@ export async function loadNative(
 }
 
 function codeOf(library: NativeLibrary): Uint8Array {
-  let code = libraries.get(library.platform);
+  let code = libraries.get(library.md5);
   if (code === undefined) {
     code = inflateRawSync(Buffer.from(library.deflated, "base64"));
-    libraries.set(library.platform, code);
+    libraries.set(library.md5, code);
   }
   return code;
 }

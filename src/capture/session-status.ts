@@ -23,6 +23,8 @@ export type SessionStatus =
   | { readonly state: "connected"; readonly node: string }
   /** Events are being lost at `hop`; it follows the losses of a running trace, at most once a second. */
   | { readonly state: "overloaded"; readonly traceId: number; readonly hop: GapHop; readonly lost: number }
+  /** With `tracer: "auto"`: the native tracer can't be used, traces use the portable one. `detail` is the reason in `info.tracer` or `trace.tracer`. */
+  | { readonly state: "warning"; readonly code: "BT_NATIVE_UNAVAILABLE"; readonly detail: string }
   | {
       readonly state: "reattaching";
       readonly attempt: number;

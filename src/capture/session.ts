@@ -6,9 +6,10 @@ import { EventEmitter } from "eventemitter3";
 import { BehaviorSubject, Observable } from "rxjs";
 import type { Destination, NodeLink } from "../erlang/dist";
 import { AbortedError, BeamtraceError, ConnectionError } from "../erlang/errors";
+import { guard } from "../erlang/dist/signal-receiver";
 import { inspect, type Pid, type Term } from "../erlang/term";
 import { AgentClient } from "./agent-client";
-import { throwIfAborted, type CallOptions } from "./deadline";
+import { throwIfAborted, withDeadline, type CallOptions } from "./deadline";
 import { openMonitor, type Monitor } from "./monitor";
 import { loadNative, type TracerOption } from "./native-loader";
 import { reattachDelays, type ReattachOptions } from "./reattach";
@@ -50,6 +51,8 @@ export class Session extends EventEmitter<SessionEvents> {
   readonly #status: BehaviorSubject<SessionStatus>;
   readonly #ending = new AbortController();
   #traceIds = 0;
+  /** Resolves when traces that were aborted have gone from the node. */
+  #undoing: Promise<void> = Promise.resolve();
   #closing: Promise<void> | undefined;
   #ended: SessionCloseReason | undefined;
   #reattaching = false;
@@ -108,6 +111,7 @@ export class Session extends EventEmitter<SessionEvents> {
    */
   async call(module: string, fn: string, args: readonly Term[], options: CallOptions = {}): Promise<Term> {
     this.#assertOpen();
+    this.#assertConnected();
     const limited: CallOptions = { timeoutMs: this.#parts.callTimeoutMs, ...options };
     if (this.#traces.size === 0 || this.#agent === undefined)
       return this.link.call(module, fn, args, limited);
@@ -137,23 +141,40 @@ export class Session extends EventEmitter<SessionEvents> {
    */
   async trace(options: TraceOptions): Promise<Trace> {
     this.#assertOpen();
+    this.#assertConnected();
     throwIfAborted(options.signal);
     const hooks: TraceHooks = {
-      nextId: () => (this.#traceIds += 1),
+      onOpening: (opening) => {
+        this.#forget(opening);
+        this.#traces.set((this.#traceIds += 1), opening);
+        return this.#traceIds;
+      },
+      onUndoing: (undone) => {
+        const before = this.#undoing;
+        this.#undoing = before.then(() => undone);
+      },
       onEnded: (ended, reason) => {
-        for (const [id, each] of this.#traces) if (each === ended) this.#traces.delete(id);
-        this.emit("traceEnded", ended, reason);
+        this.#forget(ended);
+        this.#tell("traceEnded", ended, reason);
       },
       onOverload: (status) => this.#setStatus(status),
+      onFallback: (reason) => this.#warn(reason),
     };
     const trace = new Trace(options, hooks, this.#info.otp);
-    const agent = await this.#startAgent(options.signal);
-    await trace.start(this.#host, agent, this.#info, this.#parts.tracer, this.#parts.callTimeoutMs);
+    const { signal } = options;
+    try {
+      const started = this.#undoing.then(() => this.#startAgent());
+      const agent = await withDeadline(started, signal === undefined ? {} : { signal }, "the agent");
+      await trace.start(this.#host, agent, this.#info, this.#parts.tracer, this.#parts.callTimeoutMs);
+    } catch (error) {
+      this.#forget(trace);
+      if (this.#ended !== undefined && signal?.aborted !== true) throw this.#closedError();
+      throw error;
+    }
     if (this.#ended !== undefined) {
       trace.sessionClosed(this.#ended);
       throw this.#closedError();
     }
-    this.#traces.set(trace.id, trace);
     return trace;
   }
 
@@ -171,6 +192,14 @@ export class Session extends EventEmitter<SessionEvents> {
     throwIfAborted(this.#parts.signal);
   }
 
+  #assertConnected(): void {
+    if (this.#reattaching)
+      throw new ConnectionError(
+        "BT_CONNECTION_LOST",
+        "the connection was lost and the session is attaching again; wait until status$ says connected",
+      );
+  }
+
   #closedError(): ConnectionError {
     const reason = this.#ended;
     return new ConnectionError(
@@ -181,10 +210,23 @@ export class Session extends EventEmitter<SessionEvents> {
 
   #setStatus(status: SessionStatus): void {
     this.#status.next(status);
-    this.emit("status", status);
+    this.#tell("status", status);
   }
 
-  #startAgent(signal?: AbortSignal): Promise<AgentClient> {
+  #warn(detail: string): void {
+    this.#setStatus({ state: "warning", code: "BT_NATIVE_UNAVAILABLE", detail });
+  }
+
+  /** As RxJS does it: a listener that throws surfaces as an uncaught exception, and what goes on here goes on. */
+  #tell<Event extends keyof SessionEvents>(event: Event, ...args: Parameters<SessionEvents[Event]>): void {
+    guard(() => void (this.emit as (event: Event, ...args: unknown[]) => boolean).call(this, event, ...args));
+  }
+
+  #forget(trace: Trace): void {
+    for (const [id, each] of this.#traces) if (each === trace) this.#traces.delete(id);
+  }
+
+  #startAgent(): Promise<AgentClient> {
     if (this.#agent === undefined) {
       const link = this.link;
       const starting = AgentClient.start(link, {
@@ -205,7 +247,6 @@ export class Session extends EventEmitter<SessionEvents> {
         if (this.#agent === ready) this.#agent = undefined;
       });
     }
-    throwIfAborted(signal);
     return this.#agent;
   }
 
@@ -218,11 +259,13 @@ export class Session extends EventEmitter<SessionEvents> {
       });
       this.#info = { ...this.#info, tracer };
     }
+    const { kind, reason } = this.#info.tracer;
+    if (this.#parts.tracer === "auto" && kind === "portable") this.#warn(reason);
     return agent;
   }
 
   #watch(host: LinkHost): void {
-    const stopOutput = host.link.onOutput((text) => this.emit("output", text));
+    const stopOutput = host.link.onOutput((text) => this.#tell("output", text));
     void host.link.closed.then(async (reason) => {
       stopOutput();
       if (host !== this.#host) return;
@@ -240,8 +283,7 @@ export class Session extends EventEmitter<SessionEvents> {
   async #lost(reason: SessionCloseReason): Promise<void> {
     if (this.#closing !== undefined || this.#reattaching) return;
     const old = this.#host;
-    void this.#agent?.then((agent) => agent.abandon()).catch(() => undefined);
-    this.#agent = undefined;
+    this.#dropAgent();
     if (this.#parts.reattach === undefined) return this.#finish(reason);
     this.#reattaching = true;
     try {
@@ -251,9 +293,16 @@ export class Session extends EventEmitter<SessionEvents> {
     }
   }
 
+  /** The agent of a connection that has gone. */
+  #dropAgent(): void {
+    void this.#agent?.then((agent) => agent.abandon()).catch(() => undefined);
+    this.#agent = undefined;
+  }
+
   async #reattach(options: ReattachOptions, old: LinkHost, detail: string): Promise<void> {
-    for (const trace of this.#traces.values()) trace.suspend();
+    // First: a worker that still lives would write to the rings as well.
     await old.link.close();
+    for (const trace of this.#traces.values()) trace.suspend();
     let attempt = 0;
     let last = detail;
     for (const delayMs of reattachDelays(options)) {
@@ -269,13 +318,16 @@ export class Session extends EventEmitter<SessionEvents> {
         this.#host = host;
         this.#info = info;
         await this.#resume();
+        this.#reattaching = false;
         this.#setStatus({ state: "connected", node: info.node });
         this.#watch(host);
         return;
       } catch (error) {
         if (this.#ending.signal.aborted) return;
         last = error instanceof Error ? error.message : String(error);
+        this.#dropAgent();
         if (this.#host !== old) await this.#host.link.close();
+        for (const trace of this.#traces.values()) trace.suspend();
         // A wrong cookie does not become right by waiting.
         if (
           error instanceof BeamtraceError &&
@@ -292,11 +344,8 @@ export class Session extends EventEmitter<SessionEvents> {
     if (this.#traces.size === 0) return;
     const traces = [...this.#traces.values()];
     const agent = await this.#startAgent();
-    this.#traces.clear();
-    for (const trace of traces) {
+    for (const trace of traces)
       await trace.restart(this.#host, agent, this.#info, this.#parts.tracer, this.#parts.callTimeoutMs);
-      if (!trace.hasEnded) this.#traces.set(trace.id, trace);
-    }
   }
 
   /** Waits; false when the session ends meanwhile. */
@@ -316,6 +365,7 @@ export class Session extends EventEmitter<SessionEvents> {
   }
 
   #finish(reason: SessionCloseReason): Promise<void> {
+    this.#ended ??= reason;
     this.#closing ??= (async () => {
       const orderly = reason.kind === "closed" || reason.kind === "aborted";
       if (orderly)
@@ -335,14 +385,13 @@ export class Session extends EventEmitter<SessionEvents> {
         }
       }
       await this.#host.link.close();
-      this.#ended = reason;
       this.#parts.signal?.removeEventListener("abort", this.#onAbort);
       for (const trace of this.#traces.values()) trace.sessionClosed(reason);
       this.#traces.clear();
       this.#setStatus({ state: "closed", reason });
       this.#status.complete();
-      this.emit("closed", reason);
       this.#settleClosed(reason);
+      this.#tell("closed", reason);
       this.removeAllListeners();
     })();
     return this.#closing;

@@ -118,9 +118,15 @@ export interface TraceSpec {
   readonly limits?: TraceLimits;
   /** OTP 25–26 only: clear another tool's trace first. It loses its flags for good. */
   readonly takeOver?: boolean;
-  /** How events are gathered on the node before they are sent. Default: 512 events or 10 ms. */
+  /**
+   * How events are gathered on the node before they are sent: a batch goes when it holds so many, or when its first event has waited so long
+   * (after a quiet time: 10 ms at most). Default: 512 events or 50 ms; the native tracer 10 ms.
+   */
   readonly batch?: { readonly events?: number; readonly milliseconds?: number };
 }
+
+/** How long a batch may wait by default: the portable tracer pays for each flush, the native one's rings must not fill in a burst. */
+const BATCH_MS = { portable: 50, native: 10 };
 
 /** A checked trace spec. */
 export interface ResolvedTraceSpec {
@@ -158,6 +164,17 @@ const INHERIT_FLAG = {
   "first-link": "set_on_first_link",
 } as const;
 
+const CALL_KEYS: readonly (keyof CallPattern)[] = [
+  "module",
+  "function",
+  "arity",
+  "local",
+  "returns",
+  "exceptions",
+  "caller",
+  "matchSpec",
+];
+
 const SPEC_KEYS: ReadonlySet<string> = new Set<keyof TraceSpec | "into" | "signal">([
   "processes",
   "ports",
@@ -181,6 +198,8 @@ function invalid(option: string, message: string): OptionError {
 
 function expandEvents(spec: TraceSpec): Set<EventKind> {
   const kinds = new Set<EventKind>();
+  if (spec.calls !== undefined && !Array.isArray(spec.calls))
+    throw invalid("calls", "must be a list of patterns");
   const names = spec.events ?? (spec.calls && spec.calls.length > 0 ? (["call"] as const) : undefined);
   if (names === undefined || names.length === 0) {
     throw invalid("events", 'say which events to trace, e.g. ["spawn", "exit"], or give `calls`');
@@ -219,6 +238,17 @@ function expandEvents(spec: TraceSpec): Set<EventKind> {
   return kinds;
 }
 
+/** What is spelled wrong would silently do nothing: a redaction that does not redact. */
+function checkKeys(at: string, value: object, known: readonly string[]): void {
+  for (const key of Object.keys(value))
+    if (!known.includes(key))
+      throw invalid(`${at}.${key}`, `there is no such option; options are ${known.join(", ")}`);
+}
+
+function isNames(value: unknown): value is readonly string[] {
+  return Array.isArray(value) && value.every((name) => typeof name === "string");
+}
+
 function processesTerm(selection: ProcessSelection): Term {
   if (typeof selection === "string") {
     if (!["all", "new", "existing", "none"].includes(selection))
@@ -232,12 +262,20 @@ function processesTerm(selection: ProcessSelection): Term {
       if (!(pid instanceof Pid)) throw invalid("processes", "the list holds something that is not a Pid");
     return tuple(atom("pids"), [...(selection as readonly Pid[])]);
   }
-  if ("registered" in selection) {
+  if (typeof selection === "object" && selection !== null && "registered" in selection) {
+    if (!isNames(selection.registered)) throw invalid("processes.registered", "must be a list of names");
     if (selection.registered.length === 0) throw invalid("processes.registered", "the list is empty");
     return tuple(atom("registered"), selection.registered.map(atom));
   }
-  if ("application" in selection) return tuple(atom("application"), atom(selection.application));
-  throw invalid("processes", "not a selection of processes");
+  if (typeof selection === "object" && selection !== null && "application" in selection) {
+    if (typeof selection.application !== "string")
+      throw invalid("processes.application", "must be the name of an application");
+    return tuple(atom("application"), atom(selection.application));
+  }
+  throw invalid(
+    "processes",
+    'must be "all", "new", "existing", "none", a list of pids, { registered } or { application }',
+  );
 }
 
 function portsTerm(selection: PortSelection): Term {
@@ -246,6 +284,8 @@ function portsTerm(selection: PortSelection): Term {
       throw invalid("ports", `${JSON.stringify(selection)} is not one of all, new, existing, none`);
     return atom(selection);
   }
+  if (!Array.isArray(selection))
+    throw invalid("ports", 'must be "all", "new", "existing", "none" or a list of ports');
   for (const port of selection as readonly unknown[])
     if (!(port instanceof Port)) throw invalid("ports", "the list holds something that is not a Port");
   return tuple(atom("ports"), [...selection]);
@@ -260,6 +300,7 @@ function specTerm(at: string, spec: Term | MatchSpec, target: MatchTarget, optio
 
 function callTerm(pattern: CallPattern, index: number, otp: number | undefined): Term {
   const at = `calls[${index}]`;
+  checkKeys(at, pattern, CALL_KEYS);
   if (typeof pattern.module !== "string" || pattern.module === "")
     throw invalid(`${at}.module`, "a module name is needed");
   if (pattern.arity !== undefined && pattern.function === undefined)
@@ -270,6 +311,8 @@ function callTerm(pattern: CallPattern, index: number, otp: number | undefined):
   ) {
     throw invalid(`${at}.arity`, `must be an integer from 0 to 255, not ${String(pattern.arity)}`);
   }
+  if (pattern.module === "_" && pattern.function !== undefined && pattern.function !== "_")
+    throw invalid(`${at}.function`, "a wildcard over every module takes every function; name the module");
   if (pattern.module.startsWith("beamtrace_"))
     throw new OptionError("BT_TRACE_SPEC_INVALID", `${at}.module`, "beamtrace never traces itself");
   const mfa = tuple(atom(pattern.module), atom(pattern.function ?? "_"), pattern.arity ?? atom("_"));
@@ -303,12 +346,21 @@ function payloadTerm(payload: PayloadOption): Term {
       `must be an integer from 16 to 1,048,576, not ${String(payload.maxBytes)}`,
     );
   }
+  checkKeys("payload", payload, ["maxBytes", "redact"]);
   const keys = payload.redact ?? DEFAULT_REDACTED_KEYS;
+  if (!isNames(keys)) throw invalid("payload.redact", "must be a list of names");
   return tuple(
     atom("bytes"),
     payload.maxBytes,
     keys.flatMap((key): Term[] => [atom(key), binary(key)]),
   );
+}
+
+function batchTerm(
+  batch: { readonly events: number; readonly milliseconds: number | undefined },
+  tracer: keyof typeof BATCH_MS,
+): Term {
+  return map({ events: batch.events, ms: Math.round(batch.milliseconds ?? BATCH_MS[tracer]) });
 }
 
 function limitTerm(value: number, scale = 1): Term {
@@ -336,6 +388,7 @@ function flags(kinds: ReadonlySet<EventKind>, spec: TraceSpec): Set<string> {
  * @throws OptionError `BT_TRACE_SPEC_INVALID` or `BT_LIMIT_INVALID`; nothing has been sent to the node then.
  */
 export function resolveTraceSpec(spec: TraceSpec, otp?: number): ResolvedTraceSpec {
+  if (typeof spec !== "object" || spec === null) throw invalid("spec", "must be an object of options");
   const release: MatchSpecOptions = otp === undefined ? {} : { otp };
   for (const key of Object.keys(spec))
     if (!SPEC_KEYS.has(key))
@@ -356,7 +409,7 @@ export function resolveTraceSpec(spec: TraceSpec, otp?: number): ResolvedTraceSp
   const portGroup = events.some((e) =>
     ["ports", "running_ports", "open", "closed", "port_in", "port_out"].includes(e),
   );
-  const ports = spec.ports ?? (portGroup ? "all" : "none");
+  const ports = spec.ports === undefined ? (portGroup ? "all" : "none") : spec.ports;
   const portFlags = new Set<string>();
   if (ports !== "none") {
     if (events.some((e) => ["ports", "open", "closed"].includes(e))) portFlags.add("ports");
@@ -370,15 +423,19 @@ export function resolveTraceSpec(spec: TraceSpec, otp?: number): ResolvedTraceSp
   // register and the like in the group `ports` are events of ports only, unless they were asked for by name as well.
   if (portGroup && !events.some((e) => e === "procs" || GROUPS.procs.includes(e as never)))
     processFlags.delete("procs");
-  const batch = { events: spec.batch?.events ?? 512, milliseconds: spec.batch?.milliseconds ?? 10 };
+  if (spec.batch !== undefined) checkKeys("batch", spec.batch, ["events", "milliseconds"]);
+  const batch = { events: spec.batch?.events ?? 512, milliseconds: spec.batch?.milliseconds };
   if (!Number.isInteger(batch.events) || batch.events < 1 || batch.events > 65_536)
     throw invalid("batch.events", "must be an integer from 1 to 65,536");
-  if (!(batch.milliseconds >= 1 && batch.milliseconds <= 10_000))
+  if (batch.milliseconds !== undefined && !(batch.milliseconds >= 1 && batch.milliseconds <= 10_000))
     throw invalid("batch.milliseconds", "must be a number from 1 to 10,000");
   let mask = 0n;
   for (const kind of kinds) mask |= 1n << BigInt(EVENT_KINDS[kind]);
   const fields: Record<string, Term> = {
-    processes: processFlags.size === 0 ? atom("none") : processesTerm(spec.processes ?? "all"),
+    processes:
+      processFlags.size === 0
+        ? atom("none")
+        : processesTerm(spec.processes === undefined ? "all" : spec.processes),
     ports: portsTerm(ports),
     flags: [...processFlags].map(atom),
     port_flags: [...portFlags].map(atom),
@@ -400,7 +457,7 @@ export function resolveTraceSpec(spec: TraceSpec, otp?: number): ResolvedTraceSp
       queue: limitTerm(limits.queue),
       overhead: limitTerm(limits.overhead, 1_000_000),
     }),
-    batch: map({ events: batch.events, ms: Math.round(batch.milliseconds) }),
+    batch: batchTerm(batch, "portable"),
     take_over: atom(String(spec.takeOver ?? false)),
   };
   return {
@@ -408,6 +465,7 @@ export function resolveTraceSpec(spec: TraceSpec, otp?: number): ResolvedTraceSp
     termFor: (tracer, fallback) =>
       map({
         ...fields,
+        batch: batchTerm(batch, tracer),
         tracer: atom(tracer),
         ...(fallback !== undefined && { marker: tuple(atom("portable_tracer"), binary(fallback), 0) }),
       }),

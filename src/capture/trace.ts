@@ -13,13 +13,12 @@ import {
   type TraceEvent,
 } from "../buffer";
 import type { GapHop } from "../buffer";
-import { BeamtraceError } from "../erlang/errors";
 import { Atom, atom, ErlMap, inspect, tuple, Tuple, type Pid, type Term } from "../erlang/term";
 import type { AgentClient } from "./agent-client";
 import { TraceRefusedError, traceRefused } from "./agent-errors";
 import { withDeadline, type CallOptions } from "./deadline";
 import type { EffectiveLimits } from "./limits";
-import { writeGap } from "./ring-producer";
+import { feedRing, THIS_THREAD, writeGap } from "./ring-producer";
 import type { TracerOption } from "./native-loader";
 import type { SessionInfo, TracerChoice } from "./session-info";
 import type { SessionCloseReason, SessionStatus, TraceEndReason } from "./session-status";
@@ -37,9 +36,13 @@ export interface TraceOptions extends TraceSpec {
 
 /** What the session does for its traces; internal. */
 export interface TraceHooks {
-  nextId(): number;
+  /** A number for a trace that is about to be asked for: what the node says of it finds it from now on. */
+  onOpening(trace: Trace): number;
+  /** An aborted trace is being taken back; until then the node may hold it for running. */
+  onUndoing(undone: Promise<void>): void;
   onEnded(trace: Trace, reason: TraceEndReason): void;
   onOverload(status: Extract<SessionStatus, { state: "overloaded" }>): void;
+  onFallback(reason: string): void;
 }
 
 /** How long the tracer's last message may take after the holder has told the end. */
@@ -52,11 +55,12 @@ export class Trace implements EventSource {
   readonly #spec: ResolvedTraceSpec;
   readonly #ownsRing: boolean;
   readonly #stats: BehaviorSubject<TraceStats>;
-  readonly #onAbort = (): void => void this.stop().catch(() => undefined);
+  readonly #onAbort = (): void => this.#hooks.onUndoing(this.stop().catch(ignore));
   #source: RingSource | undefined;
   #sourceId = 0;
   readonly #sourceIds = new Set<number>();
   #feed: TraceFeed | undefined;
+  #leaveRing: (() => void) | undefined;
   #host: LinkHost | undefined;
   #agent: AgentClient | undefined;
   #id = 0;
@@ -170,6 +174,8 @@ export class Trace implements EventSource {
   ): Promise<void> {
     const { signal } = this.#options;
     await this.#open(host, agent, info, tracer, { timeoutMs, ...(signal !== undefined && { signal }) });
+    // The node may have stopped it already.
+    if (this.hasEnded) return;
     signal?.addEventListener("abort", this.#onAbort, { once: true });
     if (signal?.aborted) this.#onAbort();
   }
@@ -186,15 +192,15 @@ export class Trace implements EventSource {
     try {
       await this.#open(host, agent, info, tracer, { timeoutMs });
     } catch (error) {
-      if (!(error instanceof BeamtraceError) || !error.code.startsWith("BT_TRACE")) throw error;
+      if (!(error instanceof TraceRefusedError)) throw error;
       this.#finish({ kind: "refused", code: error.code, detail: error.message });
     }
   }
 
   /** @internal The connection is gone; another may come. */
   suspend(): void {
-    this.#feed?.close();
-    this.#feed = undefined;
+    if (this.#feed === undefined) return;
+    this.#closeFeed();
     this.#agent = undefined;
     writeGap(this.ring, { source: this.#sourceId, hop: "reattach", count: 0, from: NaN, to: NaN });
     this.#source?.pump();
@@ -269,6 +275,7 @@ export class Trace implements EventSource {
       )
         throw error;
       this.#tracer = { kind: "portable", reason: error.message };
+      this.#hooks.onFallback(error.message);
       return ask();
     }
   }
@@ -280,7 +287,8 @@ export class Trace implements EventSource {
     tracer: TracerOption,
     options: CallOptions,
   ): Promise<void> {
-    this.#id = this.#hooks.nextId();
+    this.#leaveRing = feedRing(this.ring, host.sameThread ? THIS_THREAD : host);
+    this.#id = this.#hooks.onOpening(this);
     this.#host = host;
     this.#agent = agent;
     this.#sourceId = this.ring.sources.add({
@@ -314,10 +322,11 @@ export class Trace implements EventSource {
       this.#matched = typeof value === "number" ? value : 0;
     } catch (error) {
       // After a time-out or abort the node may still start it.
-      void agent
-        .request(tuple(atom("stop"), this.#id), traceRefused, { timeoutMs: LAST_MESSAGE_MS })
-        .catch(() => undefined);
-      feed.close();
+      const undone = agent.request(tuple(atom("stop"), this.#id), traceRefused, {
+        timeoutMs: LAST_MESSAGE_MS,
+      });
+      this.#hooks.onUndoing(undone.then(ignore, ignore));
+      this.#closeFeed();
       throw error;
     }
   }
@@ -343,12 +352,18 @@ export class Trace implements EventSource {
     this.#finish(reason);
   }
 
+  #closeFeed(): void {
+    this.#feed?.close();
+    this.#feed = undefined;
+    this.#leaveRing?.();
+    this.#leaveRing = undefined;
+  }
+
   #finish(reason: TraceEndReason): void {
     if (this.#ended !== undefined) return;
     this.#ended = reason;
     this.#options.signal?.removeEventListener("abort", this.#onAbort);
-    this.#feed?.close();
-    this.#feed = undefined;
+    this.#closeFeed();
     this.#agent = undefined;
     if (this.#ownsRing) this.ring.close();
     this.#source?.finish();
@@ -358,6 +373,8 @@ export class Trace implements EventSource {
     this.#hooks.onEnded(this, reason);
   }
 }
+
+const ignore = (): void => undefined;
 
 function endReason(term: Term): TraceEndReason {
   if (term instanceof Tuple && term.elements[0] === atom("limit")) {

@@ -139,6 +139,13 @@ class WorkerChannel implements FrameChannel {
     for (const part of parts) this.#queued.push(part.slice());
   }
 
+  repeat(frame: Uint8Array, everyMs: number): () => void {
+    const id = (this.#ids += 1);
+    this.#flush();
+    this.post({ type: "repeat", id, frame, everyMs });
+    return () => this.post({ type: "unrepeat", id });
+  }
+
   drained(): Promise<void> {
     if (this.#ended) return Promise.resolve();
     const id = (this.#ids += 1);

@@ -30,6 +30,13 @@ export interface FeedRequest {
 export type ToWorker =
   | { readonly type: "abort" }
   | { readonly type: "write"; readonly bytes: Uint8Array }
+  | {
+      readonly type: "repeat";
+      readonly id: number;
+      readonly frame: Uint8Array;
+      readonly everyMs: number;
+    }
+  | { readonly type: "unrepeat"; readonly id: number }
   | { readonly type: "pause" }
   | { readonly type: "resume" }
   | { readonly type: "close" }

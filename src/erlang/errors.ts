@@ -48,7 +48,6 @@ export type ErrorCode =
   | "BT_GC_TRACE_CONFLICT"
   | "BT_LIMIT_INVALID"
   | "BT_OPTION_INVALID"
-  | "BT_TRACE_STOPPED"
   // buffer and files
   | "BT_RING_INVALID"
   | "BT_BATCH_RELEASED"

@@ -1,7 +1,8 @@
 /*
  * The native tracer's rings under many threads, for the sanitizers: threads with a ring of their own and threads that share the guarded
  * one record events of processes that move between them; one thread drains. Checks that nothing is torn, that every process's events come in
- * order, and that what was recorded is what came and what was counted as lost. Usage: rings SECONDS; stress/native/run.sh builds and runs it.
+ * order, and that what was recorded is what came and what was counted as lost. Usage: rings SECONDS [START]: the positions begin at START,
+ * so that they pass 2^32, 2^53 or the end of 64 bits. stress/native/run.sh builds and runs it.
  */
 #include <pthread.h>
 #include <stdio.h>
@@ -116,6 +117,7 @@ int main(int argc, char **argv)
     static uint64_t expected[PROCESSES];
     static bt_record batch[(SCHEDULERS + 1) * CAPACITY];
     int seconds = argc > 1 ? atoi(argv[1]) : 3;
+    uint64_t start = argc > 2 ? strtoull(argv[2], NULL, 0) : 0;
     bt_record *records = malloc((SCHEDULERS + 1) * CAPACITY * sizeof *records);
     pthread_t threads[SCHEDULERS + OTHERS];
     uint64_t came = 0;
@@ -129,6 +131,13 @@ int main(int argc, char **argv)
     if (rings == NULL || records == NULL)
         fail("no memory");
     bt_rings_init(rings, SCHEDULERS, records, CAPACITY);
+    for (uint32_t i = 0; i <= SCHEDULERS; i++) {
+        atomic_store(&rings->rings[i].head, start);
+        atomic_store(&rings->rings[i].tail, start);
+        rings->rings[i].known_tail = start;
+        atomic_store(&rings->rings[i].dropped, start);
+        rings->rings[i].seen_dropped = start;
+    }
     atomic_store(&working, SCHEDULERS + OTHERS);
     for (uintptr_t i = 0; i < SCHEDULERS + OTHERS; i++)
         if (pthread_create(&threads[i], NULL, work, (void *)i) != 0)

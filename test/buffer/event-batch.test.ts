@@ -54,6 +54,33 @@ describe("EventBatch", () => {
     );
   });
 
+  test("slices count from the end and stay within the batch", () => {
+    const [one] = fc.sample(arbitraryEvent, 1);
+    const batch = batchOf(Array.from({ length: 6 }, () => one!));
+    const inner = batch.slice(1, 5);
+    for (const [from, to] of [
+      [-2, undefined],
+      [-9, 2],
+      [1, -1],
+      [3, 1],
+      [9, 12],
+    ] as const)
+      expect(inner.slice(from, to).length).toBe([0, 1, 2, 3].slice(from, to).length);
+    expect(inner.slice(-1).slot(0)).toBe(inner.slot(3));
+  });
+
+  test("what was selected from a batch is released with it, columns included", () => {
+    const { words, floats, factory, payload } = batchOf(fc.sample(arbitraryEvent, 8));
+    const batch = new EventBatch({ words, floats, first: 0, count: 8, payload }, factory);
+    const selected = batch.filter((_, i) => i % 2 === 0).slice(1);
+    expect(selected.length).toBe(3);
+    batch.release();
+    const released = expect.objectContaining({ code: "BT_BATCH_RELEASED" }) as Error;
+    expect(() => selected.kind(0)).toThrow(released);
+    expect(() => selected.timestamp(0)).toThrow(released);
+    expect(() => selected.cursor().next() && selected.process(0)).toThrow(released);
+  });
+
   test("filter, slice and copy are what arrays would give", () => {
     fc.assert(
       fc.property(events, fc.nat(60), (wire, cut) => {

@@ -1,4 +1,4 @@
-import { from, lastValueFrom, of, toArray, type Observable } from "rxjs";
+import { from, tap, lastValueFrom, of, toArray, type Observable } from "rxjs";
 import { describe, expect, expectTypeOf, test } from "vitest";
 import { Dictionary } from "../../src/buffer/dictionary";
 import { EventBatch } from "../../src/buffer/event-batch";
@@ -95,6 +95,33 @@ describe("operators", () => {
       { id: 1, kinds: ["receive", "gap", "exit"], done: true },
       { id: 2, kinds: ["receive", "gap", "receive"], done: true },
       { id: 1, kinds: ["receive"], done: true },
+    ]);
+  });
+
+  test("byProcess keeps nothing open of a process that has exited", async () => {
+    const of1 = (kind: string): TraceEvent =>
+      ({ ...receive(1, 0), kind, ...(kind === "unregister" && { name: "shop" }) }) as unknown as TraceEvent;
+    // As the VM has it: the name goes after the exit. Then a process with the same pid begins.
+    const events = ["register", "exit", "unregister", "spawned", "receive"].map(of1);
+    const streams: { kinds: string[]; doneAt: number | undefined }[] = [];
+    let at = 0;
+    await from(events)
+      .pipe(
+        tap(() => void at++),
+        byProcess(),
+      )
+      .forEach((group) => {
+        const stream: (typeof streams)[number] = { kinds: [], doneAt: undefined };
+        streams.push(stream);
+        group.subscribe({
+          next: (event) => stream.kinds.push(event.kind),
+          complete: () => (stream.doneAt = at),
+        });
+      });
+    expect(streams).toEqual([
+      { kinds: ["register", "exit"], doneAt: 2 },
+      { kinds: ["unregister"], doneAt: 3 },
+      { kinds: ["spawned", "receive"], doneAt: 5 },
     ]);
   });
 

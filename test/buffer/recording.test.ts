@@ -7,7 +7,8 @@ import { join } from "node:path";
 import { from, lastValueFrom, NEVER, startWith, throwError, toArray } from "rxjs";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
 import { crc32, crc32ByTable } from "../../src/buffer/crc32";
-import type { EventBatch } from "../../src/buffer/event-batch";
+import { EventBatch } from "../../src/buffer/event-batch";
+import { EventFactory } from "../../src/buffer/event-factory";
 import { eventsOf, type EventSource } from "../../src/buffer/event-source";
 import { record } from "../../src/buffer/record";
 import { openRecording, type Recording } from "../../src/buffer/recording";
@@ -47,6 +48,29 @@ const sourceOf = (batches: EventBatch[]): EventSource => {
 };
 
 describe("a recording", () => {
+  test("of two rings keeps their nodes apart, though both count sources from 0", async () => {
+    const batch = fixtureBatch();
+    const source = batch.factory.sources[0]!;
+    const other = { ...source, node: "other@127.0.0.1", creation: 77, base: source.base + 5_000_000_000n };
+    const { words, floats, payload } = batch;
+    const memory = { words, floats, first: 0, count: batch.length, payload };
+    const ofOther = new EventBatch(memory, new EventFactory(batch.factory.dictionary, [other]));
+    const writer = new RecordingWriter(newPath());
+    for (const part of [batch, ofOther, batch]) writer.write(part);
+    await writer.close();
+    await withRecording(writer.path, async (recording) => {
+      expect(recording.sources.map((s) => s.node)).toEqual([source.node, other.node]);
+      const events = await eventsIn(recording);
+      const nodes = new Set(events.slice(batch.length, 2 * batch.length).map((e) => e.source));
+      expect(nodes).toEqual(new Set([1]));
+      expect(events.slice(0, batch.length)).toEqual(events.slice(2 * batch.length));
+      const named = (of: readonly TraceEvent[]) => of.map((e) => e.process?.node.name);
+      const before = named(events.slice(0, batch.length));
+      const during = named(events.slice(batch.length, 2 * batch.length));
+      expect(during).toEqual(before.map((name) => (name === source.node ? other.node : name)));
+    });
+  });
+
   test.each([
     { chunkEvents: 100, compress: true },
     { chunkEvents: 100, compress: false },

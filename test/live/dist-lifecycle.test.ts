@@ -112,7 +112,8 @@ describe("the link ends", () => {
     const link = await connectTo(node);
     const pending = await waiting(link);
     await node.eval(`erlang:disconnect_node('${link.self.name}')`);
-    expect((await link.closed).kind).toBe("peer-closed");
+    // The node's system resets the connection when something of ours is still unread there.
+    expect(["peer-closed", "connection-lost"]).toContain((await link.closed).kind);
     await expectNoconnection(link, pending, "BT_CONNECTION_LOST");
   });
 

@@ -4,8 +4,10 @@ import { connect as tcpConnect } from "node:net";
 import { join } from "node:path";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
 import { connect, epmdLookup, type ConnectOptions, type TlsOptions } from "../../src/erlang/dist";
-import { atom, binary } from "../../src/erlang/term";
+import { atom, binary, Pid } from "../../src/erlang/term";
+import { expectClean } from "../support/clean";
 import { eventually, startNode, type ErlNode } from "../support/erl-node";
+import { attachTo, collect } from "../support/traced";
 
 const root = process.env["BEAMTRACE_OTP_ROOT"] ?? "";
 const directory = mkdtempSync(`${root}/tmp/bt-tls-`);
@@ -185,5 +187,29 @@ describe("TLS distribution", () => {
     const connecting = connectTls(open, { ca: pem("ca.pem") }, { signal: controller.signal });
     setImmediate(() => controller.abort());
     await expectFailure(connecting, "BT_ABORTED");
+  });
+
+  test("a trace of everything does not see its own connection, which would never end", async () => {
+    const session = await attachTo(open, { tls: { ca: pem("ca.pem") } });
+    const trace = await session.trace({ processes: "all", events: ["send", "receive"] });
+    const seen = collect(trace);
+    await open.eval("[self() ! {n, I} || I <- lists:seq(1, 1000)], ok");
+    // Each of these crosses the connection while it is traced.
+    for (let i = 0; i < 20; i++) await session.call("erlang", "node", []);
+    await trace.stop();
+    await seen.done;
+    // <0.N.S> there is pid N, S here.
+    const connection = await open.eval(
+      `[[binary_to_integer(N) || N <- lists:droplast(tl(binary:split(list_to_binary(pid_to_list(P)), [<<".">>, <<">">>], [global])))] || P <- processes(), {dictionary, D} <- [process_info(P, dictionary)], lists:member(tls_dist_connection_sup, proplists:get_value('$ancestors', D, []))]`,
+    );
+    const processes = seen.events.flatMap((e) =>
+      e.process instanceof Pid ? [`[${e.process.id},${e.process.serial}]`] : [],
+    );
+    expect(connection).toMatch(/\[\d+,\d+\],\[\d+,\d+\]/);
+    expect(processes.length).toBeGreaterThanOrEqual(1000);
+    expect(processes.filter((process) => connection.includes(process))).toEqual([]);
+    expect(seen.events.filter((e) => e.kind === "receive" && e.shape.tags[0] === "n")).toHaveLength(1000);
+    await session.close();
+    await expectClean(open);
   });
 });

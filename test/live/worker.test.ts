@@ -54,6 +54,21 @@ test("a ring of one's own is filled by the worker", async () => {
   await expectClean(node);
 });
 
+test("the lease is renewed while the main thread is busy", async () => {
+  const session = await attachTo(node, { worker: true, leaseMs: 600 });
+  await node.eval(`register(subject, spawn(fun L() -> receive stop -> ok; _ -> L() end end)), ok`);
+  const trace = await session.trace({ processes: { registered: ["subject"] }, events: ["receive", "exit"] });
+  const seen = collect(trace);
+  // This thread does nothing for several leases.
+  Atomics.wait(new Int32Array(new SharedArrayBuffer(4)), 0, 0, 3000);
+  expect(await session.call("erlang", "is_alive", [])).toBe(atom("true"));
+  expect(trace.hasEnded).toBe(false);
+  await node.eval(`subject ! stop, ok`);
+  await seen.until((events) => events.some((e) => e.kind === "exit"));
+  await session.close();
+  await expectClean(node);
+});
+
 test("errors have their class and code", async () => {
   const code = (promise: Promise<unknown>): Promise<string> =>
     promise.then(

@@ -14,12 +14,14 @@
     beamtrace_native,
     beamtrace_native_check,
     beamtrace_native_loader,
+    beamtrace_pacer,
     beamtrace_patterns,
     beamtrace_session,
     beamtrace_shape,
     beamtrace_spec,
     beamtrace_targets,
     beamtrace_tracer,
+    beamtrace_traces,
     beamtrace_trim
 ]).
 

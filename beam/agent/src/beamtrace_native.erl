@@ -108,6 +108,7 @@ refuse(Holder, Reason) ->
     ok.
 
 open(Holder, #{limits := Limits, batch := #{events := Events, ms := FlushMs}} = Options) ->
+    reap(beamtrace_nif:reap(0)),
     Rings = erlang:system_info(schedulers),
     Capacity = capacity(Rings, Limits),
     #{mask := Mask, mode := Mode, scheduler := Scheduler, client_node := Node, filter := Filter} = Options,
@@ -129,6 +130,18 @@ open(Holder, #{limits := Limits, batch := #{events := Events, ms := FlushMs}} = 
             }};
         {error, Reason} ->
             {error, Reason}
+    end.
+
+%% Tracers that were killed have left their rings behind.
+reap({_, 0}) ->
+    ok;
+reap({Last, _}) ->
+    Barrier = erlang:trace_delivered(all),
+    receive
+        {trace_delivered, all, Barrier} ->
+            _ = beamtrace_nif:reap(Last),
+            ok
+    after ?BARRIER_MS -> ok
     end.
 
 %% A power of two.

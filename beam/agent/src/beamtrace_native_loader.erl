@@ -2,7 +2,7 @@
 %% loaded. Called by the client through the holder; the last holder's janitor takes both out again.
 -module(beamtrace_native_loader).
 
--export([status/1, load/4]).
+-export([status/1, load/4, init/4]).
 
 -include_lib("kernel/include/file.hrl").
 
@@ -13,8 +13,10 @@
 status(File) ->
     case code:is_loaded(beamtrace_nif) of
         {file, File} ->
-            try beamtrace_nif:usage() of
-                {_, _, _} -> loaded
+            %% One that has not been proved was left by somebody who was ended in the middle.
+            try beamtrace_nif:proven(false) of
+                true -> loaded;
+                false -> absent
             catch
                 error:beamtrace_nif -> absent
             end;
@@ -28,42 +30,63 @@ status(File) ->
 load(File, Beam, Library, Md5) ->
     case erlang:md5(Library) of
         Md5 ->
-            Id = {beamtrace_native, self()},
-            true = global:set_lock(Id, [node()]),
-            try
-                load_once(File, Beam, Library)
-            after
-                global:del_lock(Id, [node()])
+            {Loader, Monitor} = spawn_opt(?MODULE, init, [self(), File, Beam, Library], [monitor]),
+            receive
+                {'DOWN', Monitor, process, Loader, {beamtrace_native, Result}} -> Result;
+                {'DOWN', Monitor, process, Loader, Reason} -> {error, Reason}
             end;
         _ ->
             {error, damaged}
     end.
 
-load_once(File, Beam, Library) ->
+%% In a process of its own, which goes on to the end when the one that asks is ended: no file stays behind.
+-spec init(pid(), string(), binary(), binary()) -> no_return().
+init(Asking, File, Beam, Library) ->
+    process_flag(sensitive, true),
+    Id = {beamtrace_native, self()},
+    true = global:set_lock(Id, [node()]),
+    Result =
+        try
+            load_once(File, Beam, Library, Asking)
+        after
+            global:del_lock(Id, [node()])
+        end,
+    exit({beamtrace_native, Result}).
+
+load_once(File, Beam, Library, Asking) ->
     case {status(File), code:is_loaded(beamtrace_nif)} of
         %% Proved by whoever loaded it.
         {loaded, _} ->
             ok;
         {absent, false} ->
-            load_module(File, Beam, Library);
+            load_module(File, Beam, Library, Asking);
         {absent, {file, "beamtrace:" ++ _}} ->
             %% What a broken session, or another version, has left; the agent's own loader found nobody at work.
             unload(),
-            load_module(File, Beam, Library);
+            load_module(File, Beam, Library, Asking);
         {absent, {file, _}} ->
             {error, {foreign, beamtrace_nif}}
     end.
 
-load_module(File, Beam, Library) ->
+load_module(File, Beam, Library, Asking) ->
     _ = code:purge(beamtrace_nif),
     case code:load_binary(beamtrace_nif, File, Beam) of
         {module, beamtrace_nif} ->
-            case load_from(folders(), Library, no_folder) of
-                ok ->
+            try {load_from(folders(), Library, none), is_process_alive(Asking)} of
+                {ok, true} ->
+                    true = beamtrace_nif:proven(true),
                     ok;
-                Error ->
+                {ok, false} ->
+                    %% Whoever cleans up after it may have looked for the module before it was there.
+                    unload(),
+                    {error, too_late};
+                {Error, _} ->
                     unload(),
                     Error
+            catch
+                error:Reason ->
+                    unload(),
+                    {error, Reason}
             end;
         {error, Reason} ->
             {error, Reason}
@@ -78,7 +101,7 @@ unload() ->
 %% Where a file can be written and its code mapped. A folder on a file system without the right to execute fails in load_nif.
 folders() -> [Folder || Folder <- [os:getenv("TMPDIR", "/tmp"), "/tmp", "/dev/shm", "/var/tmp", "."], Folder =/= ""].
 
-load_from([Folder | Folders], Library, _) ->
+load_from([Folder | Folders], Library, Before) ->
     Name = "beamtrace-" ++ integer_to_list(rand:uniform(1 bsl 64), 36) ++ integer_to_list(rand:uniform(1 bsl 64), 36),
     Private = filename:join(filename:absname(Folder), Name),
     case write(Private, Library) of
@@ -87,14 +110,18 @@ load_from([Folder | Folders], Library, _) ->
             remove(Private),
             case Result of
                 ok -> beamtrace_native_check:check();
-                {error, {Reason, Text}} -> load_from(Folders, Library, {Reason, unicode:characters_to_binary(Text)})
+                {error, {Reason, Text}} -> load_from(Folders, Library, {load, Reason, unicode:characters_to_binary(Text)})
             end;
         {error, Reason} ->
             remove(Private),
-            load_from(Folders, Library, {Reason, unicode:characters_to_binary(Folder)})
+            load_from(Folders, Library, first_reason(Before, {write, Reason, unicode:characters_to_binary(Folder)}))
     end;
-load_from([], _, Reason) ->
-    {error, Reason}.
+load_from([], _, {_, Reason, Text}) ->
+    {error, {Reason, Text}}.
+
+%% What a library says that was written tells more than where none could be written.
+first_reason({_, _, _} = Before, _) -> Before;
+first_reason(none, Reason) -> Reason.
 
 write(Private, Library) ->
     first_error([

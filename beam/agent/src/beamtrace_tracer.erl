@@ -39,6 +39,8 @@
 %% priority more messages come in for each time that it runs.
 -define(HURRY, 16384).
 -define(EASE, 1024).
+%% After a quiet time events travel this soon; while they keep coming they wait for more, up to the batch's own bound.
+-define(PROMPT_MS, 10).
 
 -record(state, {
     id :: integer(),
@@ -49,10 +51,11 @@
     mode :: beamtrace_event:mode(),
     scheduler :: boolean(),
     max :: pos_integer(),
-    flush_ms :: pos_integer(),
+    flush_ns :: pos_integer(),
+    prompt_ms :: pos_integer(),
+    pace :: beamtrace_pacer:pace(),
     %% A beamtrace_flush is under way. At most one is: a timer for each wait would cost more than the events.
     armed = false :: boolean(),
-    flush_ns :: pos_integer(),
     %% Whose events are not to be seen: processes of the client's node, its connection, processes of ours.
     filter :: #{pid() | port() => true},
     meter :: beamtrace_limits:meter(),
@@ -116,8 +119,9 @@ init(#{
             mode = Mode,
             scheduler = Scheduler,
             max = Max,
-            flush_ms = FlushMs,
             flush_ns = FlushMs * 1000000,
+            prompt_ms = min(?PROMPT_MS, FlushMs),
+            pace = beamtrace_pacer:start(FlushMs, beamtrace_limits:queue_soft(Limits)),
             filter = Filter,
             meter = beamtrace_limits:meter(Limits),
             queue_soft = beamtrace_limits:queue_soft(Limits),
@@ -144,7 +148,8 @@ first(#state{scheduler = Scheduler} = S0) ->
                     end
             end;
         beamtrace_flush ->
-            first(retry(S0#state{armed = false}));
+            {_, S} = paced(0, S0),
+            first(retry(S));
         Message ->
             first(control(Message, S0))
     after wait(S0) ->
@@ -153,9 +158,18 @@ first(#state{scheduler = Scheduler} = S0) ->
 
 arm(#state{armed = true} = S) ->
     S;
-arm(#state{flush_ms = FlushMs} = S) ->
-    _ = erlang:send_after(FlushMs, self(), beamtrace_flush),
+arm(#state{prompt_ms = PromptMs} = S) ->
+    _ = erlang:send_after(PromptMs, self(), beamtrace_flush),
     S#state{armed = true}.
+
+%% A beamtrace_flush has come, after `Taken` messages of the open batch: time for a look at the pace. Returns when the next look will be.
+paced(Taken, #state{received = Received, filtered = Filtered, pace = Pace} = S) ->
+    Now = erlang:monotonic_time(nanosecond),
+    {message_queue_len, Queue} = process_info(self(), message_queue_len),
+    case beamtrace_pacer:plan(Now, Received + Filtered + Taken, Queue, Pace) of
+        {rest, Ms, Pace1} -> {Now + Ms * 1000000, S#state{armed = true, pace = Pace1}};
+        {no_rest, Pace1} -> {infinity, S#state{armed = false, pace = Pace1}}
+    end.
 
 loop(false, S, Acc, Room, Base, Filtered) -> plain(S, Acc, Room, Base, Filtered);
 loop(true, S, Acc, Room, Base, Filtered) -> scheduled(S, Acc, Room, Base, Filtered).
@@ -218,8 +232,13 @@ rest(Message, S, Acc, Room, Base, Filtered) when element(1, Message) =:= trace_t
         Event when Room > 1, Ts - Base < S#state.flush_ns -> loop(Scheduler, S, [Event | Acc], Room - 1, Base, Filtered);
         Event -> checkpoint(S, [Event | Acc], room(S) - Room + 1, Base, Ts, Filtered)
     end;
-rest(beamtrace_flush, S, Acc, Room, Base, Filtered) ->
-    checkpoint(S#state{armed = false}, Acc, room(S) - Room, Base, newest(Acc, Base), Filtered);
+rest(beamtrace_flush, S0, Acc, Room, Base, Filtered) ->
+    Taken = room(S0) - Room,
+    case paced(Taken + Filtered, S0) of
+        %% The batch may wait for what gathers meanwhile.
+        {Next, S} when is_integer(Next), Next - Base =< S#state.flush_ns -> loop(S#state.scheduler, S, Acc, Room, Base, Filtered);
+        {_, S} -> checkpoint(S, Acc, Taken, Base, newest(Acc, Base), Filtered)
+    end;
 rest(Message, S, Acc, Room, Base, Filtered) ->
     %% Ship what came before it, so that it keeps its place.
     first(control(Message, close(S, Acc, room(S) - Room, Base, newest(Acc, Base), Filtered))).

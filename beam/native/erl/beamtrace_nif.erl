@@ -4,20 +4,20 @@
 -module(beamtrace_nif).
 
 -export([load/1]).
--export([open/4, drain/2, mask/2, filter/3, shut/1, free/1, usage/0]).
--export([layout/4, identity/1, shape/1, args/1, initial_call/3]).
+-export([open/4, drain/2, mask/2, filter/3, shut/1, free/1, reap/1, usage/0]).
+-export([layout/4, proven/1, identity/1, shape/1, args/1, initial_call/3]).
 -export([enabled/3, enabled_call/3, enabled_garbage_collection/3, enabled_ports/3, enabled_procs/3, enabled_receive/3]).
 -export([enabled_running_ports/3, enabled_running_procs/3, enabled_send/3]).
--export([trace/5, trace_call/5, trace_garbage_collection/5, trace_ports/5, trace_procs/5, trace_receive/5]).
--export([trace_running_ports/5, trace_running_procs/5, trace_send/5]).
+-export([trace/5, trace_garbage_collection/5, trace_ports/5, trace_procs/5, trace_receive/5]).
+-export([trace_running_ports/5, trace_running_procs/5]).
 -export_type([trace/0]).
 
--nifs([open/4, drain/2, mask/2, filter/3, shut/1, free/1, usage/0]).
--nifs([layout/4, identity/1, shape/1, args/1, initial_call/3]).
+-nifs([open/4, drain/2, mask/2, filter/3, shut/1, free/1, reap/1, usage/0]).
+-nifs([layout/4, proven/1, identity/1, shape/1, args/1, initial_call/3]).
 -nifs([enabled/3, enabled_call/3, enabled_garbage_collection/3, enabled_ports/3, enabled_procs/3, enabled_receive/3]).
 -nifs([enabled_running_ports/3, enabled_running_procs/3, enabled_send/3]).
--nifs([trace/5, trace_call/5, trace_garbage_collection/5, trace_ports/5, trace_procs/5, trace_receive/5]).
--nifs([trace_running_ports/5, trace_running_procs/5, trace_send/5]).
+-nifs([trace/5, trace_garbage_collection/5, trace_ports/5, trace_procs/5, trace_receive/5]).
+-nifs([trace_running_ports/5, trace_running_procs/5]).
 
 -define(STUB, erlang:nif_error(beamtrace_nif)).
 
@@ -32,7 +32,7 @@ load(Path) -> erlang:load_nif(Path, 0).
 %% VM is `{beamtrace_nif, State}`; stamps count from `Base`, nanoseconds of monotonic time.
 -spec open(
     pos_integer(), pos_integer(), {boolean(), boolean(), non_neg_integer()}, {pid(), node() | undefined, [module()]}
-) -> {trace(), State :: non_neg_integer(), Base :: integer()} | {error, full | memory}.
+) -> {trace(), State :: non_neg_integer(), Base :: integer()} | {error, full | memory | unproven}.
 open(_Rings, _Capacity, _What, _Ours) -> ?STUB.
 
 %% Records up to one point in time, with the atoms that they are the first to name.
@@ -62,6 +62,10 @@ shut(_Trace) -> ?STUB.
 -spec free(trace()) -> ok | busy.
 free(_Trace) -> ?STUB.
 
+%% Memory of traces whose process was killed: frees those up to a number that was told before a barrier over all schedulers.
+-spec reap(non_neg_integer()) -> {Last :: non_neg_integer(), Left :: non_neg_integer()}.
+reap(_Upto) -> ?STUB.
+
 -spec usage() -> {Open :: non_neg_integer(), Buried :: non_neg_integer(), Bytes :: non_neg_integer()}.
 usage() -> ?STUB.
 
@@ -69,6 +73,10 @@ usage() -> ?STUB.
 -spec layout(pos_integer(), boolean(), Bits, Bits) -> ok when
     Bits :: [pid() | port() | {pid() | port(), non_neg_integer(), non_neg_integer()}].
 layout(_Otp, _AliasHasProcess, _Pids, _Ports) -> ?STUB.
+
+%% `true` says that the check has been passed; without it there are no traces.
+-spec proven(boolean()) -> boolean().
+proven(_Said) -> ?STUB.
 
 -spec identity(term()) ->
     {
@@ -91,7 +99,7 @@ args(_Args) -> ?STUB.
 -spec initial_call(term(), term(), term()) -> {module() | 0, atom() | 0, arity()}.
 initial_call(_Module, _Function, _Args) -> ?STUB.
 
-%% Called by the VM.
+%% Called by the VM. Sends and calls come to trace/5 (see callbacks.h).
 -spec enabled(atom(), non_neg_integer(), pid() | port()) -> trace | discard | remove.
 enabled(_Tag, _State, _Tracee) -> ?STUB.
 -spec enabled_call(atom(), non_neg_integer(), pid()) -> trace | discard.
@@ -113,8 +121,6 @@ enabled_send(_Tag, _State, _Tracee) -> ?STUB.
 
 -spec trace(atom(), non_neg_integer(), pid() | port(), term(), map()) -> ok.
 trace(_Tag, _State, _Tracee, _Term, _Options) -> ?STUB.
--spec trace_call(atom(), non_neg_integer(), pid(), term(), map()) -> ok.
-trace_call(_Tag, _State, _Tracee, _Term, _Options) -> ?STUB.
 -spec trace_garbage_collection(atom(), non_neg_integer(), pid(), term(), map()) -> ok.
 trace_garbage_collection(_Tag, _State, _Tracee, _Term, _Options) -> ?STUB.
 -spec trace_ports(atom(), non_neg_integer(), port(), term(), map()) -> ok.
@@ -127,5 +133,3 @@ trace_receive(_Tag, _State, _Tracee, _Term, _Options) -> ?STUB.
 trace_running_ports(_Tag, _State, _Tracee, _Term, _Options) -> ?STUB.
 -spec trace_running_procs(atom(), non_neg_integer(), pid(), term(), map()) -> ok.
 trace_running_procs(_Tag, _State, _Tracee, _Term, _Options) -> ?STUB.
--spec trace_send(atom(), non_neg_integer(), pid() | port(), term(), map()) -> ok.
-trace_send(_Tag, _State, _Tracee, _Term, _Options) -> ?STUB.

@@ -36,7 +36,8 @@
     X(false_, "false") \
     X(memory, "memory") \
     X(full, "full") \
-    X(busy, "busy")
+    X(busy, "busy") \
+    X(unproven, "unproven")
 
 static struct {
 #define BT_ATOM(name, text) ERL_NIF_TERM name;

@@ -3,8 +3,9 @@
  * to drain them. Design: docs/native-tracer.md. The hot path is record.h; this file is the library's face to the VM.
  */
 #include "drain.h"
+#include "probe.h"
 
-/* What is read of terms directly, for the agent's check that this VM lays them out as expected. */
+/* What is read of terms directly, for the agent's check that this VM lays them out as expected. badarg: it can't even be read. */
 
 static bt_term bt_word_term(ErlNifEnv *env, uint32_t word) { return word == 0 ? enif_make_uint(env, 0) : (bt_term)word; }
 
@@ -31,13 +32,13 @@ static bool bt_learn_all(ErlNifEnv *env, bt_term list, bt_translation *table)
     return true;
 }
 
-/* layout(Otp, AliasHasProcess, Pids, Ports) -> ok. Not while a trace is open: then it has been set already. */
+/* layout(Otp, AliasHasProcess, Pids, Ports) -> ok. What is to be proved; never once it has been. */
 BT_NIF(layout)
 {
     int otp;
 
     BT_UNUSED;
-    if (!enif_get_int(env, argv[0], &otp) || otp < BT_LAYOUT_OTP25)
+    if (atomic_load(&bt_proven) || !enif_get_int(env, argv[0], &otp) || otp < BT_LAYOUT_OTP25)
         return enif_make_badarg(env);
     if (!bt_learn_all(env, argv[2], &bt_pids) || !bt_learn_all(env, argv[3], &bt_ports))
         return enif_make_badarg(env);
@@ -52,6 +53,8 @@ BT_NIF(identity)
     bt_identity id;
 
     BT_UNUSED;
+    if (!bt_probe(argv[0], bt_layout))
+        return enif_make_badarg(env);
     if (!bt_read_identity(argv[0], &id))
         return bt_atoms.false_;
     if (id.node == 0 && id.flags == 0) {
@@ -76,6 +79,8 @@ static bt_term bt_shape_term(ErlNifEnv *env, bt_shape s)
 BT_NIF(shape)
 {
     BT_UNUSED;
+    if (!bt_probe(argv[0], bt_layout))
+        return enif_make_badarg(env);
     return bt_shape_term(env, bt_shape_of(env, argv[0], bt_layout));
 }
 
@@ -94,8 +99,20 @@ BT_NIF(initial_call)
     bt_mfa mfa;
 
     BT_UNUSED;
+    if (!bt_probe_list(env, argv[2], bt_layout))
+        return enif_make_badarg(env);
     mfa = bt_initial_call(env, argv[0], argv[1], argv[2], bt_layout);
     return enif_make_tuple3(env, bt_word_term(env, mfa.module), bt_word_term(env, mfa.function), enif_make_uint(env, mfa.arity));
+}
+
+/* proven(Said) -> boolean(): whether the check has been passed; `true` says that it has. Without it no trace is opened. */
+BT_NIF(proven)
+{
+    BT_UNUSED;
+    (void)env;
+    if (argv[0] == bt_atoms.true_)
+        atomic_store(&bt_proven, true);
+    return atomic_load(&bt_proven) ? bt_atoms.true_ : bt_atoms.false_;
 }
 
 static ErlNifFunc functions[] = {
@@ -109,22 +126,22 @@ static ErlNifFunc functions[] = {
     {"enabled_running_procs", 3, enabled_running_procs, 0},
     {"enabled_send", 3, enabled_send, 0},
     {"trace", 5, trace, 0},
-    {"trace_call", 5, trace_call, 0},
     {"trace_garbage_collection", 5, trace_garbage_collection, 0},
     {"trace_ports", 5, trace_ports, 0},
     {"trace_procs", 5, trace_procs, 0},
     {"trace_receive", 5, trace_receive, 0},
     {"trace_running_ports", 5, trace_running_ports, 0},
     {"trace_running_procs", 5, trace_running_procs, 0},
-    {"trace_send", 5, trace_send, 0},
     {"open", 4, trace_open, 0},
     {"drain", 2, trace_drain, 0},
     {"mask", 2, trace_mask, 0},
     {"filter", 3, trace_filter, 0},
     {"shut", 1, trace_shut, 0},
     {"free", 1, trace_free, 0},
+    {"reap", 1, reap, 0},
     {"usage", 0, usage, 0},
     {"layout", 4, layout, 0},
+    {"proven", 1, proven, 0},
     {"identity", 1, identity, 0},
     {"shape", 1, shape, 0},
     {"args", 1, args, 0},
@@ -133,23 +150,34 @@ static ErlNifFunc functions[] = {
 
 static int load(ErlNifEnv *env, void **priv_data, ERL_NIF_TERM load_info)
 {
+    uint64_t now = (uint64_t)enif_monotonic_time(ERL_NIF_USEC);
+
     (void)priv_data;
     (void)load_info;
     bt_atoms_init(env);
     bt_layout = BT_LAYOUT_OTP25;
-    /* Not 0, which a thread that has never been here shows. */
-    bt_load = ((uint64_t)enif_monotonic_time(ERL_NIF_USEC) & 0xfffffff) | 0x10000000;
-    if (enif_tsd_key_create("beamtrace_self", &bt_self_key) != 0)
-        return 1;
-    bt_handle_type =
-        enif_open_resource_type(env, NULL, "beamtrace_trace", bt_bury, ERL_NIF_RT_CREATE | ERL_NIF_RT_TAKEOVER, NULL);
+    /* Not 0, which a thread that has never been here shows. Repeats after 38 hours, to the microsecond. */
+    bt_load = (now & (BT_SELF_LOAD_MASK >> 1)) | (BT_SELF_LOAD_MASK ^ BT_SELF_LOAD_MASK >> 1);
+    /* Where dlclose keeps the memory this is not the first time. */
+    atomic_store(&bt_proven, false);
+    atomic_store(&bt_next_ring, 0);
+    for (uint32_t i = 0; i < BT_TRACES; i++)
+        bt_places[i].generation = now & BT_GENERATION_MASK;
+    /* Never taken over from another load of this module: what that one has opened lies in its own table. */
+    bt_handle_type = enif_open_resource_type(env, NULL, "beamtrace_trace", bt_bury, ERL_NIF_RT_CREATE, NULL);
     if (bt_handle_type == NULL)
         return 1;
     bt_table_lock = enif_mutex_create("beamtrace_table");
-    return bt_table_lock == NULL;
+    if (bt_table_lock == NULL)
+        return 1;
+    if (enif_tsd_key_create("beamtrace_self", &bt_self_key) != 0) {
+        enif_mutex_destroy(bt_table_lock);
+        return 1;
+    }
+    return 0;
 }
 
-/* Another version follows: the library of its own file, with a table of its own. Nothing is handed over. */
+/* Refused while traces of the version before are open (see above); otherwise nothing is handed over. */
 static int upgrade(ErlNifEnv *env, void **priv_data, void **old_priv_data, ERL_NIF_TERM load_info)
 {
     (void)old_priv_data;

@@ -57,18 +57,32 @@ BT_NIF(enabled)
     return bt_gate(argv[1], bt_kind_of(argv[0], argv[2]));
 }
 
+/*
+ * Also of sends and calls, which the VM would bring to trace_send/5 and trace_call/5 if they were there: in some places it asks those two
+ * whether a tracer is enabled, with three arguments where they take five. It asks enabled/3 when they are missing.
+ */
 BT_NIF(trace)
 {
-    uint32_t kind = bt_kind_of(argv[0], argv[2]);
+    bt_term tag = argv[0];
+    uint32_t kind;
 
     BT_UNUSED;
+    if (tag == bt_atoms.tag[BT_KIND_SEND]) {
+        bt_emit(env, argv[1], BT_KIND_SEND, argv[2], argv[3], argv[4]);
+        return bt_atoms.ok;
+    }
+    kind = bt_kind_between(tag, BT_KIND_CALL, BT_KIND_RETURN_TO);
+    if (kind != BT_KIND_UNKNOWN) {
+        bt_emit(env, argv[1], kind, argv[2], argv[3], argv[4]);
+        return bt_atoms.ok;
+    }
+    kind = bt_kind_of(tag, argv[2]);
     if (kind != BT_KIND_UNKNOWN)
         bt_emit(env, argv[1], kind, argv[2], argv[3], argv[4]);
     return bt_atoms.ok;
 }
 
-/* A pair of specialised callbacks; KIND may look at tag and tracee. */
-#define BT_CALLBACKS(name, KIND)                                              \
+#define BT_ENABLED(name, KIND)                                                \
     BT_NIF(enabled_##name)                                                    \
     {                                                                         \
         BT_UNUSED;                                                            \
@@ -76,7 +90,11 @@ BT_NIF(trace)
         if (bt_place_of(argv[1]) == NULL)                                     \
             return bt_atoms.discard;                                          \
         return bt_gate(argv[1], (KIND));                                      \
-    }                                                                         \
+    }
+
+/* A pair of specialised callbacks; KIND may look at tag and tracee. */
+#define BT_CALLBACKS(name, KIND)                                              \
+    BT_ENABLED(name, KIND)                                                    \
     BT_NIF(trace_##name)                                                      \
     {                                                                         \
         uint32_t kind = (KIND);                                               \
@@ -88,8 +106,8 @@ BT_NIF(trace)
     }
 
 BT_CALLBACKS(receive, BT_KIND_RECEIVE)
-BT_CALLBACKS(send, argv[0] == bt_atoms.tag[BT_KIND_SEND] ? BT_KIND_SEND : BT_KIND_SEND_TO_NON_EXISTING_PROCESS)
-BT_CALLBACKS(call, bt_kind_between(argv[0], BT_KIND_CALL, BT_KIND_RETURN_TO))
+BT_ENABLED(send, argv[0] == bt_atoms.tag[BT_KIND_SEND] ? BT_KIND_SEND : BT_KIND_SEND_TO_NON_EXISTING_PROCESS)
+BT_ENABLED(call, bt_kind_between(argv[0], BT_KIND_CALL, BT_KIND_RETURN_TO))
 BT_CALLBACKS(procs, bt_kind_of(argv[0], argv[2]))
 BT_CALLBACKS(ports, bt_kind_of(argv[0], argv[2]))
 BT_CALLBACKS(running_procs, bt_kind_between(argv[0], BT_KIND_IN, BT_KIND_OUT_EXITED))

@@ -12,6 +12,7 @@
 #define BT_CAPACITY_MAX (1u << 20)
 #define BT_RINGS_MAX 1024u
 #define BT_DRAIN_MAX 16384u
+#define BT_CLOCK_BRACKET_NS 5000
 
 typedef struct {
     bt_trace *trace;
@@ -21,7 +22,10 @@ static ErlNifResourceType *bt_handle_type;
 static ErlNifMutex *bt_table_lock;
 static bt_trace *bt_buried;
 static uint64_t bt_buried_count;
+static uint64_t bt_burials;
 static uint64_t bt_bytes;
+/* The agent has found that this VM's terms are read rightly. */
+static _Atomic bool bt_proven;
 
 static const uint32_t bt_atom_masks[BT_KIND_COUNT] = BT_RAW_ATOM_MASKS;
 
@@ -47,7 +51,7 @@ static void bt_shut(bt_trace *trace)
     atomic_store(&place->trace, NULL);
 }
 
-/* Its owner has died without a barrier: the memory stays until the library goes. */
+/* Its owner has died without a barrier: the memory stays until somebody passes one for it (reap), or the library goes. */
 static void bt_bury(ErlNifEnv *env, void *object)
 {
     bt_handle *handle = object;
@@ -57,6 +61,7 @@ static void bt_bury(ErlNifEnv *env, void *object)
         return;
     enif_mutex_lock(bt_table_lock);
     bt_shut(handle->trace);
+    handle->trace->burial = ++bt_burials;
     handle->trace->buried = bt_buried;
     bt_buried = handle->trace;
     bt_buried_count++;
@@ -82,9 +87,22 @@ static int64_t bt_system_clock(void)
     return (int64_t)system.tv_sec * 1000000000 + system.tv_nsec;
 }
 
-static void bt_set_clock(bt_trace *trace, int64_t now)
+/*
+ * For threads that may not ask the VM for its time. Whoever is put off between two readings would put their stamps back by as long, before what
+ * the same process did elsewhere: the reading is bracketed, and one that took long is thrown away.
+ */
+static void bt_set_clock(bt_trace *trace, bool first)
 {
-    atomic_store_explicit(&trace->clock_offset, now - bt_system_clock(), memory_order_relaxed);
+    for (int i = 0; i < 3; i++) {
+        int64_t before = bt_system_clock();
+        int64_t now = enif_monotonic_time(ERL_NIF_NSEC);
+        int64_t after = bt_system_clock();
+
+        if (after - before <= BT_CLOCK_BRACKET_NS || first) {
+            atomic_store_explicit(&trace->clock_offset, now - (before + after) / 2, memory_order_relaxed);
+            return;
+        }
+    }
 }
 
 static bt_trace *bt_allocate(uint32_t rings, uint64_t capacity)
@@ -131,7 +149,7 @@ static bool bt_seat(bt_trace *trace, uint64_t mask)
 
         if (atomic_load(&place->trace) != NULL)
             continue;
-        place->generation = (place->generation + 1) & UINT32_MAX;
+        place->generation = (place->generation + 1) & BT_GENERATION_MASK;
         trace->place = place;
         trace->state = ((place->generation * BT_TRACES + i) << 4) | 0xf;
         atomic_store(&place->mask, mask);
@@ -144,7 +162,7 @@ static bool bt_seat(bt_trace *trace, uint64_t mask)
     return seated;
 }
 
-/* open(Rings, Capacity, {Shape, Scheduler, Mask}, {Holder, ClientNode, Modules}) -> {Trace, State, Base} | {error, full | memory} */
+/* open(Rings, Capacity, {Shape, Scheduler, Mask}, {Holder, ClientNode, Modules}) -> {Trace, State, Base} | {error, full | memory | unproven} */
 BT_NIF(trace_open)
 {
     const bt_term *what;
@@ -165,6 +183,8 @@ BT_NIF(trace_open)
         !enif_get_uint64(env, what[2], &mask) || !enif_get_tuple(env, argv[3], &ours_arity, &ours) || ours_arity != 3 ||
         !bt_is_local_pid(ours[0]) || !bt_is_atom(ours[1]))
         return enif_make_badarg(env);
+    if (!atomic_load(&bt_proven))
+        return enif_make_tuple2(env, bt_atoms.error, bt_atoms.unproven);
     trace = bt_allocate(rings, capacity);
     if (trace == NULL)
         return enif_make_tuple2(env, bt_atoms.error, bt_atoms.memory);
@@ -173,7 +193,7 @@ BT_NIF(trace_open)
     trace->holder = ours[0];
     trace->client_node = ours[1];
     trace->base = enif_monotonic_time(ERL_NIF_NSEC);
-    bt_set_clock(trace, trace->base);
+    bt_set_clock(trace, true);
     if (!bt_get_modules(env, ours[2], trace)) {
         enif_free(trace->block);
         return enif_make_badarg(env);
@@ -323,8 +343,8 @@ BT_NIF(trace_drain)
     trace = handle->trace;
     if (atomic_exchange(&trace->consuming, true))
         return enif_make_badarg(env);
+    bt_set_clock(trace, false);
     now = enif_monotonic_time(ERL_NIF_NSEC);
-    bt_set_clock(trace, now);
     lost = bt_rings_losses(trace->rings);
     count = bt_rings_prepare(trace->rings, (double)(now - trace->base), max, &cut);
     records = (bt_record *)(void *)enif_make_new_binary(env, count * sizeof *records, &binary);
@@ -395,14 +415,52 @@ BT_NIF(trace_free)
     if (!bt_get_handle(env, argv[0], &handle))
         return enif_make_badarg(env);
     trace = handle->trace;
-    if (atomic_load(&trace->place->trace) == trace || atomic_load(&trace->consuming))
+    if (atomic_load(&trace->place->trace) == trace || atomic_exchange(&trace->consuming, true))
         return enif_make_badarg(env);
     atomic_thread_fence(memory_order_seq_cst);
-    if (atomic_load(&bt_visitors) != 0)
+    if (atomic_load(&bt_visitors) != 0) {
+        atomic_store(&trace->consuming, false);
         return bt_atoms.busy;
+    }
     handle->trace = NULL;
     bt_free_trace(trace);
     return bt_atoms.ok;
+}
+
+/* reap(Upto) -> {Last, Left}: frees the burials up to this number, after which a barrier has been passed. Last: the latest burial's number. */
+BT_NIF(reap)
+{
+    ErlNifUInt64 upto;
+    bt_trace **at = &bt_buried;
+    bt_trace *freed = NULL;
+    bt_term result;
+
+    BT_UNUSED;
+    if (!enif_get_uint64(env, argv[0], &upto))
+        return enif_make_badarg(env);
+    enif_mutex_lock(bt_table_lock);
+    atomic_thread_fence(memory_order_seq_cst);
+    while (*at != NULL && atomic_load(&bt_visitors) == 0) {
+        bt_trace *trace = *at;
+
+        if (trace->burial <= upto) {
+            *at = trace->buried;
+            trace->buried = freed;
+            freed = trace;
+            bt_buried_count--;
+        } else {
+            at = &trace->buried;
+        }
+    }
+    result = enif_make_tuple2(env, enif_make_uint64(env, bt_burials), enif_make_uint64(env, bt_buried_count));
+    enif_mutex_unlock(bt_table_lock);
+    while (freed != NULL) {
+        bt_trace *next = freed->buried;
+
+        bt_free_trace(freed);
+        freed = next;
+    }
+    return result;
 }
 
 /* usage() -> {Open, Buried, Bytes} */

@@ -27,16 +27,19 @@ static uint64_t bt_load;
 static _Atomic uint32_t bt_next_ring;
 static int bt_layout;
 
-#define BT_SELF_LOAD_SHIFT 35
+#define BT_SELF_LOAD_SHIFT 26
+#define BT_SELF_LOAD_MASK ((UINT64_C(1) << (64 - BT_SELF_LOAD_SHIFT)) - 1)
+/* More rings than a VM has schedulers: the guarded one is used then. */
+#define BT_SELF_RING_MAX 0xfffu
 static_assert(sizeof(void *) == sizeof(bt_self), "a word of thread-specific data");
 
 static inline uint32_t bt_self_who(bt_self self) { return self & 3; }
-static inline uint32_t bt_self_ring(bt_self self) { return self >> 2 & 0xffff; }
-static inline uint32_t bt_self_scheduler(bt_self self) { return self >> 18 & 0x1ffff; }
+static inline uint32_t bt_self_ring(bt_self self) { return self >> 2 & BT_SELF_RING_MAX; }
+static inline uint32_t bt_self_scheduler(bt_self self) { return self >> 14 & 0xfff; }
 
 static bt_self bt_set_self(uint32_t who, uint32_t ring, uint32_t scheduler)
 {
-    bt_self self = who | (uint64_t)ring << 2 | (uint64_t)scheduler << 18 | bt_load << BT_SELF_LOAD_SHIFT;
+    bt_self self = who | (uint64_t)ring << 2 | (uint64_t)(scheduler & 0xfff) << 14 | bt_load << BT_SELF_LOAD_SHIFT;
 
     enif_tsd_set(bt_self_key, (void *)(uintptr_t)self);
     return self;
@@ -49,7 +52,7 @@ static bt_self bt_know_self(void)
     if (enif_thread_type() == ERL_NIF_THR_NORMAL_SCHEDULER) {
         uint32_t ring = atomic_fetch_add_explicit(&bt_next_ring, 1, memory_order_relaxed);
 
-        return bt_set_self(BT_SCHEDULER_THREAD, ring > 0xffff ? 0xffff : ring, 0);
+        return bt_set_self(BT_SCHEDULER_THREAD, ring > BT_SELF_RING_MAX ? BT_SELF_RING_MAX : ring, 0);
     }
     return bt_set_self(BT_OTHER_THREAD, 0, 0);
 }
@@ -84,7 +87,7 @@ static uint32_t bt_scheduler_id(ErlNifEnv *env, bt_self self, bt_term options)
     if (scheduler == 0) {
         scheduler = 1;
         if (enif_get_map_value(env, options, bt_atoms.scheduler_id, &id) && bt_is_small(id))
-            scheduler += (uint32_t)bt_small(id) & 0xffff;
+            scheduler += (uint32_t)bt_small(id) & 0x7ff;
         (void)bt_set_self(bt_self_who(self), bt_self_ring(self), scheduler);
     }
     return scheduler - 1;

@@ -92,6 +92,21 @@ typedef struct {
     uint32_t arity;
 } bt_mfa;
 
+/* `box` is a fun: `fun M:F/A`, by the word of each layout that says so. */
+static inline bool bt_is_external_fun(const uint64_t *box, int layout)
+{
+    if (layout < BT_LAYOUT_OTP27)
+        return bt_is_atom(box[4]);
+    return layout < BT_LAYOUT_OTP29 ? (box[0] >> 16 & 0xff) == 0 : (box[0] >> 24 & 0xff) != 0;
+}
+
+/* Pointers that are followed, each in one place, so that the probe at load looks where the reading looks. */
+static inline const uint64_t *bt_export_of(const uint64_t *box) { return (const uint64_t *)(uintptr_t)box[1]; }
+static inline const unsigned char *bt_node_of(const uint64_t *box) { return (const unsigned char *)(uintptr_t)box[1]; }
+
+/* Where in its export entry the module stands; the function follows. */
+static inline unsigned bt_fun_module_at(int layout) { return layout < BT_LAYOUT_OTP27 ? 7 : 8; }
+
 /* The function that `fun M:F/A` stands for; none for a local fun, whose name the VM finds by a search of the code only. */
 static inline bt_mfa bt_fun_mfa(bt_term t, int layout)
 {
@@ -105,11 +120,10 @@ static inline bt_mfa bt_fun_mfa(bt_term t, int layout)
     box = bt_box(t);
     if ((box[0] & 0x3f) != BT_TAG_FUN)
         return mfa;
-    if (layout < BT_LAYOUT_OTP27 ? !bt_is_atom(box[4])
-                                 : layout < BT_LAYOUT_OTP29 ? (box[0] >> 16 & 0xff) != 0 : (box[0] >> 24 & 0xff) == 0)
+    if (!bt_is_external_fun(box, layout))
         return mfa;
-    entry = (const uint64_t *)(uintptr_t)box[1];
-    at = layout < BT_LAYOUT_OTP27 ? 7 : 8;
+    entry = bt_export_of(box);
+    at = bt_fun_module_at(layout);
     mfa.module = bt_atom_word(entry[at]);
     mfa.function = bt_atom_word(entry[at + 1]);
     mfa.arity = (uint32_t)(layout < BT_LAYOUT_OTP27 ? box[3] & 0xff : box[0] >> 8 & 0xff);
@@ -131,7 +145,7 @@ typedef struct {
 /* The external thing's node: name and creation, after the hash bucket and the reference count. */
 static inline void bt_external_node(const uint64_t *box, bt_identity *id)
 {
-    const unsigned char *node = (const unsigned char *)(uintptr_t)box[1];
+    const unsigned char *node = bt_node_of(box);
     uint64_t name;
 
     memcpy(&name, node + 24, sizeof name);

@@ -1,7 +1,7 @@
 /*
  * Traces and the table through which callbacks find them. A tracer's state is a small integer, generation × 64 + place; a callback loads the
  * place's pointer and compares the state, so that a stale one finds nothing. Memory is freed only behind a barrier over all schedulers
- * (`trace_delivered`) that the agent passes after the pointer is gone; without it the trace is buried and freed with the library.
+ * (`trace_delivered`) that the agent passes after the pointer is gone; without it the trace is buried, and freed by the next one's start or with the library.
  */
 #ifndef BEAMTRACE_TRACE_H
 #define BEAMTRACE_TRACE_H
@@ -10,6 +10,8 @@
 #include "terms.h"
 
 #define BT_TRACES 64
+/* A generation that no earlier load of the library has given: flags that such a one has left on a process find nothing here. */
+#define BT_GENERATION_MASK ((UINT64_C(1) << 48) - 1)
 #define BT_FILTER_SIZE 256
 #define BT_FILTER_MAX 128
 #define BT_OWN_MODULES 32
@@ -29,12 +31,13 @@ typedef struct {
     _Alignas(BT_CACHE_LINE) _Atomic bt_term state;
     _Atomic uint64_t mask; /* kinds wanted */
     _Atomic(bt_trace *) trace;
-    uint64_t generation;
+    uint64_t generation; /* of the last trace here; under the lock of the table */
 } bt_place;
 
 struct bt_trace {
     /* Read by every callback. */
     _Alignas(BT_CACHE_LINE) bt_rings *rings;
+    bt_term state;
     int64_t base; /* monotonic ns */
     uint32_t mode;
     bool scheduler;
@@ -50,7 +53,6 @@ struct bt_trace {
     _Atomic uint32_t filter_news;
     /* The consumer's. */
     bt_place *place;
-    bt_term state;
     _Atomic bool consuming;
     uint64_t capacity;
     size_t bytes;
@@ -59,6 +61,7 @@ struct bt_trace {
     uint64_t *atoms[BT_ATOM_PAGES];
     void *block; /* as allocated */
     bt_trace *buried;
+    uint64_t burial;
 };
 
 static bt_place bt_places[BT_TRACES];
@@ -77,11 +80,19 @@ static inline bt_place *bt_place_of(bt_term state)
     return atomic_load_explicit(&place->state, memory_order_relaxed) == state ? place : NULL;
 }
 
+/*
+ * Between the two loads the place may have been given to the next trace: whoever was put off there would write into a stranger's rings. What
+ * is found can't be freed before this thread has left, so that it may be asked who it is.
+ */
 static inline bt_trace *bt_trace_of(bt_term state)
 {
     bt_place *place = bt_place_of(state);
+    bt_trace *trace;
 
-    return place == NULL ? NULL : atomic_load_explicit(&place->trace, memory_order_acquire);
+    if (place == NULL)
+        return NULL;
+    trace = atomic_load_explicit(&place->trace, memory_order_acquire);
+    return trace != NULL && trace->state == state ? trace : NULL;
 }
 
 static inline bool bt_wanted(const bt_place *place, uint32_t kind)

@@ -33,6 +33,10 @@ export class MultiProducer extends BaseProducer {
     super(memory);
   }
 
+  get current(): boolean {
+    return true;
+  }
+
   tryClaim(n: number): number {
     const { cells } = this;
     if (n < 0) throw new RangeError(`claimed ${n} slots`);

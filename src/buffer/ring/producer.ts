@@ -32,6 +32,8 @@ export interface RingProducer {
   readonly mask: number;
   /** Position of the first slot that the last claim granted, modulo 2^32. The others follow. */
   readonly first: number;
+  /** False when another producer has taken over this ring: then this one must not write any more. */
+  readonly current: boolean;
   /**
    * Claims `n` slots in a row and returns how many were granted, 0 to n; the rest is counted as dropped, after the granted ones. Claims add up
    * until `publish()`. drop-newest grants what no reader holds, overwrite-oldest always grants (up to the capacity in one batch).
@@ -83,6 +85,7 @@ export abstract class BaseProducer implements RingProducer {
     this.first = readLow(memory.cells, CELL.published, 1);
   }
 
+  abstract get current(): boolean;
   abstract tryClaim(n: number): number;
   abstract publish(): void;
   /** Are there slots claimed but not published? */

@@ -38,6 +38,10 @@ export class SingleProducer extends BaseProducer {
     this.payloadLimit = Atomics.load(memory.cells, CELL.payloadHead);
   }
 
+  get current(): boolean {
+    return Atomics.load(this.cells, CELL.producer) === this.token;
+  }
+
   override claim(n: number): number {
     const first = this.next;
     if (((this.limit - first) | 0) < n >>> 0 || this.attentive || this.cells[CELL.closed] !== 0) {
@@ -90,7 +94,7 @@ export class SingleProducer extends BaseProducer {
   }
 
   private lookUpRoom(): number {
-    if (Atomics.load(this.cells, CELL.producer) !== this.token)
+    if (!this.current)
       throw new BeamtraceError(
         "BT_RING_INVALID",
         'Another producer has taken over this ring. Make the ring with producers: "multiple" to have several at a time.',

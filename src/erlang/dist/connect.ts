@@ -96,6 +96,8 @@ export async function establish<Link>(
   options: ConnectOptions,
   makeLink: (connection: Connection, facts: ConnectionFacts) => Link,
 ): Promise<Link> {
+  if (typeof target !== "string" && (typeof target !== "object" || target === null))
+    throw new OptionError("BT_OPTION_INVALID", "target", 'must be "name@host", { host, port } or { duplex }');
   const given = typeof target !== "string" && "duplex" in target ? target.duplex : undefined;
   // Until the connection has it, a stream that fails must not end the process.
   given?.on("error", ignore);

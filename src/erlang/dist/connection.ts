@@ -41,6 +41,7 @@ export class Connection {
   #corked = false;
   #tickTimer: NodeJS.Timeout | undefined;
   #graceTimer: NodeJS.Timeout | undefined;
+  readonly #repeats = new Set<NodeJS.Timeout>();
   #closed: (() => void) | undefined;
   /** Fulfilled when the Duplex has gone. */
   readonly #gone = new Promise<void>((resolve) => (this.#closed = resolve));
@@ -96,6 +97,18 @@ export class Connection {
       this.#bytesOut += part.length;
       this.#duplex.write(part);
     }
+  }
+
+  /** Sends the frame now and every so often until the returned function is called or the connection ends. */
+  repeat(frame: Uint8Array, everyMs: number): () => void {
+    this.write(frame);
+    const timer = setInterval(() => this.write(frame), everyMs);
+    timer.unref();
+    this.#repeats.add(timer);
+    return () => {
+      clearInterval(timer);
+      this.#repeats.delete(timer);
+    };
   }
 
   /** Resolves when the Duplex takes more, or the connection has ended. */
@@ -233,6 +246,8 @@ export class Connection {
 
   #stopTicks(): void {
     clearInterval(this.#tickTimer);
+    for (const timer of this.#repeats) clearInterval(timer);
+    this.#repeats.clear();
   }
 }
 

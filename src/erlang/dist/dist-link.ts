@@ -109,9 +109,16 @@ export class DistLink implements NodeLink {
       else this.#writer.send(from, to, message);
     } else if (to instanceof Reference) {
       this.#writer.sendToAlias(from, to, message);
-    } else {
+    } else if (typeof to?.name === "string") {
       this.#writer.sendToName(from, Atom.of(to.name), message);
+    } else {
+      throw new OptionError("BT_OPTION_INVALID", "to", 'must be a pid, an alias or { name: "registered" }');
     }
+  }
+
+  sendEvery(to: Pid, message: Term, everyMs: number, from: Pid = this.#leader.pid): () => void {
+    this.#checkRemote(to);
+    return this.#writer.sendEvery(from, to, message, everyMs);
   }
 
   async spawnRequest(

@@ -14,6 +14,8 @@ export interface FrameChannel {
   goLive(receiver: FrameReceiver, maxFrameBytes: number, ticks: TickOptions): void;
   /** Sends one frame, its header included, given in parts. */
   write(...parts: readonly Uint8Array[]): void;
+  /** Sends the frame now and every so often from the thread that has the socket, whatever this one does; returns what ends it. */
+  repeat(frame: Uint8Array, everyMs: number): () => void;
   drained(): Promise<void>;
   pause(): void;
   resume(): void;

@@ -84,6 +84,12 @@ export interface NodeLink {
   /** Sends a message; `from` should be one of our mailboxes (default: the link's own). Silently nothing once the link has ended. */
   send(to: Destination, message: Term, from?: Pid): void;
   /**
+   * Sends the message to a process on the node now and every `everyMs`, from the thread that has the socket: also while this one is
+   * busy, where that is another. For signs of life.
+   * @returns ends it; so does the end of the link
+   */
+  sendEvery(to: Pid, message: Term, everyMs: number, from?: Pid): () => void;
+  /**
    * Starts a process on the node. Options are those of the wire: `link`, `monitor`, `{message_queue_data, off_heap}` …
    * With `monitor`, the mailbox's `onDown` tells its end. Output goes to `groupLeader`, default the link's own (see `onOutput`).
    * @throws RemoteError BT_REMOTE_ERROR with the node's reason (`badopt`, `system_limit` …).

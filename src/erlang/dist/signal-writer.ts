@@ -27,6 +27,11 @@ export class SignalWriter {
     this.#frame(tuple(Op.SEND_SENDER, from, to), message);
   }
 
+  /** The same message again and again, from the thread that has the socket; returns what ends it. */
+  sendEvery(from: Pid, to: Pid, message: Term, everyMs: number): () => void {
+    return this.#connection.repeat(this.#encode(tuple(Op.SEND_SENDER, from, to), message).slice(), everyMs);
+  }
+
   sendToName(from: Pid, name: Atom, message: Term): void {
     this.#frame(tuple(Op.REG_SEND, from, UNUSED, name), message);
   }
@@ -91,8 +96,12 @@ export class SignalWriter {
    * @throws BeamtraceError BT_NOT_ENCODABLE; then nothing is sent
    */
   #frame(control: Term, payload?: Term): void {
+    this.#connection.write(this.#encode(control, payload));
+  }
+
+  #encode(control: Term, payload?: Term): Uint8Array {
     const frame = this.#encoder.reset(KEPT_BYTES).u32(0).u8(PASS_THROUGH).term(control);
     if (payload !== undefined) frame.term(payload);
-    this.#connection.write(frame.patchU32(0, frame.length - 4).bytes());
+    return frame.patchU32(0, frame.length - 4).bytes();
   }
 }

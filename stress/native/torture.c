@@ -1,0 +1,493 @@
+/*
+ * The native tracer itself, all of it, under threads that do what the VM's threads do: schedulers and other threads run processes that start, work
+ * and die, traced by several traces at once; managers open, drain, stop and lose traces all the while. Checks that no record is torn, that each
+ * process's events come in order, that produced = delivered + lost wherever a trace was stopped by the protocol, and that no memory is left.
+ * Usage: torture SECONDS [beamtrace_nif.so]: with a library it is loaded, and loaded again and again; without one the code is linked in.
+ */
+#include <dlfcn.h>
+#include <sched.h>
+#include <unistd.h>
+
+#include "vm.h"
+
+#include "event_schema.h"
+
+#define SCHEDULERS 3
+#define OTHERS 3
+#define THREADS (SCHEDULERS + OTHERS)
+#define MANAGERS 3
+#define PROCESSES 4096
+#define BEFORE_UNLOAD 40
+#define PID(n) ((term)((uint64_t)(n) << 4 | 3))
+
+typedef ERL_NIF_TERM (*nif)(ErlNifEnv *, int, const ERL_NIF_TERM[]);
+
+static struct {
+    nif enabled, enabled_gc, enabled_send, enabled_receive, enabled_procs, trace, trace_gc, trace_receive, trace_procs;
+    nif open, drain, mask, filter, shut, free, reap, usage, layout, proven;
+} f;
+
+static struct {
+    const char *name;
+    nif *to;
+} const wanted[] = {
+    {"enabled", &f.enabled},
+    {"enabled_garbage_collection", &f.enabled_gc},
+    {"enabled_send", &f.enabled_send},
+    {"enabled_receive", &f.enabled_receive},
+    {"enabled_procs", &f.enabled_procs},
+    {"trace", &f.trace},
+    {"trace_garbage_collection", &f.trace_gc},
+    {"trace_receive", &f.trace_receive},
+    {"trace_procs", &f.trace_procs},
+    {"open", &f.open},
+    {"drain", &f.drain},
+    {"mask", &f.mask},
+    {"filter", &f.filter},
+    {"shut", &f.shut},
+    {"free", &f.free},
+    {"reap", &f.reap},
+    {"usage", &f.usage},
+    {"layout", &f.layout},
+    {"proven", &f.proven},
+};
+
+static struct {
+    _Atomic bool taken;
+    uint32_t id;
+    uint32_t events;
+} processes[PROCESSES];
+
+/* What processes carry: the states of the traces, and how often a trace was called for, by thread. */
+static struct {
+    _Atomic uint64_t state;
+    _Alignas(128) _Atomic uint64_t called[THREADS];
+} flags[MANAGERS];
+
+/* Odd while a thread runs a process; what is read of a flag does not outlive that. */
+static struct {
+    _Alignas(128) _Atomic uint64_t turn;
+} turns[THREADS];
+
+static _Atomic bool stopping;
+static _Atomic bool pausing;
+static _Atomic uint32_t next_id = 1;
+static _Atomic uint64_t delivered_in_all, lost_in_all, stopped_in_all, killed_in_all, loads;
+static pthread_rwlock_t loaded = PTHREAD_RWLOCK_INITIALIZER;
+static term a_send, a_receive, a_gc, a_spawned, a_exit, a_extra, a_true, a_trace, a_size, a_m, a_f, a_undefined;
+
+static void fail(const char *what)
+{
+    fprintf(stderr, "%s\n", what);
+    abort();
+}
+
+static uint64_t next(uint64_t *seed)
+{
+    *seed ^= *seed << 13;
+    *seed ^= *seed >> 7;
+    *seed ^= *seed << 17;
+    return *seed;
+}
+
+/* What the VM does for a traced event. */
+static void event(ErlNifEnv *env, int thread, nif enabled, nif trace, const term *what)
+{
+    for (int i = 0; i < MANAGERS; i++) {
+        uint64_t state = atomic_load_explicit(&flags[i].state, memory_order_acquire);
+        term argv[5] = {what[0], state, what[1], what[2], what[3]};
+
+        if (state == 0)
+            continue;
+        env->callback = true;
+        if (enabled(env, 3, argv) == a_trace) {
+            atomic_fetch_add_explicit(&flags[i].called[thread], 1, memory_order_relaxed);
+            (void)trace(env, 5, argv);
+        }
+        env->callback = false;
+    }
+}
+
+static void live(ErlNifEnv *env, int thread, uint32_t number, uint64_t *seed)
+{
+    term pid = PID(processes[number].id);
+    term none = vm_map(env, 0, NULL);
+
+    switch (next(seed) % 8) {
+    case 0: {
+        term message = vm_tuple(env, 3, (term[]){a_m, vm_tuple(env, 1, (term[]){a_f}), vm_cell(env, SMALL(1), NIL)});
+        term options = vm_map(env, 1, (term[]){a_extra, PID(*seed % PROCESSES)});
+
+        event(env, thread, f.enabled_send, f.trace, (term[]){a_send, pid, message, options});
+        break;
+    }
+    case 1:
+        event(env, thread, f.enabled_receive, f.trace_receive,
+              (term[]){a_receive, pid, vm_map(env, 1, (term[]){a_m, SMALL(*seed & 0xffff)}), none});
+        break;
+    case 2: {
+        /* It ends, and another begins. */
+        term extra = vm_map(env, 1, (term[]){a_extra, vm_tuple(env, 3, (term[]){a_m, a_f, NIL})});
+
+        event(env, thread, f.enabled_procs, f.trace_procs, (term[]){a_exit, pid, a_m, none});
+        processes[number].id = atomic_fetch_add_explicit(&next_id, 1, memory_order_relaxed) & 0x7ffffff;
+        processes[number].events = 0;
+        event(env, thread, f.enabled_procs, f.trace_procs, (term[]){a_spawned, PID(processes[number].id), pid, extra});
+        break;
+    }
+    default:
+        /* A thread that may not ask for the time knows it to a few microseconds only: no order to be checked. */
+        if (vm_thread_type == ERL_NIF_THR_UNDEFINED)
+            break;
+        /* The one kind that carries a number of its own. */
+        processes[number].events++;
+        event(env, thread, f.enabled_gc, f.trace_gc,
+              (term[]){a_gc, pid,
+                       vm_cell(env, vm_tuple(env, 2, (term[]){a_size, SMALL(processes[number].events)}), NIL), none});
+    }
+}
+
+static void *work(void *argument)
+{
+    int thread = (int)(intptr_t)argument;
+    ErlNifEnv env = {malloc(4096 * sizeof(uint64_t)), 0, 4096, false};
+    uint64_t seed = 0x9E3779B97F4A7C15u * (uint64_t)(thread + 1);
+
+    vm_thread_type = thread < SCHEDULERS     ? ERL_NIF_THR_NORMAL_SCHEDULER
+                     : thread < THREADS - 1 ? ERL_NIF_THR_DIRTY_CPU_SCHEDULER
+                                            : ERL_NIF_THR_UNDEFINED;
+    while (!atomic_load(&stopping)) {
+        uint32_t number = (uint32_t)(next(&seed) >> 20) % (next(&seed) % 4 == 0 ? PROCESSES : 16);
+
+        atomic_fetch_add(&turns[thread].turn, 1);
+        if (!atomic_load(&pausing) && !atomic_exchange(&processes[number].taken, true)) {
+            for (uint64_t n = next(&seed) % 16; n > 0; n--) {
+                env.used = 0;
+                live(&env, thread, number, &seed);
+            }
+            atomic_store(&processes[number].taken, false);
+        }
+        atomic_fetch_add(&turns[thread].turn, 1);
+        if (next(&seed) % 64 == 0)
+            (void)sched_yield();
+    }
+    free(env.heap);
+    return NULL;
+}
+
+/* Until each of these threads has ended the turn that it is in. */
+static void barrier(int from, int to)
+{
+    for (int i = from; i < to; i++) {
+        uint64_t turn = atomic_load(&turns[i].turn);
+
+        while (turn % 2 == 1 && atomic_load(&turns[i].turn) == turn)
+            (void)sched_yield();
+    }
+}
+
+typedef struct {
+    uint32_t id;
+    uint32_t number;
+} seen_event;
+
+typedef struct {
+    int place;
+    ErlNifEnv env;
+    uint64_t seed;
+    term trace;
+    uint64_t delivered, lost;
+    seen_event *seen; /* by process: the last event's number */
+} manager;
+
+#define SEEN (1u << 16)
+
+static int by_stamp(const void *a, const void *b)
+{
+    double x = ((const double *)a)[BT_SLOT_TIMESTAMP / 2];
+    double y = ((const double *)b)[BT_SLOT_TIMESTAMP / 2];
+
+    return x < y ? -1 : x > y;
+}
+
+static void check(manager *m, const uint32_t *w)
+{
+    uint32_t kind = w[BT_SLOT_HEAD] & 0xff;
+    uint32_t id = w[BT_SLOT_TRACEE_LOW] >> 4;
+    seen_event *seen = &m->seen[id % SEEN];
+
+    if ((w[BT_SLOT_TRACEE_LOW] & 0xf) != BT_IDENTITY_PID || w[BT_SLOT_TRACEE_HIGH] != 0)
+        fail("a record without a process");
+    switch (kind) {
+    case BT_KIND_GC_MINOR_START:
+        if (seen->id == id && w[9] <= seen->number)
+            fail("events of a process out of order");
+        *seen = (seen_event){id, w[9]};
+        break;
+    case BT_KIND_SEND:
+        if (w[BT_SLOT_SHAPE] != (BT_SHAPE_TUPLE | 3 << 4) || w[BT_SLOT_TAG1] != a_m || w[BT_SLOT_TAG2] != a_f)
+            fail("a torn send");
+        break;
+    case BT_KIND_RECEIVE:
+        if (w[BT_SLOT_SHAPE] != (BT_SHAPE_MAP | 1 << 4))
+            fail("a torn receive");
+        break;
+    case BT_KIND_EXIT:
+        if (w[BT_SLOT_SHAPE] != BT_SHAPE_ATOM || w[BT_SLOT_TAG1] != a_m)
+            fail("a torn exit");
+        break;
+    case BT_KIND_SPAWNED:
+        if (w[BT_RAW_SPAWN_MODULE] != a_m || w[BT_RAW_SPAWN_FUNCTION] != a_f)
+            fail("a torn spawned");
+        break;
+    default:
+        fail("a record of no kind that was made");
+    }
+}
+
+/* Returns how many wait. */
+static uint64_t drain(manager *m)
+{
+    size_t mark = m->env.used;
+    term argv[2] = {m->trace, SMALL(16 + next(&m->seed) % 2048)};
+    term result = f.drain(&m->env, 2, argv);
+    const term *e;
+    uint64_t *binary;
+    uint64_t count;
+    uint64_t waiting;
+    int arity;
+
+    if (result == 0 || !enif_get_tuple(&m->env, result, &arity, &e) || arity != 8)
+        fail("drain refuses");
+    count = e[0] >> 4;
+    binary = vm_box(e[1]);
+    if (binary[1] != count * BT_SLOT_BYTES)
+        fail("a binary of another size");
+    qsort(binary + 2, count, BT_SLOT_BYTES, by_stamp);
+    for (uint64_t i = 0; i < count; i++)
+        check(m, (const uint32_t *)(binary + 2) + i * BT_SLOT_WORDS);
+    m->delivered += count;
+    m->lost += e[3] >> 4;
+    waiting = e[5] >> 4;
+    m->env.used = mark;
+    return waiting;
+}
+
+static void nap(manager *m)
+{
+    struct timespec pause = {0, (long)(next(&m->seed) % 2000000)};
+
+    nanosleep(&pause, NULL);
+}
+
+static void one_trace(manager *m)
+{
+    term what[3] = {a_true, a_undefined, SMALL(((UINT64_C(1) << BT_KIND_COUNT) - 1))};
+    term ours[3] = {PID(0x7ffffff), a_undefined, NIL};
+    term argv[4];
+    term result;
+    const term *e;
+    uint64_t called = 0;
+    bool exact = next(&m->seed) % 2 == 0;
+    bool killed = next(&m->seed) % 4 == 0;
+    int arity;
+
+    m->env.used = 0;
+    m->delivered = m->lost = 0;
+    memset(m->seen, 0, SEEN * sizeof *m->seen);
+    /* Rings for fewer schedulers than there are: the rest take the guarded one. */
+    argv[0] = SMALL(1 + next(&m->seed) % SCHEDULERS);
+    argv[1] = SMALL(UINT64_C(64) << next(&m->seed) % 6);
+    argv[2] = vm_tuple(&m->env, 3, what);
+    argv[3] = vm_tuple(&m->env, 3, ours);
+    result = f.open(&m->env, 4, argv);
+    if (result == 0 || !enif_get_tuple(&m->env, result, &arity, &e) || arity != 3)
+        fail("no trace");
+    m->trace = e[0];
+    /* Whoever counts for the trace before has left. */
+    barrier(0, THREADS);
+    for (int i = 0; i < THREADS; i++)
+        atomic_store(&flags[m->place].called[i], 0);
+    atomic_store_explicit(&flags[m->place].state, e[1], memory_order_release);
+    for (uint64_t n = 1 + next(&m->seed) % 8; n > 0; n--) {
+        nap(m);
+        (void)drain(m);
+        if (!exact && next(&m->seed) % 4 == 0) {
+            term pid = PID(next(&m->seed) % PROCESSES);
+
+            (void)f.filter(&m->env, 3, (term[]){m->trace, pid, a_true});
+            (void)f.filter(&m->env, 3, (term[]){m->trace, pid, a_undefined});
+        }
+    }
+    if (killed) {
+        /* Its process is killed: nobody stops the trace, and flags stay on for a while. */
+        enif_release_resource((void *)(uintptr_t)vm_box(m->trace)[1]);
+        nap(m);
+        atomic_store(&flags[m->place].state, 0);
+        atomic_fetch_add(&killed_in_all, 1);
+        return;
+    }
+    atomic_store(&flags[m->place].state, 0);
+    barrier(0, exact ? THREADS : SCHEDULERS);
+    if (f.shut(&m->env, 1, &m->trace) == 0)
+        fail("shut refuses");
+    barrier(0, SCHEDULERS);
+    while (drain(m) > 0)
+        ;
+    /* Others may be inside still, and write. */
+    while (f.free(&m->env, 1, &m->trace) == vm_atom("busy"))
+        (void)sched_yield();
+    for (int i = 0; i < THREADS; i++)
+        called += atomic_load(&flags[m->place].called[i]);
+    if (exact ? m->delivered + m->lost != called : m->delivered + m->lost > called) {
+        fprintf(stderr, "%s: called for %llu times, %llu delivered, %llu lost\n", exact ? "exact" : "at most",
+                (unsigned long long)called, (unsigned long long)m->delivered, (unsigned long long)m->lost);
+        fail("produced is not delivered + lost");
+    }
+    atomic_fetch_add(&delivered_in_all, m->delivered);
+    atomic_fetch_add(&lost_in_all, m->lost);
+    atomic_fetch_add(&stopped_in_all, 1);
+    enif_release_resource((void *)(uintptr_t)vm_box(m->trace)[1]);
+}
+
+/* As the next trace's start does it. */
+static void reap(manager *m)
+{
+    term last = SMALL(0);
+    const term *e;
+    int arity;
+
+    m->env.used = 0;
+    (void)enif_get_tuple(&m->env, f.reap(&m->env, 1, &last), &arity, &e);
+    last = e[0];
+    barrier(0, SCHEDULERS);
+    (void)f.reap(&m->env, 1, &last);
+}
+
+static void *manage(void *argument)
+{
+    int place = (int)(intptr_t)argument;
+    manager m = {place, {malloc((1u << 20) * 8), 0, 1u << 20, false}, 0xD1B54A32D192ED03u * (uint64_t)(place + 1), 0, 0, 0, NULL};
+
+    m.seen = malloc(SEEN * sizeof *m.seen);
+    vm_thread_type = ERL_NIF_THR_NORMAL_SCHEDULER;
+    while (!atomic_load(&stopping)) {
+        (void)pthread_rwlock_rdlock(&loaded);
+        reap(&m);
+        one_trace(&m);
+        (void)pthread_rwlock_unlock(&loaded);
+        nap(&m);
+    }
+    free(m.seen);
+    free(m.env.heap);
+    return NULL;
+}
+
+#ifdef BEAMTRACE_LINKED
+ErlNifEntry *nif_init(void);
+#endif
+
+static ErlNifEntry *load(const char *path, void **library)
+{
+    ErlNifEnv env = {malloc(4096 * 8), 0, 4096, false};
+    term list = NIL;
+    ErlNifEntry *entry;
+    void *private_data = NULL;
+
+#ifdef BEAMTRACE_LINKED
+    (void)path;
+    (void)library;
+    entry = nif_init();
+#else
+    ErlNifEntry *(*init)(void);
+
+    *library = dlopen(path, RTLD_NOW | RTLD_LOCAL);
+    if (*library == NULL)
+        fail(dlerror());
+    *(void **)&init = dlsym(*library, "nif_init");
+    entry = init();
+#endif
+    for (size_t i = 0; i < sizeof wanted / sizeof *wanted; i++) {
+        *wanted[i].to = NULL;
+        for (int j = 0; j < entry->num_of_funcs; j++)
+            if (strcmp(entry->funcs[j].name, wanted[i].name) == 0)
+                *wanted[i].to = entry->funcs[j].fptr;
+        if (*wanted[i].to == NULL)
+            fail(wanted[i].name);
+    }
+    if (entry->load(&env, &private_data, NIL) != 0)
+        fail("load refuses");
+    for (int i = 0; i < 27; i++)
+        list = vm_cell(&env, vm_tuple(&env, 3, (term[]){PID(UINT64_C(1) << i), SMALL(UINT64_C(16) << i), SMALL(0)}), list);
+    list = vm_cell(&env, PID(0), list);
+    if (f.layout(&env, 4, (term[]){SMALL(25), a_true, list, vm_cell(&env, 7, NIL)}) == 0 ||
+        f.proven(&env, 1, (term[]){a_true}) != a_true)
+        fail("layout refuses");
+    free(env.heap);
+    atomic_fetch_add(&loads, 1);
+    return entry;
+}
+
+/* All traces have ended, nobody runs. */
+static void unload(ErlNifEntry *entry, void *library)
+{
+    ErlNifEnv env = {malloc(64 * 8), 0, 64, false};
+    term last = SMALL(0);
+    const term *e;
+    int arity;
+
+    (void)enif_get_tuple(&env, f.reap(&env, 1, &last), &arity, &e);
+    last = e[0];
+    (void)f.reap(&env, 1, &last);
+    (void)enif_get_tuple(&env, f.usage(&env, 0, NULL), &arity, &e);
+    if (e[0] != SMALL(0) || e[1] != SMALL(0) || e[2] != SMALL(0))
+        fail("something is left");
+    entry->unload(&env, NULL);
+    free(env.heap);
+    if (library != NULL)
+        (void)dlclose(library);
+}
+
+int main(int argc, char **argv)
+{
+    time_t end = time(NULL) + (argc > 1 ? atoi(argv[1]) : 5);
+    const char *path = argc > 2 ? argv[2] : NULL;
+    pthread_t threads[THREADS + MANAGERS];
+    void *library = NULL;
+    ErlNifEntry *entry;
+
+    vm_thread_type = ERL_NIF_THR_NORMAL_SCHEDULER;
+    a_send = vm_atom("send"), a_receive = vm_atom("receive"), a_gc = vm_atom("gc_minor_start"), a_spawned = vm_atom("spawned");
+    a_exit = vm_atom("exit"), a_extra = vm_atom("extra"), a_true = vm_atom("true"), a_trace = vm_atom("trace");
+    a_size = vm_atom("heap_size"), a_m = vm_atom("a_module"), a_f = vm_atom("a_function"), a_undefined = vm_atom("undefined");
+    for (uint32_t i = 0; i < PROCESSES; i++)
+        processes[i].id = next_id++;
+    entry = load(path, &library);
+    for (intptr_t i = 0; i < THREADS; i++)
+        if (pthread_create(&threads[i], NULL, work, (void *)i) != 0)
+            fail("no thread");
+    for (intptr_t i = 0; i < MANAGERS; i++)
+        if (pthread_create(&threads[THREADS + i], NULL, manage, (void *)i) != 0)
+            fail("no thread");
+    while (time(NULL) < end) {
+        struct timespec pause = {0, 300000000};
+
+        nanosleep(&pause, NULL);
+        /* Unloaded and loaded again, as with the last session and the next first one. */
+        (void)pthread_rwlock_wrlock(&loaded);
+        atomic_store(&pausing, true);
+        barrier(0, THREADS);
+        unload(entry, library);
+        entry = load(path, &library);
+        atomic_store(&pausing, false);
+        (void)pthread_rwlock_unlock(&loaded);
+    }
+    atomic_store(&stopping, true);
+    for (int i = 0; i < THREADS + MANAGERS; i++)
+        (void)pthread_join(threads[i], NULL);
+    unload(entry, library);
+    printf("%llu traces stopped, %llu killed, %llu loads; %llu events delivered, %llu lost; %u processes\n",
+           (unsigned long long)stopped_in_all, (unsigned long long)killed_in_all, (unsigned long long)loads,
+           (unsigned long long)delivered_in_all, (unsigned long long)lost_in_all, next_id);
+    return stopped_in_all > 0 && delivered_in_all > 0 ? 0 : 1;
+}
