@@ -12,4 +12,4 @@ if [ ! -e "$plt" ]; then
   dialyzer --build_plt --output_plt "$plt.new" --apps erts kernel stdlib >/dev/null || [ $? = 2 ]
   mv "$plt.new" "$plt"
 fi
-dialyzer --plt "$plt" --src -Wunmatched_returns -Wunknown -I beam/agent/include beam/agent/src/*.erl beam/native/erl/*.erl
+dialyzer --plt "$plt" --src -Wunmatched_returns -Wunknown -I beam/agent/include beam/agent/src/*.erl beam/native/erl/*.erl beam/transform/src/*.erl

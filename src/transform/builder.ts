@@ -1,5 +1,6 @@
 /** Short functions that make nodes, all at one annotation: `const b = builderAt(anno); b.call("f", [b.integer(1)])`. */
-import { atom, Atom } from "../erlang";
+import type { Atom } from "../erlang";
+import { atom } from "../erlang";
 import type {
   Anno,
   CallNode,

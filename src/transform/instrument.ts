@@ -6,7 +6,6 @@ import {
   type Atom,
   BeamFile,
   BeamtraceError,
-  chunkTerm,
   compileInfo,
   debugInfo,
   isAbstractCode,

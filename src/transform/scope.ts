@@ -2,7 +2,8 @@
  * Variables of a piece of code. Erlang has no blocks: a variable lives from where it is bound to the end of its clause, and funs
  * and comprehensions see what is around them. So a name is free of collisions when no variable of the whole function has it.
  */
-import { Atom, atom } from "../erlang";
+import type { Atom } from "../erlang";
+import { atom } from "../erlang";
 import { walk } from "./children";
 import type { Expr, Node } from "./forms";
 

@@ -2,10 +2,10 @@
  * The sites of an instrumented module: what an event's number stands for. Kept in chunk `BtSt` of the module as an external term
  * (`{beamtrace_sites, Version, Module, Files, Sites}`), so that whoever has the beam can read its events.
  */
+import type { BeamFile } from "../erlang";
 import {
   atom,
   Atom,
-  BeamFile,
   CorruptBeamError,
   charlist,
   chunkTerm,

@@ -5,18 +5,8 @@
  */
 import { type ChildProcess, spawn } from "node:child_process";
 import type { Duplex, Readable } from "node:stream";
-import {
-  atom,
-  Atom,
-  BeamtraceError,
-  decode,
-  encode,
-  type ErlMap,
-  map,
-  type Term,
-  tuple,
-  Tuple,
-} from "../../erlang";
+import type { Atom, Tuple } from "../../erlang";
+import { atom, BeamtraceError, decode, encode, type ErlMap, map, type Term, tuple } from "../../erlang";
 import { COMPILER } from "../beam-code.generated";
 
 /** Options of `startCompileServer`. */

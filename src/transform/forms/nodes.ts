@@ -39,7 +39,7 @@ export interface ValueNode extends Base<"value"> {
 export interface VarNode extends Base<"var"> {
   name: Atom;
 }
-export interface NilNode extends Base<"nil"> {}
+export type NilNode = Base<"nil">;
 export interface ConsNode extends Base<"cons"> {
   head: Expr;
   tail: Expr;
@@ -219,12 +219,12 @@ interface Generator<T extends string> extends Base<T> {
   pattern: Expr;
   value: Expr;
 }
-export interface GenerateNode extends Generator<"generate"> {}
-export interface GenerateStrictNode extends Generator<"generate_strict"> {}
-export interface BinaryGenerateNode extends Generator<"b_generate"> {}
-export interface BinaryGenerateStrictNode extends Generator<"b_generate_strict"> {}
-export interface MapGenerateNode extends Generator<"m_generate"> {}
-export interface MapGenerateStrictNode extends Generator<"m_generate_strict"> {}
+export type GenerateNode = Generator<"generate">;
+export type GenerateStrictNode = Generator<"generate_strict">;
+export type BinaryGenerateNode = Generator<"b_generate">;
+export type BinaryGenerateStrictNode = Generator<"b_generate_strict">;
+export type MapGenerateNode = Generator<"m_generate">;
+export type MapGenerateStrictNode = Generator<"m_generate_strict">;
 /** `G1 && G2 && …` (OTP 28) */
 export interface ZipNode extends Base<"zip"> {
   generators: Expr[];
@@ -309,7 +309,7 @@ export interface TypedFieldNode extends Base<"typed_record_field"> {
   field: FieldDeclarationNode;
   fieldType: Expr;
 }
-export interface EofNode extends Base<"eof"> {}
+export type EofNode = Base<"eof">;
 /** `{error, Info}` and `{warning, Info}` of the preprocessor. */
 export interface MarkerNode extends Base<"marker"> {
   name: Atom;

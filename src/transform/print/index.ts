@@ -2,7 +2,8 @@
  * Functions and modules as readable Erlang, one expression a line, so that what was put in shows as a diff against the original.
  * Types and specs are left out: they are never touched.
  */
-import { Atom, BeamtraceError, Tuple } from "../../erlang";
+import type { Atom } from "../../erlang";
+import { BeamtraceError, Tuple } from "../../erlang";
 import type { Expr, Form, FunctionNode } from "../forms";
 import { ExpressionPrinter } from "./expressions";
 import { atomText, termText } from "./literals";
