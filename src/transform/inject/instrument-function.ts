@@ -274,7 +274,7 @@ class ClauseInjector {
 
   /**
    * Takes what is not yet a value out of the call, in the order of evaluation (the function first, then the arguments), so that the
-   * frame is left after its arguments were made and not before. Not where two of them bind the same variable.
+   * frame is left after its arguments were made and not before. Not where two of them bind the same variable, or where it would show.
    */
   private evaluatedFirst(call: Extract<Expr, { type: "call" }>): Expr[] {
     const { callee } = call;
@@ -283,6 +283,8 @@ class ClauseInjector {
     const parts = callee.type === "remote" ? [callee.module, callee.function] : [callee];
     const toDo = [...parts, ...call.arguments].filter((part) => !isPlain(part));
     if (toDo.length === 0) return [];
+    // Arguments are numbered from the right, expressions from the left: with two of them the names in stack traces would change.
+    if ([...parts, ...call.arguments].filter(makesFunctions).length > 1) return [];
     const bound = new Set<string>();
     for (const part of toDo) {
       for (const name of mayBind(part)) {
@@ -336,14 +338,22 @@ class ClauseInjector {
   }
 }
 
-/**
- * Whether the compiler makes functions of parts of it. Taken out of a comprehension they would be numbered in another order, and stack
- * traces show those numbers.
- */
+/** Whether the compiler makes functions of parts of it. It numbers them in their order, and stack traces show the numbers. */
 function makesFunctions(node: Expr): boolean {
   let found = false;
   walk(node, ({ type }) => {
-    found ||= ["lc", "bc", "mc", "fun", "named_fun", "try", "receive", "receive_after"].includes(type);
+    found ||= [
+      "lc",
+      "bc",
+      "mc",
+      "fun",
+      "named_fun",
+      "try",
+      "receive",
+      "receive_after",
+      "maybe",
+      "maybe_else",
+    ].includes(type);
     return !found;
   });
   return found;
