@@ -95,7 +95,9 @@ class Writer {
     });
     const rest = this.times(count, () => "_").join(", ");
     const last = this.below(3) > 0 ? [`f${index}(${rest}) -> ${this.body(1, [])}`] : [];
-    return `${[...clauses, ...last].join(";\n")}.`;
+    // A way to return: of what never does, the compiler may leave the caller's frame out of stack traces.
+    const returns = `f${index}(${["stop", ...this.times(count - 1, () => "_")].join(", ")}) -> stopped`;
+    return `${[returns, ...clauses, ...last].join(";\n")}.`;
   }
 
   private pattern(env: string[], depth: number): string {

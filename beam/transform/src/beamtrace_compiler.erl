@@ -27,7 +27,7 @@ loop(Port) ->
     receive
         {Port, {data, Data}} ->
             Self = self(),
-            spawn_opt(
+            _ = spawn_opt(
                 fun() ->
                     %% What parse transforms and the compiler print must not go where answers go.
                     group_leader(silence(), self()),
@@ -48,17 +48,24 @@ loop(Port) ->
             loop(Port)
     end.
 
-%% A group leader that takes all output and gives none.
+%% A group leader that takes all output and gives none; it ends with the process that it is for.
 silence() ->
-    spawn_link(fun Loop() ->
-        receive
-            {io_request, From, As, {put_chars, _, _}} -> From ! {io_reply, As, ok};
-            {io_request, From, As, {put_chars, _, _, _, _}} -> From ! {io_reply, As, ok};
-            {io_request, From, As, _} -> From ! {io_reply, As, {error, enotsup}};
-            _ -> ok
-        end,
-        Loop()
-    end).
+    Owner = self(),
+    spawn(fun() -> silence(monitor(process, Owner)) end).
+
+silence(Ref) ->
+    receive
+        {'DOWN', Ref, process, _, _} ->
+            ok;
+        {io_request, From, As, Request} ->
+            From ! {io_reply, As, reply(Request)},
+            silence(Ref);
+        _ ->
+            silence(Ref)
+    end.
+
+reply(Request) when element(1, Request) =:= put_chars -> ok;
+reply(_) -> {error, enotsup}.
 
 answer(Request) ->
     try
@@ -76,7 +83,7 @@ answer(Request) ->
 versions() ->
     Elixir =
         case code:ensure_loaded('Elixir.System') of
-            {module, _} -> 'Elixir.System':version();
+            {module, Module} -> Module:version();
             _ -> <<>>
         end,
     #{otp => list_to_binary(erlang:system_info(otp_release)), elixir => Elixir}.
