@@ -95,8 +95,8 @@ class Writer {
     });
     const rest = this.times(count, () => "_").join(", ");
     const last = this.below(3) > 0 ? [`f${index}(${rest}) -> ${this.body(1, [])}`] : [];
-    // A way to return: of what never does, the compiler may leave the caller's frame out of stack traces.
-    const returns = `f${index}(${["stop", ...this.times(count - 1, () => "_")].join(", ")}) -> stopped`;
+    // A way to return, anything at all: of what never does, or never what is matched, the compiler may make a tail call.
+    const returns = `f${index}(${["stop", ...this.times(count - 1, () => "_")].join(", ")}) -> get(stopped)`;
     return `${[returns, ...clauses, ...last].join(";\n")}.`;
   }
 
