@@ -92,6 +92,38 @@ export const CHECKS: Readonly<Record<string, readonly Check[]>> = {
       module: "bench/server/soak",
       minutes: 45,
     },
+    {
+      name: "native",
+      what: "added VM CPU of the native tracer on RabbitMQ, against the VM's floor and other tracers",
+      module: "bench/server/native",
+      minutes: 60,
+      quickMinutes: 10,
+    },
+    {
+      name: "http",
+      what: "everything of all processes of an Elixir HTTP server, native and portable",
+      module: "bench/server/http",
+      quickMinutes: 8,
+    },
+    {
+      name: "ejabberd",
+      what: "the same on ejabberd, under tsung's chat",
+      module: "bench/server/ejabberd",
+      quickMinutes: 8,
+    },
+    {
+      name: "sustained",
+      what: "a million events a second for a minute, native; and more than can be taken",
+      module: "bench/server/sustained",
+      quickMinutes: 8,
+    },
+    {
+      name: "soak-native",
+      what: "an hour at 100,000 events a second on RabbitMQ, native: nothing lost, no memory slope",
+      module: "bench/server/soak-native",
+      minutes: 90,
+      quickMinutes: 8,
+    },
   ],
   "1.2": [
     {

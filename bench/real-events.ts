@@ -45,6 +45,9 @@ export interface RealEvents {
   readonly batch: EventBatch;
 }
 
+/** `erlang:monotonic_time(nanosecond)` where the mix begins. */
+export const BASE = -576_460_000_000_000_000n;
+
 /** `count` events of the mix, repeated where the recordings end. Stamps rise by 1 to 20 µs. */
 export function realEvents(count: number): RealEvents {
   const parts = new Map(MIX.map((name) => [name, fixtureEvents(name)]));
@@ -103,7 +106,7 @@ export function tracerMessages(events: readonly TraceEvent[], perMessage: number
   for (let at = 0; at < events.length; at += perMessage) {
     const part = events.slice(at, at + perMessage);
     const start = part[0]?.timestamp ?? 0;
-    const base = -576_460_000_000_000_000n + BigInt(start);
+    const base = BASE + BigInt(start);
     messages.push(
       encode(
         new Tuple([1, 77, messages.length, base, at + part.length, 0, part.map((e) => wireEvent(e, start))]),

@@ -36,13 +36,16 @@ const PURPOSES = {
     ],
   },
 };
-// RabbitMQ, the real server of the benchmarks, is unpacked by them and not installed; this is what it stands on.
+// RabbitMQ, ejabberd and tsung, the real servers of the benchmarks and their load, are unpacked by them and not installed; this is what they stand on.
 PURPOSES.bench = {
-  applications: [...PURPOSES.test.applications, "eldap", "inets", "mnesia", "os_mon", "xmerl"],
+  applications: [
+    ...PURPOSES.test.applications,
+    ...["asn1", "eldap", "erl_interface", "inets", "mnesia", "os_mon", "public_key", "xmerl"],
+  ],
   programs: PURPOSES.test.programs,
   packages: [
     ...PURPOSES.test.packages,
-    ...["erlang-eldap", "erlang-inets", "erlang-mnesia", "erlang-os-mon", "erlang-xmerl"],
+    ...["asn1", "eldap", "inets", "mnesia", "os-mon", "public-key", "xmerl"].map((name) => `erlang-${name}`),
   ],
 };
 PURPOSES.ci = {

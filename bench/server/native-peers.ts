@@ -27,7 +27,14 @@ export async function loadNativePeers(node: ErlNode): Promise<void> {
     const source = fileURLToPath(new URL(`./native/${NIF}.c`, import.meta.url));
     const root = (await node.eval("code:root_dir()")).slice(1, -1);
     const flags = ["-O2", "-fPIC", "-shared", `-I${root}/usr/include`];
-    await run("gcc", [...flags, source, "-o", join(directory, `${NIF}.so`)]);
+    try {
+      await run("gcc", [...flags, source, "-o", join(directory, `${NIF}.so`)]);
+    } catch (error) {
+      throw new Error(
+        `the VM's floor is measured with a NIF that is compiled here, which did not work: it takes gcc, libc's and Erlang's headers (apt-get install gcc libc6-dev erlang-dev)`,
+        { cause: error },
+      );
+    }
     const loaded = await node.eval(`${NIF}:load("${join(directory, NIF)}")`);
     if (loaded !== "ok") throw new Error(`${NIF} could not be loaded: ${loaded}`);
   } finally {
@@ -35,7 +42,7 @@ export async function loadNativePeers(node: ErlNode): Promise<void> {
   }
 }
 
-function library(name: string, state: 0 | 1): Variant {
+function library(name: string, state: 0 | 1 | 2): Variant {
   const tracer = `{${NIF}, ${state}}`;
   return {
     name,
@@ -53,23 +60,41 @@ export const discardingLibrary = (): Variant => library("nif-discard", 0);
 /** A library that does nothing: what the VM takes for a native tracer at the least. */
 export const idleLibrary = (): Variant => library("nif-nothing", 1);
 
-/** Ours, recording only. */
-export function recording(): Variant {
-  const code = NATIVE_LIBRARIES.find(({ platform }) => platform === "linux-x64");
+/** The same library, counting: shows that the one that does nothing is called for every event. */
+export function countingLibrary(): Variant {
+  const variant = library("nif-count", 2);
+  let on: ErlNode | undefined;
+  return {
+    ...variant,
+    start: (node) => variant.start((on = node)),
+    count: async () => ({ delivered: Number(await on?.eval(`${NIF}:count()`)), lost: 0 }),
+  };
+}
+
+/** Ours, recording only, into rings that hold everything. Counted, it says how many events it has recorded, which costs a little. */
+export function recording(counted = false): Variant {
+  const code = NATIVE_LIBRARIES.find(({ platform }) => platform === `linux-${process.arch}`);
   if (!code) throw new Error("there is no library for this machine");
   const so = inflateRawSync(Buffer.from(code.deflated, "base64")).toString("base64");
   const beams = [...AGENT_MODULES, NATIVE_MODULE].map(
     ({ name, beam }) => `{${name}, base64:decode("${beam}")}`,
   );
   const modules = `[${[...beams, `{library, base64:decode("${so}")}`].join(", ")}]`;
+  let on: ErlNode | undefined;
   return {
-    name: "nif-record",
+    name: counted ? "nif-record-count" : "nif-record",
     async start(node) {
+      on = node;
       const traced = Number(await node.eval(`${RECORD}:on(${modules})`));
       if (!(traced > 10)) throw new Error(`only ${traced} processes are traced`);
     },
+    ...(counted && {
+      count: async () => ({ delivered: Number(await on?.eval(`${RECORD}:recorded()`)), lost: 0 }),
+    }),
     async stop(node) {
-      const lost = Number(await node.eval(`${RECORD}:off()`));
+      const answer = await node.eval(`${RECORD}:off()`);
+      const [recorded, lost] = (/^\{(\d+),(\d+)\}$/.exec(answer) ?? []).slice(1).map(Number);
+      if (!(recorded !== undefined && recorded > 0)) throw new Error(`nothing was recorded: ${answer}`);
       if (lost !== 0) throw new Error(`the rings were too small: ${lost} records found no room`);
     },
   };

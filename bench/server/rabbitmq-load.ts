@@ -1,9 +1,11 @@
 /**
  * Load on RabbitMQ, as a process of its own: an open loop of publishes at a fixed rate, spread over several queues, each with a consumer
  * that acknowledges every message. What falls due is published, whatever the server does; the parent compares what was consumed with what was due.
- * Arguments: port, messages a second, bytes of a body, queues. Asked over IPC: `count` → `{ due, published, done }`. Ends when its parent disconnects.
+ * Arguments: port, messages a second, bytes of a body, queues. Asked over IPC: `count`, `rate N`, `bytes N` (from now on)
+ * → `{ due, published, done }`. Ends when its parent disconnects.
  */
 import { connect } from "amqplib";
+import { DueCount } from "./due-count";
 
 const [port, rate, bytes, queues] = process.argv.slice(2).map(Number) as [number, number, number, number];
 const PREFETCH = 100;
@@ -36,17 +38,21 @@ for (let i = 0; i < queues; i += 1) {
   publish.push((content) => void producer.sendToQueue(queue, content));
 }
 
-const body = Buffer.alloc(bytes, "x");
-const start = performance.now();
-const due = (): number => Math.floor(((performance.now() - start) * rate) / 1000);
+let body = Buffer.alloc(bytes, "x");
+const due = new DueCount(rate);
 
 function tick(): void {
-  const until = due();
+  const until = due.count();
   for (; published < until; published += 1) publish[published % queues]?.(body);
   setTimeout(tick, TICK_MS);
 }
 
-process.on("message", () => process.send?.({ due: due(), published, done }));
+process.on("message", (question: string) => {
+  const [what, value] = question.split(" ");
+  if (what === "rate") due.setRate(Number(value));
+  if (what === "bytes") body = Buffer.alloc(Number(value), "x");
+  process.send?.({ due: due.count(), published, done });
+});
 process.on("disconnect", () => process.exit(0));
 tick();
 process.send?.("started");

@@ -3,17 +3,12 @@
  * An installed package is used as it lies; without one the package is downloaded by apt and unpacked into .cache, so that nothing is
  * installed and no service is ever started. RabbitMQ 3.10 needs the Erlang of the same Debian (OTP 25).
  */
-import { execFile } from "node:child_process";
 import { existsSync, rmSync } from "node:fs";
-import { mkdir, mkdtemp, readdir, rename, rm, writeFile } from "node:fs/promises";
+import { mkdtemp, readdir, writeFile } from "node:fs/promises";
 import { tmpdir } from "node:os";
-import { join } from "node:path";
-import { fileURLToPath } from "node:url";
-import { promisify } from "node:util";
+import { dirname, join } from "node:path";
 import { freePort, startNode, type ErlNode } from "../../test/support/erl-node";
-
-const run = promisify(execFile);
-const CACHE = fileURLToPath(new URL("../../.cache/rabbitmq", import.meta.url));
+import { unpackedPackages } from "./debian-packages";
 
 /** Path of the start script below a root, if there is one. */
 async function findScript(root: string): Promise<string | undefined> {
@@ -25,36 +20,26 @@ async function findScript(root: string): Promise<string | undefined> {
   return undefined;
 }
 
-async function download(): Promise<void> {
-  const directory = await mkdtemp(join(tmpdir(), "beamtrace-rabbitmq-"));
-  try {
-    await run("apt-get", ["download", "rabbitmq-server"], { cwd: directory, timeout: 120_000 });
-    const deb = (await readdir(directory)).find((name) => name.endsWith(".deb"));
-    if (deb === undefined) throw new Error("apt-get download gave no package");
-    await mkdir(CACHE, { recursive: true });
-    const unpacked = await mkdtemp(join(CACHE, "unpacking-"));
-    await run("dpkg-deb", ["-x", join(directory, deb), unpacked]);
-    await rm(join(CACHE, "root"), { recursive: true, force: true });
-    await rename(unpacked, join(CACHE, "root"));
-  } finally {
-    await rm(directory, { recursive: true, force: true });
-  }
+/** The root of a filesystem in which the package lies: this machine's own when it is installed, else one that it is unpacked into. */
+async function packageRoot(): Promise<string> {
+  return (await findScript("/")) === undefined ? unpackedPackages("rabbitmq", ["rabbitmq-server"]) : "/";
 }
 
 async function serverScript(): Promise<string> {
-  const found = (await findScript("/")) ?? (await findScript(join(CACHE, "root")));
-  if (found !== undefined) return found;
-  try {
-    await download();
-  } catch (error) {
-    throw new Error(
-      "RabbitMQ is not installed and could not be downloaded: this benchmark needs the Debian package rabbitmq-server (apt-get install rabbitmq-server, or a working apt source)",
-      { cause: error },
-    );
-  }
-  const script = await findScript(join(CACHE, "root"));
+  const script = await findScript(await packageRoot());
   if (script === undefined) throw new Error("the package rabbitmq-server holds no rabbitmq-server script");
   return script;
+}
+
+/** The `ebin` directories of applications that RabbitMQ brings along: cowboy and the like. */
+export async function rabbitPlugins(names: readonly string[]): Promise<string[]> {
+  const plugins = join(dirname(dirname(await serverScript())), "plugins");
+  const present = await readdir(plugins);
+  return names.map((name) => {
+    const found = present.find((entry) => entry.startsWith(`${name}-`));
+    if (found === undefined) throw new Error(`the package rabbitmq-server brings no ${name}`);
+    return join(plugins, found, "ebin");
+  });
 }
 
 /** A running server. */

@@ -11,6 +11,7 @@ import { Atom, isAtomName } from "../erlang/term/atom";
 import { AtomTable } from "./atom-table";
 import { IdTable } from "./id-table";
 import type { AtomId, MfaId, NodeId } from "./ids";
+import { carryIds } from "./known-ids";
 
 /** Text of the reserved atom (id 1) that stands for every name which found no room. */
 export const DICTIONARY_FULL = "…dictionary full";
@@ -174,11 +175,12 @@ export class Dictionary {
     if (known !== undefined || id === 0) return known;
     if (id > this.#mfas.count) this.#catchUp();
     if (id > this.#mfas.count) return undefined;
-    const mfa = Object.freeze({
+    const names = {
       module: this.atomName(this.#mfas.value(id, 0)) ?? "",
       function: this.atomName(this.#mfas.value(id, 1)) ?? "",
       arity: this.#mfas.value(id, 2),
-    });
+    };
+    const mfa = Object.freeze(carryIds(names, this, id));
     this.#fill(this.#mfaObjects, id, mfa);
     return mfa;
   }

@@ -18,7 +18,11 @@ import {
 import { toMinifloat } from "./minifloat";
 import { MISFIT, TAG, type WireReader } from "./wire-reader";
 
+// Names of this module for what it reads all the time: V8 makes constants of these, but looks up an import at every use.
 const K = EVENT_KINDS;
+const W = SLOT;
+const F = FLAG;
+const TAGS = IDENTITY;
 
 /** Words that take a gc value each, in wire order; the two block sizes of virtual heaps follow. */
 const GC_WORDS = GC_FIELDS.flatMap(([, word]) => (typeof word === "number" ? [word] : []));
@@ -53,9 +57,9 @@ export class EventDecoder {
     words[base] = kind | (this.#source << 8) | ((head >>> 8) << 16);
     floats[(base >>> 1) + 1] = offset + r.integer();
     r.tracee();
-    words[base + SLOT.traceeLow] = r.low;
-    words[base + SLOT.traceeHigh] = r.high;
-    if ((r.low & 15) === IDENTITY.port) words[base + SLOT.flags] = FLAG.port;
+    words[base + W.traceeLow] = r.low;
+    words[base + W.traceeHigh] = r.high;
+    if ((r.low & 15) === TAGS.port) words[base + W.flags] = F.port;
 
     this.rest(words, floats, base, kind, arity - 3, start, offset);
     return kind;
@@ -88,17 +92,17 @@ export class EventDecoder {
         rest -= this.#shape(words, base);
         break;
       case K.call:
-        words[base + SLOT.mfa] = r.mfa();
+        words[base + W.mfa] = r.mfa();
         rest -= 4 + this.#shape(words, base);
-        words[base + SLOT.extra] = this.#caller();
+        words[base + W.extra] = this.#caller();
         break;
       case K.return_from:
-        words[base + SLOT.mfa] = r.mfa();
+        words[base + W.mfa] = r.mfa();
         rest -= 3 + this.#shape(words, base);
         break;
       case K.exception_from:
-        words[base + SLOT.mfa] = r.mfa();
-        words[base + SLOT.extra] = r.atom();
+        words[base + W.mfa] = r.mfa();
+        words[base + W.extra] = r.atom();
         rest -= 4 + this.#shape(words, base);
         break;
       case K.return_to:
@@ -107,12 +111,12 @@ export class EventDecoder {
       case K.in_exiting:
       case K.out_exiting:
       case K.out_exited:
-        rest -= this.#mfaOrZero(words, base + SLOT.mfa, rest);
+        rest -= this.#mfaOrZero(words, base + W.mfa, rest);
         break;
       case K.spawn:
       case K.spawned:
         this.other(words, base);
-        words[base + SLOT.mfa] = r.mfa();
+        words[base + W.mfa] = r.mfa();
         rest -= 4 + this.initialCall(words, base);
         break;
       case K.link:
@@ -124,12 +128,12 @@ export class EventDecoder {
         break;
       case K.register:
       case K.unregister:
-        words[base + SLOT.otherLow] = (r.atom() << 4) | IDENTITY.atom;
+        words[base + W.otherLow] = (r.atom() << 4) | TAGS.atom;
         rest -= 1;
         break;
       case K.port_in:
       case K.port_out:
-        words[base + SLOT.extra] = r.atomOrZero();
+        words[base + W.extra] = r.atomOrZero();
         rest -= 1;
         break;
       case K.gc_minor_start:
@@ -142,11 +146,11 @@ export class EventDecoder {
         return;
       case K.open:
         this.other(words, base);
-        words[base + SLOT.extra] = r.atom();
+        words[base + W.extra] = r.atom();
         rest -= 2;
         break;
       case K.unknown:
-        words[base + SLOT.tag1] = r.atomOrZero();
+        words[base + W.tag1] = r.atomOrZero();
         rest -= 1;
         break;
       case K.gap:
@@ -155,7 +159,7 @@ export class EventDecoder {
         return;
       case K.marker:
         if (rest !== 3) throw MISFIT;
-        words[base + SLOT.tag1] = r.atom();
+        words[base + W.tag1] = r.atom();
         r.skip();
         r.skip();
         this.payloadRange(words, base, start, r.at);
@@ -170,9 +174,9 @@ export class EventDecoder {
   /** The payload is this range of the message. */
   payloadRange(words: Uint32Array, base: number, from: number, to: number): void {
     this.payloads++;
-    words[base + SLOT.payloadAt] = from;
-    words[base + SLOT.payloadBytes] = to - from;
-    words[base + SLOT.flags]! |= FLAG.payload;
+    words[base + W.payloadAt] = from;
+    words[base + W.payloadBytes] = to - from;
+    words[base + W.flags]! |= F.payload;
   }
 
   /** A binary whose bytes are the payload. */
@@ -191,9 +195,9 @@ export class EventDecoder {
     const r = this.#reader;
     const shape = r.integer();
     if (!(shape >= 0 && shape <= 0xffffffff)) throw MISFIT;
-    words[base + SLOT.shape] = shape;
-    words[base + SLOT.tag1] = r.atomOrZero();
-    words[base + SLOT.tag2] = r.atomOrZero();
+    words[base + W.shape] = shape;
+    words[base + W.tag1] = r.atomOrZero();
+    words[base + W.tag2] = r.atomOrZero();
     return 3;
   }
 
@@ -201,11 +205,10 @@ export class EventDecoder {
   other(words: Uint32Array, base: number): void {
     const r = this.#reader;
     r.identity();
-    words[base + SLOT.otherLow] = r.low;
-    words[base + SLOT.otherHigh] = r.high;
+    words[base + W.otherLow] = r.low;
+    words[base + W.otherHigh] = r.high;
     if (r.node !== 0 || r.widePid || r.widePort) {
-      words[base + SLOT.flags]! |=
-        (r.node << 8) | (r.widePid ? FLAG.widePid : 0) | (r.widePort ? FLAG.widePort : 0);
+      words[base + W.flags]! |= (r.node << 8) | (r.widePid ? F.widePid : 0) | (r.widePort ? F.widePort : 0);
     }
   }
 
@@ -214,12 +217,12 @@ export class EventDecoder {
     const r = this.#reader;
     if (r.tag() !== TAG.newerReference) return this.other(words, base);
     r.reference();
-    words[base + SLOT.otherLow] = r.low;
-    words[base + SLOT.otherHigh] = r.high;
+    words[base + W.otherLow] = r.low;
+    words[base + W.otherHigh] = r.high;
     words[base + SLOT_ALIAS.number0] = r.number0;
     words[base + SLOT_ALIAS.number1] = r.number1;
     words[base + SLOT_ALIAS.number2] = r.number2;
-    words[base + SLOT.flags]! |= FLAG.alias | (r.node << 8);
+    words[base + W.flags]! |= F.alias | (r.node << 8);
   }
 
   /** @returns how many elements it took */
@@ -237,7 +240,7 @@ export class EventDecoder {
   initialCall(words: Uint32Array, base: number): 3 {
     const r = this.#reader;
     if (r.isAtom()) {
-      words[base + SLOT.extra] = r.mfa();
+      words[base + W.extra] = r.mfa();
     } else {
       r.skip();
       r.skip();
@@ -263,7 +266,7 @@ export class EventDecoder {
     for (let i = 0; i < GC_WORDS.length; i++) words[base + GC_WORDS[i]!] = saturated(r.integer());
     const block = toMinifloat(r.integer());
     const oldBlock = toMinifloat(r.integer());
-    words[base + SLOT.flags] = (words[base + SLOT.flags]! & 0xff) | (block << 8) | (oldBlock << 20);
+    words[base + W.flags] = (words[base + W.flags]! & 0xff) | (block << 8) | (oldBlock << 20);
   }
 
   #gap(words: Uint32Array, floats: Float64Array, base: number, offset: number): void {

@@ -20,6 +20,7 @@ import {
   type ShapeType,
 } from "./event-schema";
 import { IdentityCache } from "./identity-cache";
+import { carryIds } from "./known-ids";
 import { fromMinifloat } from "./minifloat";
 import type { SourceInfo } from "./source-info";
 import type {
@@ -32,13 +33,19 @@ import type {
   TraceEvent,
 } from "./trace-event";
 
+// Names of this module for what it reads all the time: V8 makes constants of these, but looks up an import at every use.
 const K = EVENT_KINDS;
+const W = SLOT;
+const F = FLAG;
+const TAGS = IDENTITY;
 const SHAPE_NAMES = Object.keys(SHAPE_TYPES) as ShapeType[];
 const HOP_NAMES: GapHop[] = [];
 for (const hop of Object.keys(GAP_HOPS) as GapHop[]) HOP_NAMES[GAP_HOPS[hop]] = hop;
 const NO_TAGS: readonly string[] = Object.freeze([]);
 const UNKNOWN_MFA: Mfa = Object.freeze({ module: "undefined", function: "undefined", arity: 0 });
 const SHAPE_CACHE = 1 << 12;
+/** Leaves as many bits of a hash as the cache has entries. */
+const SHAPE_SHIFT = 20;
 /** Node numbers of the identity cache: the source for traced nodes, dictionary id + this for foreign ones. */
 const FOREIGN = 256;
 
@@ -69,20 +76,20 @@ export class EventFactory {
     const source = (head >>> 8) & 0xff;
     const scheduler = head >>> 16 || undefined;
     const timestamp = floats[(base >>> 1) + 1]!;
-    const flags = words[base + SLOT.flags]!;
-    const process = this.identity(words[base + SLOT.traceeLow]!, words[base + SLOT.traceeHigh]!, 0, source)!;
+    const flags = words[base + W.flags]!;
+    const process = this.identity(words[base + W.traceeLow]!, words[base + W.traceeHigh]!, 0, source)!;
     switch (code) {
       case K.send:
       case K.send_to_non_existing_process: {
         const kind = KIND_NAMES[code] as SendEvent["kind"];
         const to = this.destination(words, base);
         const shape = this.shape(words, base);
-        const payload = (flags & FLAG.payload) === 0 ? undefined : this.#payload(words, base, area);
+        const payload = (flags & F.payload) === 0 ? undefined : this.#payload(words, base, area);
         return { kind, timestamp, source, scheduler, process, to, shape, payload };
       }
       case K.receive: {
         const shape = this.shape(words, base);
-        const payload = (flags & FLAG.payload) === 0 ? undefined : this.#payload(words, base, area);
+        const payload = (flags & F.payload) === 0 ? undefined : this.#payload(words, base, area);
         return { kind: "receive", timestamp, source, scheduler, process, shape, payload };
       }
       case K.in:
@@ -91,15 +98,15 @@ export class EventFactory {
       case K.out_exiting:
       case K.out_exited: {
         const kind = KIND_NAMES[code] as RunningEvent["kind"];
-        const mfa = this.dictionary.mfa(words[base + SLOT.mfa]!);
+        const mfa = this.dictionary.mfa(words[base + W.mfa]!);
         return { kind, timestamp, source, scheduler, process: process as Pid, mfa };
       }
       case K.call: {
         const mfa = this.#mfa(words, base);
         const shape = this.shape(words, base);
-        const extra = words[base + SLOT.extra]!;
+        const extra = words[base + W.extra]!;
         const caller = extra === CALLER_UNDEFINED ? "undefined" : this.dictionary.mfa(extra);
-        const payload = (flags & FLAG.payload) === 0 ? undefined : this.#payload(words, base, area);
+        const payload = (flags & F.payload) === 0 ? undefined : this.#payload(words, base, area);
         return {
           kind: "call",
           timestamp,
@@ -115,7 +122,7 @@ export class EventFactory {
       case K.return_from: {
         const mfa = this.#mfa(words, base);
         const shape = this.shape(words, base);
-        const payload = (flags & FLAG.payload) === 0 ? undefined : this.#payload(words, base, area);
+        const payload = (flags & F.payload) === 0 ? undefined : this.#payload(words, base, area);
         return {
           kind: "return_from",
           timestamp,
@@ -128,7 +135,7 @@ export class EventFactory {
         };
       }
       case K.return_to: {
-        const mfa = this.dictionary.mfa(words[base + SLOT.mfa]!);
+        const mfa = this.dictionary.mfa(words[base + W.mfa]!);
         return { kind: "return_to", timestamp, source, scheduler, process: process as Pid, mfa };
       }
       case K.gc_minor_start:
@@ -173,14 +180,13 @@ export class EventFactory {
     const scheduler = head >>> 16 || undefined;
     const timestamp = floats[(base >>> 1) + 1]!;
     const process = tracee as Pid;
-    const text = (word: number) => this.dictionary.atomName(words[base + word]!);
     const payload = this.#payload(words, base, area);
     switch (code) {
       case K.spawn:
       case K.spawned: {
         const other = this.other(words, base) as Pid;
         const mfa = this.#mfa(words, base);
-        const initialCall = this.dictionary.mfa(words[base + SLOT.extra]!);
+        const initialCall = this.dictionary.mfa(words[base + W.extra]!);
         return code === K.spawn
           ? { kind: "spawn", timestamp, source, scheduler, process, child: other, mfa, initialCall }
           : { kind: "spawned", timestamp, source, scheduler, process, parent: other, mfa, initialCall };
@@ -209,7 +215,7 @@ export class EventFactory {
         };
       case K.register:
       case K.unregister: {
-        const name = this.dictionary.atomName(words[base + SLOT.otherLow]! >>> 4) ?? "";
+        const name = this.dictionary.atomName(words[base + W.otherLow]! >>> 4) ?? "";
         return {
           kind: code === K.register ? "register" : "unregister",
           timestamp,
@@ -227,7 +233,7 @@ export class EventFactory {
           scheduler,
           process,
           mfa: this.#mfa(words, base),
-          class: text(SLOT.extra) ?? "error",
+          class: this.dictionary.atomName(words[base + W.extra]!) ?? "error",
           shape: this.shape(words, base),
           payload,
         };
@@ -239,7 +245,7 @@ export class EventFactory {
           source,
           scheduler,
           process: tracee as Port,
-          operation: text(SLOT.extra),
+          operation: this.dictionary.atomName(words[base + W.extra]!),
         };
       case K.open:
         return {
@@ -249,7 +255,7 @@ export class EventFactory {
           scheduler,
           process: tracee as Port,
           opener: this.other(words, base) as Pid,
-          name: text(SLOT.extra) ?? "",
+          name: this.dictionary.atomName(words[base + W.extra]!) ?? "",
         };
       case K.closed:
         return {
@@ -283,7 +289,7 @@ export class EventFactory {
           source,
           scheduler,
           process: tracee,
-          name: text(SLOT.tag1) ?? "",
+          name: this.dictionary.atomName(words[base + W.tag1]!) ?? "",
           a: fields[4],
           b: fields[5],
         };
@@ -295,7 +301,7 @@ export class EventFactory {
           source,
           scheduler,
           process: tracee,
-          tag: text(SLOT.tag1),
+          tag: this.dictionary.atomName(words[base + W.tag1]!),
           payload,
         };
     }
@@ -307,10 +313,10 @@ export class EventFactory {
     const known = this.#identities.find(low, high, nodeKey);
     if (known !== undefined) return known;
     const tag = low & 15;
-    if (tag !== IDENTITY.pid && tag !== IDENTITY.port) return undefined;
+    if (tag !== TAGS.pid && tag !== TAGS.port) return undefined;
     const { name, creation } = this.#node(node, source);
     const value =
-      tag === IDENTITY.pid
+      tag === TAGS.pid
         ? new Pid(Atom.of(name), low >>> 4, high, creation)
         : new Port(Atom.of(name), portNumber(low, high), creation);
     this.#identities.add(low, high, nodeKey, value);
@@ -319,43 +325,42 @@ export class EventFactory {
 
   /** The second identity of the slot when it is a process or port. */
   other(words: Uint32Array, base: number): Pid | Port | undefined {
-    const flags = words[base + SLOT.flags]!;
-    const low = words[base + SLOT.otherLow]!;
-    const high = words[base + SLOT.otherHigh]!;
+    const flags = words[base + W.flags]!;
+    const low = words[base + W.otherLow]!;
+    const high = words[base + W.otherHigh]!;
     const source = (words[base]! >>> 8) & 0xff;
-    if ((flags & (FLAG.widePid | FLAG.widePort)) === 0) return this.identity(low, high, flags >>> 8, source);
+    if ((flags & (F.widePid | F.widePort)) === 0) return this.identity(low, high, flags >>> 8, source);
     const { name, creation } = this.#node(flags >>> 8, source);
-    if ((flags & FLAG.widePid) !== 0) return new Pid(Atom.of(name), low, high, creation);
+    if ((flags & F.widePid) !== 0) return new Pid(Atom.of(name), low, high, creation);
     return new Port(Atom.of(name), (BigInt(high) << 32n) | BigInt(low), creation);
   }
 
   /** Receiver of a message. */
   destination(words: Uint32Array, base: number): Destination {
-    const flags = words[base + SLOT.flags]!;
-    const low = words[base + SLOT.otherLow]!;
-    if ((flags & (FLAG.alias | FLAG.widePid | FLAG.widePort)) === 0 && (low & 15) === IDENTITY.atom) {
+    const flags = words[base + W.flags]!;
+    const low = words[base + W.otherLow]!;
+    if ((flags & (F.alias | F.widePid | F.widePort)) === 0 && (low & 15) === TAGS.atom) {
       const name = this.dictionary.atom(low >>> 4)!;
       const node = flags >>> 8;
       return node === 0 ? name : new Tuple([name, Atom.of(this.dictionary.node(node)!.name)]);
     }
-    if ((flags & FLAG.alias) === 0) return this.other(words, base)!;
+    if ((flags & F.alias) === 0) return this.other(words, base)!;
     const numbers = [
       words[base + SLOT_ALIAS.number0]!,
       words[base + SLOT_ALIAS.number1]!,
       words[base + SLOT_ALIAS.number2]!,
     ];
-    if (low !== 0) numbers.push(low, words[base + SLOT.otherHigh]!);
+    if (low !== 0) numbers.push(low, words[base + W.otherHigh]!);
     const { name, creation } = this.#node(flags >>> 8, (words[base]! >>> 8) & 0xff);
     return new Reference(Atom.of(name), creation, numbers);
   }
 
   /** Shape of message, arguments, value or reason. */
   shape(words: Uint32Array, base: number): Shape {
-    const shape = words[base + SLOT.shape]!;
-    const tag1 = words[base + SLOT.tag1]!;
-    const tag2 = words[base + SLOT.tag2]!;
-    const h = Math.imul(shape ^ Math.imul(tag1, 0x85ebca77) ^ Math.imul(tag2, 0xc2b2ae3d), 0x9e3779b1);
-    const slot = (h ^ (h >>> 15)) & (SHAPE_CACHE - 1);
+    const shape = words[base + W.shape]!;
+    const tag1 = words[base + W.tag1]!;
+    const tag2 = words[base + W.tag2]!;
+    const slot = Math.imul(shape ^ (tag1 << 7) ^ (tag2 << 16), 0x9e3779b1) >>> SHAPE_SHIFT;
     const keys = this.#shapeKeys;
     const known = this.#shapes[slot];
     if (
@@ -366,11 +371,8 @@ export class EventFactory {
     ) {
       return known;
     }
-    const made = Object.freeze({
-      type: SHAPE_NAMES[shape & 15]!,
-      size: shape >>> 4,
-      tags: this.#tags(tag1, tag2),
-    });
+    const looks = { type: SHAPE_NAMES[shape & 15]!, size: shape >>> 4, tags: this.#tags(tag1, tag2) };
+    const made = Object.freeze(carryIds<Shape>(looks, this.dictionary, shape, tag1, tag2));
     keys[slot * 3] = shape;
     keys[slot * 3 + 1] = tag1;
     keys[slot * 3 + 2] = tag2;
@@ -385,7 +387,7 @@ export class EventFactory {
   }
 
   #mfa(words: Uint32Array, base: number): Mfa {
-    return this.dictionary.mfa(words[base + SLOT.mfa]!) ?? UNKNOWN_MFA;
+    return this.dictionary.mfa(words[base + W.mfa]!) ?? UNKNOWN_MFA;
   }
 
   #node(node: number, source: number): { readonly name: string; readonly creation: number } {
@@ -396,9 +398,9 @@ export class EventFactory {
 
   /** The payload as a term; undefined when there is none, or it is gone, or it is no term. */
   #payload(words: Uint32Array, base: number, area: PayloadArea): Term | undefined {
-    const flags = words[base + SLOT.flags]!;
-    if ((flags & FLAG.payload) === 0) return undefined;
-    const bytes = area.readPayload(words[base + SLOT.payloadAt]!, words[base + SLOT.payloadBytes]!);
+    const flags = words[base + W.flags]!;
+    if ((flags & F.payload) === 0) return undefined;
+    const bytes = area.readPayload(words[base + W.payloadAt]!, words[base + W.payloadBytes]!);
     if (bytes === undefined || bytes.length === 0) return undefined;
     try {
       return bytes[0] === 131 ? decode(bytes) : decodeWithoutVersion(bytes);

@@ -10,7 +10,6 @@ import {
   EVENT_KINDS,
   FLAG,
   GAP_HOPS,
-  GC_FIELDS,
   IDENTITY,
   SHAPE_SIZE_MAX,
   SHAPE_TYPES,
@@ -18,16 +17,35 @@ import {
   SLOT_ALIAS,
   SLOT_GAP,
 } from "./event-schema";
+import { carriedIds, type KnownIds } from "./known-ids";
 import { toMinifloat } from "./minifloat";
 import type { SlotBlock } from "./slot-block";
 import type { SourceInfo } from "./source-info";
-import type { Destination, GapEvent, GcEvent, Shape, TraceEvent } from "./trace-event";
+import type {
+  CallEvent,
+  Destination,
+  GapEvent,
+  GcEvent,
+  ReceiveEvent,
+  ReturnFromEvent,
+  ReturnToEvent,
+  RunningEvent,
+  SendEvent,
+  Shape,
+  TraceEvent,
+} from "./trace-event";
 
-interface ShapeWords {
-  readonly shape: number;
-  readonly tag1: number;
-  readonly tag2: number;
-}
+// Names of this module for what it reads all the time: V8 makes constants of these, but looks up an import at every use.
+const K = EVENT_KINDS;
+const W = SLOT;
+const F = FLAG;
+const TAGS = IDENTITY;
+
+/** Kinds that `write` has no method for. */
+type RareEvent = Exclude<
+  TraceEvent,
+  SendEvent | ReceiveEvent | CallEvent | ReturnFromEvent | ReturnToEvent | RunningEvent | GcEvent
+>;
 
 /** Writes events into a block of slots. */
 export class EventWriter {
@@ -36,7 +54,7 @@ export class EventWriter {
   readonly #sources: readonly SourceInfo[];
   readonly #nodes: Atom[] = [];
   readonly #mfas = new WeakMap<Mfa, number>();
-  readonly #shapes = new WeakMap<Shape, ShapeWords>();
+  readonly #shapes = new WeakMap<Shape, KnownIds>();
 
   /** @param sources - by index; a process of the node of its event's source is stored as local */
   constructor(dictionary: Dictionary, sources: readonly SourceInfo[], block: SlotBlock) {
@@ -45,127 +63,207 @@ export class EventWriter {
     this.block = block;
   }
 
-  /** Appends an event. */
+  /**
+   * Appends an event. Kinds that make up nearly all traffic come first and are read in methods of their own: there all events have their
+   * fields at the same places, here they don't, and reading a field takes a lookup.
+   */
   write(event: TraceEvent): void {
-    const block = this.block;
-    const base = block.add();
-    const { words, floats } = block;
-    words[base] =
-      (EVENT_KINDS[event.kind] | ((event.source & 0xff) << 8) | ((event.scheduler ?? 0) << 16)) >>> 0;
-    floats[(base >>> 1) + 1] = event.timestamp;
-    if (event.process !== undefined) this.#tracee(words, base, event.process);
     switch (event.kind) {
-      case "send":
-      case "send_to_non_existing_process":
-        this.#destination(words, base, event.source, event.to);
-        this.#shape(words, base, event.shape);
-        this.#payload(base, event.payload);
-        break;
       case "receive":
-        this.#shape(words, base, event.shape);
-        this.#payload(base, event.payload);
-        break;
-      case "exit":
-      case "closed":
-        this.#shape(words, base, event.reason);
-        this.#payload(base, event.payload);
-        break;
-      case "call":
-        words[base + SLOT.mfa] = this.#mfa(event.mfa);
-        words[base + SLOT.extra] = event.caller === "undefined" ? CALLER_UNDEFINED : this.#mfa(event.caller);
-        this.#shape(words, base, event.shape);
-        this.#payload(base, event.payload);
-        break;
-      case "exception_from":
-        words[base + SLOT.extra] = this.dictionary.atomId(event.class);
-        words[base + SLOT.mfa] = this.#mfa(event.mfa);
-        this.#shape(words, base, event.shape);
-        this.#payload(base, event.payload);
-        break;
-      case "return_from":
-        words[base + SLOT.mfa] = this.#mfa(event.mfa);
-        this.#shape(words, base, event.shape);
-        this.#payload(base, event.payload);
-        break;
-      case "return_to":
+        return this.#receive(event);
       case "in":
+        return this.#running(event, K.in);
       case "out":
+        return this.#running(event, K.out);
+      case "send":
+        return this.#send(event, K.send);
+      case "gc_minor_start":
+        return this.#gc(event, K.gc_minor_start);
+      case "gc_minor_end":
+        return this.#gc(event, K.gc_minor_end);
+      case "call":
+        return this.#call(event);
+      case "return_from":
+        return this.#returnFrom(event);
+      case "return_to":
+        return this.#returnTo(event);
+      case "gc_major_start":
+      case "gc_major_end":
+      case "gc_max_heap_size":
+        return this.#gc(event, K[event.kind]);
       case "in_exiting":
       case "out_exiting":
       case "out_exited":
-        words[base + SLOT.mfa] = this.#mfa(event.mfa);
+        return this.#running(event, K[event.kind]);
+      case "send_to_non_existing_process":
+        return this.#send(event, K.send_to_non_existing_process);
+      default:
+        this.#rare(event);
+    }
+  }
+
+  /** Adds a slot with what all events have, and returns the index of its first word. */
+  #add(
+    code: number,
+    source: number,
+    scheduler: number | undefined,
+    timestamp: number,
+    process: Pid | Port | undefined,
+  ): number {
+    const block = this.block;
+    const base = block.add();
+    const words = block.words;
+    words[base] = code | ((source & 0xff) << 8) | (scheduler === undefined ? 0 : (scheduler & 0xffff) << 16);
+    block.floats[(base >>> 1) + 1] = timestamp;
+    if (process instanceof Pid) {
+      words[base + W.traceeLow] = (process.id << 4) | TAGS.pid;
+      words[base + W.traceeHigh] = process.serial;
+    } else if (process !== undefined) {
+      this.#port(words, base, process);
+    }
+    return base;
+  }
+
+  #receive(event: ReceiveEvent): void {
+    const base = this.#add(K.receive, event.source, event.scheduler, event.timestamp, event.process);
+    this.#shape(base, event.shape);
+    if (event.payload !== undefined) this.#payload(base, event.payload);
+  }
+
+  #send(event: SendEvent, code: number): void {
+    const source = event.source;
+    const base = this.#add(code, source, event.scheduler, event.timestamp, event.process);
+    this.#destination(this.block.words, base, source, event.to);
+    this.#shape(base, event.shape);
+    if (event.payload !== undefined) this.#payload(base, event.payload);
+  }
+
+  #running(event: RunningEvent, code: number): void {
+    const base = this.#add(code, event.source, event.scheduler, event.timestamp, event.process);
+    if (event.mfa !== undefined) this.block.words[base + W.mfa] = this.#mfa(event.mfa);
+  }
+
+  #returnTo(event: ReturnToEvent): void {
+    const base = this.#add(K.return_to, event.source, event.scheduler, event.timestamp, event.process);
+    if (event.mfa !== undefined) this.block.words[base + W.mfa] = this.#mfa(event.mfa);
+  }
+
+  #call(event: CallEvent): void {
+    const base = this.#add(K.call, event.source, event.scheduler, event.timestamp, event.process);
+    const { mfa, caller } = event;
+    this.block.words[base + W.mfa] = this.#mfa(mfa);
+    if (caller !== undefined)
+      this.block.words[base + W.extra] = caller === "undefined" ? CALLER_UNDEFINED : this.#mfa(caller);
+    this.#shape(base, event.shape);
+    if (event.payload !== undefined) this.#payload(base, event.payload);
+  }
+
+  #returnFrom(event: ReturnFromEvent): void {
+    const base = this.#add(K.return_from, event.source, event.scheduler, event.timestamp, event.process);
+    this.block.words[base + W.mfa] = this.#mfa(event.mfa);
+    this.#shape(base, event.shape);
+    if (event.payload !== undefined) this.#payload(base, event.payload);
+  }
+
+  /** The places are those of `GC_FIELDS`, spelt out as in `EventFactory`. */
+  #gc(event: GcEvent, code: number): void {
+    const base = this.#add(code, event.source, event.scheduler, event.timestamp, event.process);
+    const words = this.block.words;
+    words[base + 8] = saturated(event.wordsize);
+    words[base + 9] = saturated(event.heap_size);
+    words[base + 10] = saturated(event.heap_block_size);
+    words[base + 11] = saturated(event.old_heap_size);
+    words[base + 12] = saturated(event.old_heap_block_size);
+    words[base + 13] = saturated(event.stack_size);
+    words[base + 14] = saturated(event.recent_size);
+    words[base + 15] = saturated(event.mbuf_size);
+    words[base + 6] = saturated(event.bin_vheap_size);
+    words[base + 7] = saturated(event.bin_old_vheap_size);
+    words[base + W.flags]! |=
+      (toMinifloat(event.bin_vheap_block_size) << 8) | (toMinifloat(event.bin_old_vheap_block_size) << 20);
+  }
+
+  #rare(event: RareEvent): void {
+    const { kind, source } = event;
+    const base = this.#add(K[kind], source, event.scheduler, event.timestamp, event.process);
+    const { words, floats } = this.block;
+    switch (kind) {
+      case "exit":
+      case "closed":
+        this.#shape(base, event.reason);
+        if (event.payload !== undefined) this.#payload(base, event.payload);
+        break;
+      case "exception_from":
+        words[base + W.extra] = this.dictionary.atomId(event.class);
+        words[base + W.mfa] = this.#mfa(event.mfa);
+        this.#shape(base, event.shape);
+        if (event.payload !== undefined) this.#payload(base, event.payload);
         break;
       case "spawn":
       case "spawned":
-        this.#identity(words, base, event.source, event.kind === "spawn" ? event.child : event.parent);
-        words[base + SLOT.mfa] = this.#mfa(event.mfa);
-        words[base + SLOT.extra] = this.#mfa(event.initialCall);
+        this.#identity(words, base, source, kind === "spawn" ? event.child : event.parent);
+        words[base + W.mfa] = this.#mfa(event.mfa);
+        if (event.initialCall !== undefined) words[base + W.extra] = this.#mfa(event.initialCall);
         break;
       case "link":
       case "unlink":
       case "getting_linked":
       case "getting_unlinked":
-        this.#identity(words, base, event.source, event.other);
+        this.#identity(words, base, source, event.other);
         break;
       case "register":
       case "unregister":
-        words[base + SLOT.otherLow] = (this.dictionary.atomId(event.name) << 4) | IDENTITY.atom;
+        words[base + W.otherLow] = (this.dictionary.atomId(event.name) << 4) | TAGS.atom;
         break;
       case "port_in":
       case "port_out":
-        if (event.operation !== undefined) words[base + SLOT.extra] = this.dictionary.atomId(event.operation);
+        if (event.operation !== undefined) words[base + W.extra] = this.dictionary.atomId(event.operation);
         break;
       case "open":
-        this.#identity(words, base, event.source, event.opener);
-        words[base + SLOT.extra] = this.dictionary.atomId(event.name);
+        this.#identity(words, base, source, event.opener);
+        words[base + W.extra] = this.dictionary.atomId(event.name);
         break;
       case "unknown":
-        if (event.tag !== undefined) words[base + SLOT.tag1] = this.dictionary.atomId(event.tag);
-        this.#payload(base, event.payload);
+        if (event.tag !== undefined) words[base + W.tag1] = this.dictionary.atomId(event.tag);
+        if (event.payload !== undefined) this.#payload(base, event.payload);
         break;
       case "gap":
         this.#gap(words, floats, base, event);
         break;
       case "marker":
-        words[base + SLOT.tag1] = this.dictionary.atomId(event.name);
+        words[base + W.tag1] = this.dictionary.atomId(event.name);
         if (event.a !== undefined && event.b !== undefined) {
           this.#payload(base, new Tuple([0, 0, 0, Atom.of(event.name), event.a, event.b]));
         }
         break;
       default:
-        this.#gc(words, base, event);
+        kind satisfies never;
     }
   }
 
-  #tracee(words: Uint32Array, base: number, process: Pid | Port): void {
-    if (process instanceof Pid) {
-      words[base + SLOT.traceeLow] = (process.id << 4) | IDENTITY.pid;
-      words[base + SLOT.traceeHigh] = process.serial;
-    } else {
-      const [low, high] = portWords(process.id);
-      words[base + SLOT.traceeLow] = low;
-      words[base + SLOT.traceeHigh] = high;
-      words[base + SLOT.flags]! |= FLAG.port;
-    }
+  #port(words: Uint32Array, base: number, port: Port): void {
+    const [low, high] = portWords(port.id);
+    words[base + W.traceeLow] = low;
+    words[base + W.traceeHigh] = high;
+    words[base + W.flags]! |= F.port;
   }
 
   #identity(words: Uint32Array, base: number, source: number, identity: Pid | Port): void {
     let flags = this.#node(source, identity.node, identity.creation) << 8;
     if (identity instanceof Pid) {
-      if (identity.id > 0x0fffffff) flags |= FLAG.widePid;
-      words[base + SLOT.otherLow] =
-        identity.id > 0x0fffffff ? identity.id : (identity.id << 4) | IDENTITY.pid;
-      words[base + SLOT.otherHigh] = identity.serial;
+      if (identity.id > 0x0fffffff) flags |= F.widePid;
+      words[base + W.otherLow] = identity.id > 0x0fffffff ? identity.id : (identity.id << 4) | TAGS.pid;
+      words[base + W.otherHigh] = identity.serial;
     } else if (BigInt(identity.id) >> 60n !== 0n) {
-      flags |= FLAG.widePort;
-      words[base + SLOT.otherLow] = Number(BigInt(identity.id) & 0xffffffffn);
-      words[base + SLOT.otherHigh] = Number(BigInt(identity.id) >> 32n);
+      flags |= F.widePort;
+      words[base + W.otherLow] = Number(BigInt(identity.id) & 0xffffffffn);
+      words[base + W.otherHigh] = Number(BigInt(identity.id) >> 32n);
     } else {
       const [low, high] = portWords(identity.id);
-      words[base + SLOT.otherLow] = low;
-      words[base + SLOT.otherHigh] = high;
+      words[base + W.otherLow] = low;
+      words[base + W.otherHigh] = high;
     }
-    words[base + SLOT.flags]! |= flags;
+    words[base + W.flags]! |= flags;
   }
 
   #destination(words: Uint32Array, base: number, source: number, to: Destination): void {
@@ -174,16 +272,16 @@ export class EventWriter {
       words[base + SLOT_ALIAS.number0] = to.numbers[0] ?? 0;
       words[base + SLOT_ALIAS.number1] = to.numbers[1] ?? 0;
       words[base + SLOT_ALIAS.number2] = to.numbers[2] ?? 0;
-      words[base + SLOT.otherLow] = to.numbers[3] ?? 0;
-      words[base + SLOT.otherHigh] = to.numbers[4] ?? 0;
-      words[base + SLOT.flags]! |= FLAG.alias | (this.#node(source, to.node, to.creation) << 8);
+      words[base + W.otherLow] = to.numbers[3] ?? 0;
+      words[base + W.otherHigh] = to.numbers[4] ?? 0;
+      words[base + W.flags]! |= F.alias | (this.#node(source, to.node, to.creation) << 8);
       return;
     }
     const [name, node] = to instanceof Tuple ? to.elements : [to];
     if (!(name instanceof Atom)) return;
-    words[base + SLOT.otherLow] = (this.dictionary.atomId(name.name) << 4) | IDENTITY.atom;
+    words[base + W.otherLow] = (this.dictionary.atomId(name.name) << 4) | TAGS.atom;
     if (node instanceof Atom) {
-      words[base + SLOT.flags]! |= this.dictionary.internNode(this.dictionary.atomId(node.name), 0) << 8;
+      words[base + W.flags]! |= this.dictionary.internNode(this.dictionary.atomId(node.name), 0) << 8;
     }
   }
 
@@ -196,8 +294,9 @@ export class EventWriter {
     return this.dictionary.internNode(this.dictionary.atomId(node.name), creation);
   }
 
-  #mfa(mfa: Mfa | undefined): number {
-    if (mfa === undefined) return 0;
+  #mfa(mfa: Mfa): number {
+    const carried = carriedIds(mfa, this.dictionary);
+    if (carried !== undefined) return carried.id;
     const known = this.#mfas.get(mfa);
     if (known !== undefined) return known;
     const d = this.dictionary;
@@ -206,31 +305,29 @@ export class EventWriter {
     return id;
   }
 
-  #shape(words: Uint32Array, base: number, shape: Shape): void {
-    let made = this.#shapes.get(shape);
-    if (made === undefined) {
-      const [tag1, tag2] = shape.tags;
-      made = {
-        shape: (SHAPE_TYPES[shape.type] | (Math.min(shape.size, SHAPE_SIZE_MAX) << 4)) >>> 0,
-        tag1: tag1 === undefined || (tag1 === "" && tag2 !== undefined) ? 0 : this.dictionary.atomId(tag1),
-        tag2: tag2 === undefined ? 0 : this.dictionary.atomId(tag2),
-      };
-      this.#shapes.set(shape, made);
-    }
-    words[base + SLOT.shape] = made.shape;
-    words[base + SLOT.tag1] = made.tag1;
-    words[base + SLOT.tag2] = made.tag2;
+  #shape(base: number, shape: Shape): void {
+    const words = this.block.words;
+    const { id, tag1, tag2 } =
+      carriedIds(shape, this.dictionary) ?? this.#shapes.get(shape) ?? this.#newShape(shape);
+    words[base + W.shape] = id;
+    words[base + W.tag1] = tag1;
+    words[base + W.tag2] = tag2;
   }
 
-  #payload(base: number, payload: Term | undefined): void {
-    if (payload !== undefined) this.block.addPayload(base, encode(payload));
+  #newShape(shape: Shape): KnownIds {
+    const [tag1, tag2] = shape.tags;
+    const made = {
+      owner: this.dictionary,
+      id: (SHAPE_TYPES[shape.type] | (Math.min(shape.size, SHAPE_SIZE_MAX) << 4)) >>> 0,
+      tag1: tag1 === undefined || (tag1 === "" && tag2 !== undefined) ? 0 : this.dictionary.atomId(tag1),
+      tag2: tag2 === undefined ? 0 : this.dictionary.atomId(tag2),
+    };
+    this.#shapes.set(shape, made);
+    return made;
   }
 
-  #gc(words: Uint32Array, base: number, event: GcEvent): void {
-    for (const [name, place] of GC_FIELDS)
-      if (place !== "gcBinBlocks") words[base + place] = Math.min(event[name], 0xffffffff);
-    words[base + SLOT.flags]! |=
-      (toMinifloat(event.bin_vheap_block_size) << 8) | (toMinifloat(event.bin_old_vheap_block_size) << 20);
+  #payload(base: number, payload: Term): void {
+    this.block.addPayload(base, encode(payload));
   }
 
   #gap(words: Uint32Array, floats: Float64Array, base: number, event: GapEvent): void {
@@ -245,7 +342,11 @@ export class EventWriter {
 /** Words of a port below 2^60. */
 function portWords(id: number | bigint): [low: number, high: number] {
   if (typeof id === "number") {
-    return [(((id % 0x1000_0000) << 4) | IDENTITY.port) >>> 0, Math.floor(id / 0x1000_0000)];
+    return [(((id % 0x1000_0000) << 4) | TAGS.port) >>> 0, Math.floor(id / 0x1000_0000)];
   }
-  return [((Number(id & 0x0fffffffn) << 4) | IDENTITY.port) >>> 0, Number((id >> 28n) & 0xffffffffn)];
+  return [((Number(id & 0x0fffffffn) << 4) | TAGS.port) >>> 0, Number((id >> 28n) & 0xffffffffn)];
+}
+
+function saturated(value: number): number {
+  return value < 0xffffffff ? value : 0xffffffff;
 }

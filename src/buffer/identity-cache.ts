@@ -5,6 +5,8 @@
 import type { Pid, Port } from "../erlang/term";
 
 const GENERATION = 1 << 18;
+/** Identities of a node are numbered in a row, so that those in use mostly differ in the low bits. */
+const RECENT = 1 << 12;
 
 class Table {
   mask: number;
@@ -58,11 +60,9 @@ export class IdentityCache {
   #young = new Table(1024);
   #old = new Table(2);
   readonly #generation: number;
-  /** The last one found: events of a process often follow each other. */
-  #lastLow = 0;
-  #lastHigh = 0;
-  #lastNode = -1;
-  #last: Pid | Port | undefined;
+  /** What was found lately, by the lowest bits of its number: triples of low, high, node, and the objects. */
+  readonly #recentKeys = new Uint32Array(RECENT * 3);
+  readonly #recent = new Array<Pid | Port | undefined>(RECENT).fill(undefined);
 
   constructor(generation = GENERATION) {
     this.#generation = generation;
@@ -70,17 +70,22 @@ export class IdentityCache {
 
   /** The object kept for this identity. */
   find(low: number, high: number, node: number): Pid | Port | undefined {
-    if (low === this.#lastLow && high === this.#lastHigh && node === this.#lastNode) return this.#last;
+    const slot = (low >>> 4) & (RECENT - 1);
+    const keys = this.#recentKeys;
+    const key = slot * 3;
+    const recent = this.#recent[slot];
+    if (recent !== undefined && keys[key] === low && keys[key + 1] === high && keys[key + 2] === node)
+      return recent;
     let value = this.#young.find(low, high, node);
     if (value === undefined) {
       value = this.#old.find(low, high, node);
       if (value === undefined) return undefined;
       this.add(low, high, node, value);
     }
-    this.#lastLow = low;
-    this.#lastHigh = high;
-    this.#lastNode = node;
-    this.#last = value;
+    keys[key] = low;
+    keys[key + 1] = high;
+    keys[key + 2] = node;
+    this.#recent[slot] = value;
     return value;
   }
 

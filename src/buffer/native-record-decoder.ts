@@ -4,6 +4,7 @@
  * the events of a process keep their order. Owns the table of atom words, which grows with the batches' dictionaries.
  */
 import type { Dictionary } from "./dictionary";
+import type { EventKernel } from "./event-kernel";
 import {
   CALLER_UNDEFINED,
   EVENT_KINDS,
@@ -12,22 +13,27 @@ import {
   RAW,
   RAW_ATOM_WORDS,
   SLOT,
+  SLOT_BYTES,
   SLOT_WORDS,
   type EventKind,
 } from "./event-schema";
 import { SlotBlock } from "./slot-block";
 import { MISFIT } from "./wire-reader";
 
+// Names of this module for what it reads all the time: V8 makes constants of these, but looks up an import at every use.
 const K = EVENT_KINDS;
+const W = SLOT;
+const F = FLAG;
+const R = RAW;
+const TAGS = IDENTITY;
 /** Whether records of a kind exist: gaps and markers travel as portable events. */
-const KNOWN: readonly boolean[] = Array.from(
-  { length: 256 },
-  (_, kind) => kind > K.unknown && kind <= K.closed,
-);
-const SHAPED: readonly boolean[] = Array.from({ length: 256 }, (_, kind) =>
+const KNOWN = Uint8Array.from({ length: 256 }, (_, kind) => (kind > K.unknown && kind <= K.closed ? 1 : 0));
+const SHAPED = Uint8Array.from({ length: 256 }, (_, kind) =>
   Object.entries(RAW_ATOM_WORDS).some(
-    ([name, words]) => EVENT_KINDS[name as EventKind] === kind && words.includes(13),
-  ),
+    ([name, words]) => EVENT_KINDS[name as EventKind] === kind && words.includes(W.tag2),
+  )
+    ? 1
+    : 0,
 );
 /** An atom's word is its index × 64 + 11; indexes have 26 bits at most. */
 const ATOM_TAG = 0x0b;
@@ -45,11 +51,14 @@ export class NativeRecordDecoder {
   #atoms = new Uint32Array(4096);
   /** Functions seen lately: module word, function word, arity, id. */
   readonly #mfas = new Uint32Array(CACHE_SIZE * 4);
-  #merged = new SlotBlock(64);
+  readonly #kernel: EventKernel | undefined;
+  readonly #merged = new SlotBlock(64);
 
-  constructor(dictionary: Dictionary, source: number) {
+  /** @param kernel - merges; undefined: that is done here */
+  constructor(dictionary: Dictionary, source: number, kernel: EventKernel | undefined) {
     this.#dictionary = dictionary;
     this.#source = source;
+    this.#kernel = kernel;
   }
 
   /** An atom of a batch's dictionary. */
@@ -65,23 +74,34 @@ export class NativeRecordDecoder {
   }
 
   /**
-   * Translates the records that lie in `staged`, and brings them into the order of their stamps.
+   * Decodes `count` records from byte `from` of the message on, in the order of their stamps.
+   * @param staged - has room for them; its memory is used
    * @param offset - base of the batch minus base of the source, in ns
    * @returns the block that holds the slots: `staged`, or one of this decoder, valid until the next call
    */
-  decode(staged: SlotBlock, offset: number): SlotBlock {
+  decode(message: Uint8Array, from: number, count: number, offset: number, staged: SlotBlock): SlotBlock {
+    staged.count = count;
+    const block =
+      this.#kernel?.merge(message, from, count, offset, staged) === true
+        ? staged
+        : this.#inOrder(message, from, offset, staged);
+    for (let i = 0; i < count; i++) this.#slot(block.words, i * SLOT_WORDS);
+    return block;
+  }
+
+  /** What the kernel does, for batches that it can't take. */
+  #inOrder(message: Uint8Array, from: number, offset: number, staged: SlotBlock): SlotBlock {
     const { words, floats, count } = staged;
+    new Uint8Array(words.buffer).set(message.subarray(from, from + count * SLOT_BYTES));
     const runs: number[] = [0];
     let last = -Infinity;
     for (let i = 0; i < count; i++) {
-      const base = i * SLOT_WORDS;
-      const stamp = floats[(base >>> 1) + 1]!;
+      const stamp = floats[i * 8 + 1]!;
       // Written so that NaN is caught, too.
       if (!(stamp > -Infinity && stamp < Infinity)) throw MISFIT;
       if (stamp < last && runs.push(i) > RUNS_MAX) throw MISFIT;
       last = stamp;
-      floats[(base >>> 1) + 1] = stamp + offset;
-      this.#slot(words, base);
+      floats[i * 8 + 1] = stamp + offset;
     }
     return runs.length === 1 ? staged : this.#merge(staged, runs);
   }
@@ -89,12 +109,12 @@ export class NativeRecordDecoder {
   #slot(words: Uint32Array, base: number): void {
     const head = words[base]!;
     const kind = head & 0xff;
-    if (!KNOWN[kind] || (head & 0xff00) !== 0 || (words[base + SLOT.flags]! & FOREIGN_FLAGS) !== 0)
+    if (KNOWN[kind] === 0 || (head & 0xff00) !== 0 || (words[base + W.flags]! & FOREIGN_FLAGS) !== 0)
       throw MISFIT;
     words[base] = head | (this.#source << 8);
-    if (SHAPED[kind]) {
-      words[base + SLOT.tag1] = this.#atom(words[base + SLOT.tag1]!);
-      words[base + SLOT.tag2] = this.#atom(words[base + SLOT.tag2]!);
+    if (SHAPED[kind] !== 0) {
+      words[base + W.tag1] = this.#atom(words[base + W.tag1]!);
+      words[base + W.tag2] = this.#atom(words[base + W.tag2]!);
     }
     switch (kind) {
       case K.send:
@@ -103,11 +123,11 @@ export class NativeRecordDecoder {
       case K.unlink:
       case K.getting_linked:
       case K.getting_unlinked:
-        this.#other(words, base, RAW.remoteNode, RAW.remoteCreation);
+        this.#other(words, base, R.remoteNode, R.remoteCreation);
         return;
       case K.open:
-        this.#other(words, base, RAW.remoteNode, RAW.remoteCreation);
-        words[base + SLOT.extra] = this.#atom(words[base + SLOT.extra]!);
+        this.#other(words, base, R.remoteNode, R.remoteCreation);
+        words[base + W.extra] = this.#atom(words[base + W.extra]!);
         return;
       case K.spawn:
       case K.spawned:
@@ -118,7 +138,7 @@ export class NativeRecordDecoder {
         this.#function(words, base);
         return;
       case K.exception_from:
-        words[base + SLOT.extra] = this.#atom(words[base + SLOT.extra]!);
+        words[base + W.extra] = this.#atom(words[base + W.extra]!);
         this.#function(words, base);
         return;
       case K.return_from:
@@ -132,11 +152,11 @@ export class NativeRecordDecoder {
         return;
       case K.register:
       case K.unregister:
-        words[base + SLOT.otherLow] = this.#name(words[base + SLOT.otherLow]!);
+        words[base + W.otherLow] = this.#name(words[base + W.otherLow]!);
         return;
       case K.port_in:
       case K.port_out:
-        words[base + SLOT.extra] = this.#atom(words[base + SLOT.extra]!);
+        words[base + W.extra] = this.#atom(words[base + W.extra]!);
         return;
       default:
     }
@@ -150,27 +170,27 @@ export class NativeRecordDecoder {
   }
 
   #name(word: number): number {
-    return ((this.#atom(word) << 4) | IDENTITY.atom) >>> 0;
+    return ((this.#atom(word) << 4) | TAGS.atom) >>> 0;
   }
 
   #other(words: Uint32Array, base: number, nodeWord: number, creationWord: number): void {
-    const flags = words[base + SLOT.flags]!;
-    if ((flags & RAW.namedFlag) !== 0) {
-      const node = this.#dictionary.internNode(this.#atomId(words[base + SLOT.otherHigh]!), 0);
-      words[base + SLOT.otherLow] = this.#name(words[base + SLOT.otherLow]!);
-      words[base + SLOT.otherHigh] = 0;
-      words[base + SLOT.flags] = ((flags & 0xff) | (node << 8)) >>> 0;
+    const flags = words[base + W.flags]!;
+    if ((flags & R.namedFlag) !== 0) {
+      const node = this.#dictionary.internNode(this.#atomId(words[base + W.otherHigh]!), 0);
+      words[base + W.otherLow] = this.#name(words[base + W.otherLow]!);
+      words[base + W.otherHigh] = 0;
+      words[base + W.flags] = ((flags & 0xff) | (node << 8)) >>> 0;
       return;
     }
-    const low = words[base + SLOT.otherLow]!;
+    const low = words[base + W.otherLow]!;
     const node = words[base + nodeWord]!;
     if (node !== 0) {
       const id = this.#dictionary.internNode(this.#atomId(node), words[base + creationWord]!);
-      words[base + SLOT.flags] = ((flags & 0xff) | (id << 8)) >>> 0;
+      words[base + W.flags] = ((flags & 0xff) | (id << 8)) >>> 0;
       words[base + nodeWord] = 0;
       words[base + creationWord] = 0;
-    } else if ((flags & (FLAG.alias | FLAG.widePid | FLAG.widePort)) === 0 && (low & 0x3f) === ATOM_TAG) {
-      words[base + SLOT.otherLow] = this.#name(low);
+    } else if ((flags & (F.alias | F.widePid | F.widePort)) === 0 && (low & 0x3f) === ATOM_TAG) {
+      words[base + W.otherLow] = this.#name(low);
     }
   }
 
@@ -179,44 +199,44 @@ export class NativeRecordDecoder {
   }
 
   #spawn(words: Uint32Array, base: number): void {
-    this.#other(words, base, RAW.spawnRemoteNode, RAW.spawnRemoteCreation);
+    this.#other(words, base, R.spawnRemoteNode, R.spawnRemoteCreation);
     const initial = this.#mfa(
-      words[base + RAW.initialModule]!,
-      words[base + RAW.initialFunction]!,
-      words[base + RAW.initialArity]!,
+      words[base + R.initialModule]!,
+      words[base + R.initialFunction]!,
+      words[base + R.initialArity]!,
     );
     const mfa = this.#mfa(
-      words[base + RAW.spawnModule]!,
-      words[base + RAW.spawnFunction]!,
-      words[base + RAW.spawnArity]!,
+      words[base + R.spawnModule]!,
+      words[base + R.spawnFunction]!,
+      words[base + R.spawnArity]!,
     );
-    words[base + RAW.spawnModule] = 0;
-    words[base + RAW.spawnFunction] = 0;
-    words[base + RAW.initialArity] = 0;
-    words[base + RAW.initialFunction] = 0;
-    words[base + SLOT.mfa] = mfa;
-    words[base + SLOT.extra] = initial;
+    words[base + R.spawnModule] = 0;
+    words[base + R.spawnFunction] = 0;
+    words[base + R.initialArity] = 0;
+    words[base + R.initialFunction] = 0;
+    words[base + W.mfa] = mfa;
+    words[base + W.extra] = initial;
   }
 
   #caller(words: Uint32Array, base: number): void {
-    const module = words[base + RAW.callerModule]!;
-    const arity = words[base + RAW.callerArity]!;
-    words[base + SLOT.extra] =
+    const module = words[base + R.callerModule]!;
+    const arity = words[base + R.callerArity]!;
+    words[base + W.extra] =
       module === 0
         ? arity === CALLER_UNDEFINED
           ? CALLER_UNDEFINED
           : 0
-        : this.#mfa(module, words[base + RAW.callerFunction]!, arity);
-    words[base + RAW.callerModule] = 0;
-    words[base + RAW.callerFunction] = 0;
-    words[base + RAW.callerArity] = 0;
+        : this.#mfa(module, words[base + R.callerFunction]!, arity);
+    words[base + R.callerModule] = 0;
+    words[base + R.callerFunction] = 0;
+    words[base + R.callerArity] = 0;
   }
 
   #function(words: Uint32Array, base: number): void {
-    const mfa = this.#mfa(words[base + RAW.module]!, words[base + RAW.function]!, words[base + RAW.arity]!);
-    words[base + RAW.module] = 0;
-    words[base + RAW.function] = 0;
-    words[base + SLOT.mfa] = mfa;
+    const mfa = this.#mfa(words[base + R.module]!, words[base + R.function]!, words[base + R.arity]!);
+    words[base + R.module] = 0;
+    words[base + R.function] = 0;
+    words[base + W.mfa] = mfa;
   }
 
   #mfa(module: number, fun: number, arity: number): number {
@@ -237,7 +257,7 @@ export class NativeRecordDecoder {
   #merge(staged: SlotBlock, starts: readonly number[]): SlotBlock {
     const { words, floats, count } = staged;
     const merged = this.#merged;
-    merged.clear();
+    merged.count = 0;
     merged.reserve(count);
     const next = [...starts];
     const ends = [...starts.slice(1), count];

@@ -5,8 +5,9 @@
  */
 import { BadTermError } from "../erlang/errors";
 import { decodeWithoutVersion } from "../erlang/etf/decode";
-import type { Term } from "../erlang/term";
+import { Atom, ErlMap, type Term } from "../erlang/term";
 import type { Dictionary } from "./dictionary";
+import { EventKernel } from "./event-kernel";
 import { EventListDecoder } from "./event-list-decoder";
 import { EVENT_KINDS, GAP_HOPS, SLOT, SLOT_BYTES, SLOT_GAP } from "./event-schema";
 import { NativeRecordDecoder } from "./native-record-decoder";
@@ -25,6 +26,8 @@ export interface TraceBatchDecoderOptions {
   readonly source?: number;
   /** `erlang:monotonic_time(nanosecond)` of the node that time stamps count from. Default: the base of the first batch. */
   readonly base?: bigint;
+  /** Decode without WebAssembly, as where the engine has none. Gives the same, at a fraction of the speed. Default false. */
+  readonly general?: boolean;
 }
 
 /** What one message said. The object is used again for the next message. */
@@ -61,7 +64,11 @@ export class TraceBatchDecoder {
   readonly #reader: WireReader;
   readonly #events: EventListDecoder;
   readonly #records: NativeRecordDecoder;
+  /** Every slot in use is written whole, so it is not cleared in between. */
   readonly #staged = new SlotBlock(1024);
+  /** Gaps and markers that the sink had no room for yet. */
+  #held = new SlotBlock(4);
+  #heldNext = new SlotBlock(4);
   readonly #message: DecodedMessage = {
     type: "batch",
     traceId: 0,
@@ -78,6 +85,8 @@ export class TraceBatchDecoder {
   #nextSeq = 0;
   /** Events, without gaps and markers, that have come so far. */
   #shipped = 0;
+  /** Events that the tracer had taken by the last message that came. */
+  #received = 0;
   #lastStamp = NaN;
 
   constructor(options: TraceBatchDecoderOptions) {
@@ -85,8 +94,9 @@ export class TraceBatchDecoder {
     this.source = options.source ?? 0;
     this.#base = options.base;
     this.#reader = new WireReader(options.dictionary, options.node, options.creation);
-    this.#events = new EventListDecoder(this.#reader, this.source);
-    this.#records = new NativeRecordDecoder(options.dictionary, this.source);
+    const kernel = options.general === true ? undefined : EventKernel.shared;
+    this.#events = new EventListDecoder(this.#reader, this.source, kernel);
+    this.#records = new NativeRecordDecoder(options.dictionary, this.source, kernel);
   }
 
   /** Base of the time stamps; undefined until the first batch when it was not given. */
@@ -114,6 +124,20 @@ export class TraceBatchDecoder {
     }
   }
 
+  /**
+   * The trace has ended, and its tracer had taken so many events: those that no message has brought or told of, because the connection
+   * took none at the end, become a gap. May be called again.
+   */
+  settle(received: number, sink: SlotSink | SlotBlock): void {
+    this.#deliverHeld(sink);
+    const missing = received - this.#received;
+    if (missing > 0) {
+      this.#received = received;
+      this.#deliverGap(missing, NaN, sink);
+    }
+    this.#tellHeld(sink);
+  }
+
   #decode(bytes: Uint8Array, sink: SlotSink | SlotBlock): DecodedMessage {
     const r = this.#reader;
     const m = this.#message;
@@ -128,9 +152,12 @@ export class TraceBatchDecoder {
     m.seq = r.integer();
     m.received = m.lost = m.events = m.written = m.missing = m.misfits = 0;
     m.stats = undefined;
+    this.#deliverHeld(sink);
     if (type === 2) {
       const at = r.at;
       m.stats = decodeWithoutVersion(bytes.subarray(at));
+      const received = m.stats instanceof ErlMap ? m.stats.get(RECEIVED) : undefined;
+      this.settle(typeof received === "number" ? received : 0, sink);
       return m;
     }
 
@@ -148,9 +175,11 @@ export class TraceBatchDecoder {
     const skipped = m.seq !== this.#nextSeq;
     this.#nextSeq = m.seq + 1;
     this.#shipped = before + shipped;
-    if (m.missing > 0 || skipped) m.written += this.#deliverGap(m.missing, slots, sink);
+    this.#received = m.received;
+    const first = slots.count > 0 ? slots.floats[1]! : NaN;
+    if (m.missing > 0 || skipped) m.written += this.#deliverGap(m.missing, first, sink);
     if (slots.count > 0) this.#lastStamp = slots.floats[(slots.count - 1) * 8 + 1]!;
-    m.written += deliver(slots, bytes, sink, !native && this.#events.hasPayload);
+    m.written += deliver(slots, bytes, sink, !native && this.#events.hasPayload, this.#held);
     return m;
   }
 
@@ -165,13 +194,11 @@ export class TraceBatchDecoder {
     if (!Number.isInteger(count) || count > MAX_EVENTS) throw MISFIT;
     if (from + length !== r.bytes.length) throw new BadTermError("message is cut off", r.bytes.length);
     const staged = this.#staged;
-    staged.clear();
+    staged.count = 0;
     staged.reserve(count);
-    // In use before anything is written, so that a message that fails half-way is cleared.
-    m.events = staged.count = count;
-    new Uint8Array(staged.words.buffer).set(r.bytes.subarray(from, from + length));
+    m.events = count;
     r.at = from + length;
-    return this.#records.decode(staged, offset);
+    return this.#records.decode(r.bytes, from, count, offset, staged);
   }
 
   /** `[{Word, Atom}]` */
@@ -197,7 +224,7 @@ export class TraceBatchDecoder {
   #stage(m: DecodedMessage, offset: number): number {
     const r = this.#reader;
     const staged = this.#staged;
-    staged.clear();
+    staged.count = 0;
     if (r.tag() === TAG.nil) {
       r.at++;
       return this.#end(0);
@@ -209,7 +236,6 @@ export class TraceBatchDecoder {
       throw new BadTermError("message is cut off", r.bytes.length);
     if (count > MAX_EVENTS) throw new BadTermError(`${count} events in a message`, r.at);
     staged.reserve(count);
-    // From now on in use, so that a message that fails half-way is cleared.
     staged.count = count;
     this.#events.decode(staged, count, offset);
     m.misfits = this.#events.misfits;
@@ -224,18 +250,39 @@ export class TraceBatchDecoder {
     return shipped;
   }
 
-  #deliverGap(count: number, slots: SlotBlock, sink: SlotSink | SlotBlock): number {
+  /** @param first - stamp of what follows; NaN when nothing does */
+  #deliverGap(count: number, first: number, sink: SlotSink | SlotBlock): number {
     const gap = new SlotBlock(1);
     const base = gap.add();
-    const first = slots.count > 0 ? slots.floats[1]! : NaN;
     gap.words[base + SLOT.head] = EVENT_KINDS.gap | (this.source << 8);
     gap.floats[1] = Number.isNaN(first) ? (Number.isNaN(this.#lastStamp) ? 0 : this.#lastStamp) : first;
     gap.floats[SLOT_GAP.countF64] = count;
     gap.floats[SLOT_GAP.fromF64] = this.#lastStamp;
     gap.floats[SLOT_GAP.toF64] = first;
     gap.words[base + SLOT_GAP.hop] = GAP_HOPS.link;
-    return deliver(gap, EMPTY, sink, false);
+    return deliver(gap, EMPTY, sink, false, this.#held);
+  }
+
+  /** At the end: what a full ring still has no room for is told by the ring's own count. */
+  #tellHeld(sink: SlotSink | SlotBlock): void {
+    if (this.#held.count === 0 || sink instanceof SlotBlock) return;
+    let lost = 0;
+    for (let i = 0; i < this.#held.count; i++)
+      if ((this.#held.words[i * 16]! & 0xff) === EVENT_KINDS.gap)
+        lost += this.#held.floats[i * 8 + SLOT_GAP.countF64]!;
+    this.#held.clear();
+    sink.drop(lost);
+  }
+
+  #deliverHeld(sink: SlotSink | SlotBlock): void {
+    const held = this.#held;
+    if (held.count === 0) return;
+    this.#held = this.#heldNext;
+    this.#heldNext = held;
+    deliver(held, EMPTY, sink, false, this.#held);
+    held.clear();
   }
 }
 
 const EMPTY = new Uint8Array(0);
+const RECEIVED = Atom.of("received");

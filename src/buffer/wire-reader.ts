@@ -49,6 +49,9 @@ export const TAG = {
   localExt: 121,
 } as const;
 
+// Names of this module for what it reads all the time: V8 makes constants of these, but looks up what is im- or exported at every use.
+const T = TAG;
+const TAGS = IDENTITY;
 const EMPTY = new Uint8Array(0);
 const UTF8 = new TextEncoder();
 
@@ -78,6 +81,8 @@ export class WireReader {
   /** The bytes before id, serial and creation of a local pid, as seen once: eight at a time, the last eight first (they may overlap). */
   prefix = new Float64Array(0);
   prefixBytes = 0;
+  /** The same bytes, in memory of their own. */
+  pidPrefix: Uint8Array | undefined;
   readonly #seenAtoms = new SeenNames();
   readonly #seenShort = new SeenShortNames();
   readonly #seenMfas = new SeenNames();
@@ -104,12 +109,12 @@ export class WireReader {
   /** Arity of the tuple that starts here. */
   tuple(): number {
     const tag = this.view.getUint8(this.at);
-    if (tag === TAG.smallTuple) {
+    if (tag === T.smallTuple) {
       const arity = this.view.getUint8(this.at + 1);
       this.at += 2;
       return arity;
     }
-    if (tag !== TAG.largeTuple) throw MISFIT;
+    if (tag !== T.largeTuple) throw MISFIT;
     const arity = this.view.getUint32(this.at + 1);
     this.at += 5;
     return arity;
@@ -119,11 +124,11 @@ export class WireReader {
   integer(): number {
     const at = this.at;
     const tag = this.view.getUint8(at);
-    if (tag === TAG.integer) {
+    if (tag === T.integer) {
       this.at = at + 5;
       return this.view.getInt32(at + 1);
     }
-    if (tag === TAG.smallInteger) {
+    if (tag === T.smallInteger) {
       this.at = at + 2;
       return this.view.getUint8(at + 1);
     }
@@ -133,9 +138,9 @@ export class WireReader {
   /** An integer in full; `number` when it is safe. Once a batch, not for every event. */
   exactInteger(): number | bigint {
     const tag = this.tag();
-    if (tag !== TAG.smallBig && tag !== TAG.largeBig) return this.integer();
-    const size = tag === TAG.smallBig ? this.view.getUint8(this.at + 1) : this.view.getUint32(this.at + 1);
-    const head = tag === TAG.smallBig ? 3 : 6;
+    if (tag !== T.smallBig && tag !== T.largeBig) return this.integer();
+    const size = tag === T.smallBig ? this.view.getUint8(this.at + 1) : this.view.getUint32(this.at + 1);
+    const head = tag === T.smallBig ? 3 : 6;
     if (size > 64) throw MISFIT;
     let value = 0n;
     for (let i = size - 1; i >= 0; i--)
@@ -147,9 +152,9 @@ export class WireReader {
   }
 
   #bigInteger(tag: number): number {
-    if (tag !== TAG.smallBig && tag !== TAG.largeBig) throw MISFIT;
-    const head = tag === TAG.smallBig ? 3 : 6;
-    const size = tag === TAG.smallBig ? this.view.getUint8(this.at + 1) : this.view.getUint32(this.at + 1);
+    if (tag !== T.smallBig && tag !== T.largeBig) throw MISFIT;
+    const head = tag === T.smallBig ? 3 : 6;
+    const size = tag === T.smallBig ? this.view.getUint8(this.at + 1) : this.view.getUint32(this.at + 1);
     const from = this.at + head;
     const negative = this.view.getUint8(from - 1) !== 0;
     let value = 0;
@@ -161,12 +166,7 @@ export class WireReader {
   /** Whether an atom starts here. */
   isAtom(): boolean {
     const tag = this.view.getUint8(this.at);
-    return (
-      tag === TAG.smallAtomUtf8 ||
-      tag === TAG.atomLatin1 ||
-      tag === TAG.atomUtf8 ||
-      tag === TAG.smallAtomLatin1
-    );
+    return tag === T.smallAtomUtf8 || tag === T.atomLatin1 || tag === T.atomUtf8 || tag === T.smallAtomLatin1;
   }
 
   /** Dictionary id of an atom. */
@@ -174,19 +174,19 @@ export class WireReader {
     const at = this.at;
     const view = this.view;
     const tag = view.getUint8(at);
-    if (tag === TAG.smallAtomUtf8) {
+    if (tag === T.smallAtomUtf8) {
       const length = view.getUint8(at + 1);
       this.at = at + 2 + length;
       return this.utf8Atom(at + 2, length);
     }
-    if (tag === TAG.atomLatin1 || tag === TAG.atomUtf8) {
+    if (tag === T.atomLatin1 || tag === T.atomUtf8) {
       const length = view.getUint16(at + 1);
       this.at = at + 3 + length;
-      return tag === TAG.atomUtf8
+      return tag === T.atomUtf8
         ? this.dictionary.internAtom(view, at + 3, length)
         : this.#latin1(at + 3, length);
     }
-    if (tag !== TAG.smallAtomLatin1) throw MISFIT;
+    if (tag !== T.smallAtomLatin1) throw MISFIT;
     const length = view.getUint8(at + 1);
     this.at = at + 2 + length;
     return this.#latin1(at + 2, length);
@@ -215,7 +215,7 @@ export class WireReader {
   /** Dictionary id of an atom, 0 for the integer 0. */
   atomOrZero(): AtomId {
     const at = this.at;
-    if (this.view.getUint8(at) !== TAG.smallInteger) return this.atom();
+    if (this.view.getUint8(at) !== T.smallInteger) return this.atom();
     if (this.view.getUint8(at + 1) !== 0) throw MISFIT;
     this.at = at + 2;
     return 0 as AtomId;
@@ -237,11 +237,11 @@ export class WireReader {
   mfa(): MfaId {
     const start = this.at;
     const view = this.view;
-    if (view.getUint8(start) !== TAG.smallAtomUtf8) return this.#mfaOfAnyForm();
+    if (view.getUint8(start) !== T.smallAtomUtf8) return this.#mfaOfAnyForm();
     const fun = start + 2 + view.getUint8(start + 1);
-    if (view.getUint8(fun) !== TAG.smallAtomUtf8) return this.#mfaOfAnyForm();
+    if (view.getUint8(fun) !== T.smallAtomUtf8) return this.#mfaOfAnyForm();
     const arity = fun + 2 + view.getUint8(fun + 1);
-    if (view.getUint8(arity) !== TAG.smallInteger) return this.#mfaOfAnyForm();
+    if (view.getUint8(arity) !== T.smallInteger) return this.#mfaOfAnyForm();
     const length = arity + 2 - start;
     if (length < 8) return this.#mfaOfAnyForm();
     const hash = Math.imul(
@@ -270,14 +270,14 @@ export class WireReader {
   tracee(): void {
     if (this.localPid()) return;
     const at = this.at;
-    if (this.view.getUint8(at) === TAG.smallInteger) {
+    if (this.view.getUint8(at) === T.smallInteger) {
       if (this.view.getUint8(at + 1) !== 0) throw MISFIT;
       this.at = at + 2;
       this.low = this.high = this.node = 0;
       return;
     }
     this.identity();
-    if (this.node !== 0 || this.widePid || this.widePort || (this.low & 15) === IDENTITY.atom) throw MISFIT;
+    if (this.node !== 0 || this.widePid || this.widePort || (this.low & 15) === TAGS.atom) throw MISFIT;
   }
 
   /** A pid, port, atom or `{Name, Node}` into low, high and node. */
@@ -286,14 +286,14 @@ export class WireReader {
     this.widePid = this.widePort = false;
     const tag = this.view.getUint8(this.at);
     switch (tag) {
-      case TAG.newPid:
-      case TAG.pid:
+      case T.newPid:
+      case T.pid:
         return this.#pid(tag);
-      case TAG.newPort:
-      case TAG.v4Port:
-      case TAG.port:
+      case T.newPort:
+      case T.v4Port:
+      case T.port:
         return this.#port(tag);
-      case TAG.smallTuple: {
+      case T.smallTuple: {
         if (this.tuple() !== 2) throw MISFIT;
         this.low = this.#atomIdentity();
         this.high = 0;
@@ -307,13 +307,13 @@ export class WireReader {
   }
 
   #atomIdentity(): number {
-    return ((this.atom() << 4) | IDENTITY.atom) >>> 0;
+    return ((this.atom() << 4) | TAGS.atom) >>> 0;
   }
 
   /** A reference: numbers into number0–2, and low and high (0 when it has three numbers), node as in `identity`. */
   reference(): void {
     const view = this.view;
-    if (view.getUint8(this.at) !== TAG.newerReference) throw MISFIT;
+    if (view.getUint8(this.at) !== T.newerReference) throw MISFIT;
     const count = view.getUint16(this.at + 1);
     if (count !== 3 && count !== 5) throw MISFIT;
     this.at += 3;
@@ -342,7 +342,7 @@ export class WireReader {
       if (view.getFloat64(from, true) !== prefix[i]) return false;
     const id = view.getUint32(fields);
     if (view.getUint32(fields + 8) !== this.localCreation || id > 0x0fffffff) return false;
-    this.low = ((id << 4) | IDENTITY.pid) >>> 0;
+    this.low = ((id << 4) | TAGS.pid) >>> 0;
     this.high = view.getUint32(fields + 4);
     this.node = 0;
     this.widePid = this.widePort = false;
@@ -357,13 +357,13 @@ export class WireReader {
     const name = this.atom();
     const fields = this.at;
     const id = view.getUint32(fields);
-    const creation = tag === TAG.newPid ? view.getUint32(fields + 8) : view.getUint8(fields + 8);
+    const creation = tag === T.newPid ? view.getUint32(fields + 8) : view.getUint8(fields + 8);
     this.high = view.getUint32(fields + 4);
     this.node = this.#nodeId(name, creation);
-    this.at = fields + (tag === TAG.newPid ? 12 : 9);
+    this.at = fields + (tag === T.newPid ? 12 : 9);
     this.widePid = id > 0x0fffffff;
-    this.low = this.widePid ? id : ((id << 4) | IDENTITY.pid) >>> 0;
-    if (this.node === 0 && tag === TAG.newPid && !this.widePid) this.#learnPrefix(start, fields - start);
+    this.low = this.widePid ? id : ((id << 4) | TAGS.pid) >>> 0;
+    if (this.node === 0 && tag === T.newPid && !this.widePid) this.#learnPrefix(start, fields - start);
   }
 
   #port(tag: number): void {
@@ -374,22 +374,22 @@ export class WireReader {
     let upper = 0;
     let lower: number;
     let fields = 4;
-    if (tag === TAG.v4Port) {
+    if (tag === T.v4Port) {
       upper = view.getUint32(at);
       lower = view.getUint32(at + 4);
       fields = 8;
     } else {
       lower = view.getUint32(at);
     }
-    const creation = tag === TAG.port ? view.getUint8(at + fields) : view.getUint32(at + fields);
-    this.at = at + fields + (tag === TAG.port ? 1 : 4);
+    const creation = tag === T.port ? view.getUint8(at + fields) : view.getUint32(at + fields);
+    this.at = at + fields + (tag === T.port ? 1 : 4);
     this.node = this.#nodeId(name, creation);
     this.widePort = upper > 0x0fffffff;
     if (this.widePort) {
       this.low = lower;
       this.high = upper;
     } else {
-      this.low = ((lower << 4) | IDENTITY.port) >>> 0;
+      this.low = ((lower << 4) | TAGS.port) >>> 0;
       this.high = ((upper << 4) | (lower >>> 28)) >>> 0;
     }
   }
@@ -403,6 +403,7 @@ export class WireReader {
   }
 
   #learnPrefix(start: number, length: number): void {
+    this.pidPrefix ??= this.bytes.slice(start, start + length);
     const prefix = new Float64Array(Math.ceil(length / 8));
     for (let i = 0; i < prefix.length; i++) {
       const from = i === 0 ? start + length - 8 : start + (i - 1) * 8;
@@ -419,7 +420,7 @@ export class WireReader {
    * @throws BadTermError when it is no term
    */
   skip(): void {
-    if (this.bytes[this.at] === TAG.version) throw new BadTermError("version byte within a term", this.at);
+    if (this.bytes[this.at] === T.version) throw new BadTermError("version byte within a term", this.at);
     this.at = skipTerm(this.bytes, this.at);
   }
 }

@@ -17,7 +17,7 @@ export interface TraceLimits {
   readonly seconds?: number;
   /** Bytes of memory of the tracer process on the node. Default: 128 MiB. */
   readonly memory?: number;
-  /** Trace messages waiting in the tracer's queue on the node. From a quarter of it on, events are counted and dropped; above it the trace stops. Default: 200,000. */
+  /** Trace messages waiting in the tracer's queue on the node. From a quarter of it on, events are counted and dropped; above it the trace stops. Native tracer: what its rings hold in all, rounded down; more is counted and dropped. Default: 200,000. */
   readonly queue?: number;
   /** Share of the node's CPU (0–1, all schedulers online = 1), estimated from the event rate. Default: Infinity. */
   readonly overhead?: number;

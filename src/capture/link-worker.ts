@@ -143,6 +143,12 @@ function run(connection: Connection, facts: ConnectionFacts): void {
       case "feed":
         openFeed(message);
         break;
+      case "settle": {
+        const feed = feeds.get(message.mailbox);
+        feed?.decoder.settle(message.received, feed.sink);
+        post({ type: "settled", mailbox: message.mailbox });
+        break;
+      }
       case "unfeed":
         feeds.delete(message.mailbox);
         break;

@@ -32,6 +32,8 @@ export interface TraceFeed {
   readonly mailbox: Pid;
   /** Messages that could not be understood; each is a gap in the stream as well. */
   readonly malformed: number;
+  /** The tracer had taken so many events in all: what never came becomes a gap. */
+  settle(received: number): Promise<void>;
   close(): void;
 }
 
@@ -69,6 +71,10 @@ function openLocalFeed(link: NodeLink, options: FeedOptions): TraceFeed {
     mailbox,
     get malformed() {
       return malformed;
+    },
+    settle: (received) => {
+      decoder.settle(received, sink);
+      return Promise.resolve();
     },
     close: () => link.closeMailbox(mailbox),
   };

@@ -349,6 +349,9 @@ export class Trace implements EventSource {
     await withDeadline(this.#lastMessage, { timeoutMs: LAST_MESSAGE_MS }, "last message").catch(
       () => undefined,
     );
+    // A connection that took nothing at the end may have cost the last batches and the last message itself.
+    await this.#feed?.settle(this.#node.received);
+    this.#source?.pump();
     this.#finish(reason);
   }
 

@@ -69,7 +69,7 @@ class WorkerChannel implements FrameChannel {
   readonly connected: Promise<ConnectionFacts>;
   readonly #worker: Worker;
   readonly #counters: Float64Array;
-  readonly #feeds = new Map<number, { options: FeedOptions; malformed: number }>();
+  readonly #feeds = new Map<number, { options: FeedOptions; malformed: number; onSettled: () => void }>();
   readonly #drains = new Map<number, () => void>();
   readonly #gone: Promise<void>;
   #settleGone!: () => void;
@@ -173,7 +173,7 @@ class WorkerChannel implements FrameChannel {
   openFeed(link: DistLink, options: FeedOptions): TraceFeed {
     // The mailbox exists here, so that the pid is ours; what is sent to it is picked out in the worker.
     const mailbox = link.createMailbox({});
-    const feed = { options, malformed: 0 };
+    const feed = { options, malformed: 0, onSettled: (): void => undefined };
     this.#feeds.set(mailbox.id, feed);
     const { ring, source, node, creation, base } = options;
     this.post({ type: "feed", mailbox: mailbox.id, ring: ring.handle, source, node, creation, base });
@@ -181,6 +181,13 @@ class WorkerChannel implements FrameChannel {
       mailbox,
       get malformed() {
         return feed.malformed;
+      },
+      settle: (received) => {
+        if (this.#ended) return Promise.resolve();
+        return new Promise((resolve) => {
+          feed.onSettled = resolve;
+          this.post({ type: "settle", mailbox: mailbox.id, received });
+        });
       },
       close: () => {
         this.#feeds.delete(mailbox.id);
@@ -212,6 +219,9 @@ class WorkerChannel implements FrameChannel {
         if (feed !== undefined) feed.malformed += 1;
         return;
       }
+      case "settled":
+        this.#feeds.get(message.mailbox)?.onSettled();
+        return;
       case "end":
         this.#feeds
           .get(message.mailbox)
@@ -227,6 +237,7 @@ class WorkerChannel implements FrameChannel {
     this.#ended = true;
     for (const resolve of this.#drains.values()) resolve();
     this.#drains.clear();
+    for (const feed of this.#feeds.values()) feed.onSettled();
     void this.#worker.terminate();
     this.#settleGone();
     this.#receiver?.onClosed(reason);

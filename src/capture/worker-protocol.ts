@@ -42,6 +42,7 @@ export type ToWorker =
   | { readonly type: "close" }
   | { readonly type: "drained"; readonly id: number }
   | ({ readonly type: "feed" } & FeedRequest)
+  | { readonly type: "settle"; readonly mailbox: number; readonly received: number }
   | { readonly type: "unfeed"; readonly mailbox: number };
 
 /** Worker to main thread. */
@@ -52,6 +53,7 @@ export type FromWorker =
   | { readonly type: "frames"; readonly bytes: Uint8Array }
   | { readonly type: "drained"; readonly id: number }
   | { readonly type: "malformed"; readonly mailbox: number }
+  | { readonly type: "settled"; readonly mailbox: number }
   /** The tracer's last message, as external term format of its figures. */
   | { readonly type: "end"; readonly mailbox: number; readonly stats: Uint8Array | undefined }
   | { readonly type: "closed"; readonly reason: PlainCloseReason };

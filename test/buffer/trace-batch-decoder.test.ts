@@ -4,6 +4,7 @@ import { Dictionary } from "../../src/buffer/dictionary";
 import { EventBatch } from "../../src/buffer/event-batch";
 import { EventFactory } from "../../src/buffer/event-factory";
 import { EVENT_KINDS } from "../../src/buffer/event-schema";
+import { RingBuffer } from "../../src/buffer/ring-buffer";
 import { SlotBlock } from "../../src/buffer/slot-block";
 import { TraceBatchDecoder } from "../../src/buffer/trace-batch-decoder";
 import { encode } from "../../src/erlang/etf";
@@ -160,5 +161,64 @@ describe("TraceBatchDecoder", () => {
     expect(() => decoder.decode(bytes, block)).toThrow(
       expect.objectContaining({ code: "BT_BAD_TERM" }) as Error,
     );
+  });
+
+  test("what a gap tells is not lost in a full ring: it comes as soon as there is room, and is no event", () => {
+    const ring = new RingBuffer({ capacity: 4 });
+    const { dictionary } = ring;
+    const decoder = new TraceBatchDecoder({ dictionary, node: NODE, creation: CREATION, base: BASE });
+    const producer = ring.producer();
+    const reader = ring.reader();
+    const gap = (count: number, from: number, to: number): WireEvent => ({
+      wire: new Tuple([EVENT_KINDS.gap, to, 0, Atom.of("tracer"), count, from, to]),
+      expected: { kind: "gap" } as WireEvent["expected"],
+      dt: to,
+    });
+    // Four events fill the ring; of the next message one event and two gaps find no room.
+    const four = [1, 2, 3, 4].map(receive);
+    decoder.decode(message(four, { seq: 0, received: 4 }), producer);
+    decoder.decode(
+      message([receive(5), gap(100, 5, 6), gap(23, 6, 7)], { seq: 1, received: 128, lost: 123 }),
+      producer,
+    );
+    expect(ring.stats().dropped).toBe(1);
+    expect(reader.poll(16)).toBe(4);
+    reader.release(4);
+    decoder.decode(message([receive(8)], { seq: 2, received: 129, lost: 123 }), producer);
+    expect(reader.poll(16)).toBe(2);
+    expect(reader.gap).toBe(1);
+    const at = (reader.start & reader.mask) * 16;
+    expect(reader.words[at]! & 0xff).toBe(EVENT_KINDS.gap);
+    expect([4, 5, 6].map((i) => reader.floats[at / 2 + i])).toEqual([123, 5, 7]);
+    expect(reader.words[((reader.start + 1) & reader.mask) * 16]! & 0xff).toBe(EVENT_KINDS.receive);
+  });
+
+  test("at the end a full ring tells the gaps that it has no room for by its own count", () => {
+    const ring = new RingBuffer({ capacity: 1 });
+    const { dictionary } = ring;
+    const decoder = new TraceBatchDecoder({ dictionary, node: NODE, creation: CREATION, base: BASE });
+    const producer = ring.producer();
+    ring.reader();
+    decoder.decode(message([receive(1)], { seq: 0, received: 1 }), producer);
+    const gap = new Tuple([EVENT_KINDS.gap, 2, 0, Atom.of("tracer"), 7, 1, 2]);
+    decoder.decode(encode(new Tuple([1, 77, 1, BASE, 8, 7, [gap]])), producer);
+    expect(ring.stats().dropped).toBe(0);
+    decoder.decode(encode(new Tuple([2, 77, 2, map({})])), producer);
+    expect(ring.stats().dropped).toBe(7);
+  });
+
+  test("what the tracer had taken and no message told of is a gap at the end, told once", () => {
+    const { decoder, block, events } = setup();
+    decoder.decode(message([receive(1), receive(2)], { seq: 0, received: 5, lost: 3 }), block);
+    decoder.decode(encode(new Tuple([2, 77, 1, map({ received: 25 })])), block);
+    decoder.settle(25, block);
+    decoder.settle(20, block);
+    expect(events().slice(2)).toMatchObject([{ kind: "gap", hop: "link", count: 20, from: 2, timestamp: 2 }]);
+  });
+
+  test("also when the last message never came", () => {
+    const { decoder, block, events } = setup();
+    decoder.settle(7, block);
+    expect(events()).toMatchObject([{ kind: "gap", hop: "link", count: 7 }]);
   });
 });

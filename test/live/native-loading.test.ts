@@ -173,6 +173,57 @@ describe("libraries", () => {
   });
 });
 
+test("two sessions load it at the same time", async () => {
+  const node = await start();
+  const sessions = await Promise.all([attachTo(node), attachTo(node)]);
+  const target = await sessions[0].call("erlang", "whereis", [atom("kernel_sup")]);
+  if (!(target instanceof Pid)) throw new Error("no process to trace");
+  const results = await Promise.allSettled(
+    sessions.map((session) => session.trace({ processes: [target], events: ["receive"] })),
+  );
+  // On a node without trace sessions one of them is told that the other one traces.
+  for (const result of results)
+    if (result.status === "rejected") expect(result.reason).toMatchObject({ code: "BT_TRACER_BUSY" });
+  expect(results.filter(({ status }) => status === "fulfilled")).toHaveLength(
+    sessions[0].info.capabilities.traceSessions ? 2 : 1,
+  );
+  expect(sessions.map(({ info }) => info.tracer.kind)).toEqual(["native", "native"]);
+  await Promise.all(sessions.map((session) => session.close()));
+  await expectClean(node);
+});
+
+test("tracer states of an earlier load never come again: flags that were left behind find nothing", async () => {
+  const node = await start();
+  const library = NATIVE_LIBRARIES.find(({ platform }) => platform === "linux-x64");
+  if (library === undefined) throw new Error("no library");
+  const folder = mkdtempSync("/tmp/beamtrace-test-");
+  folders.push(folder);
+  for (const name of ["first", "second"]) writeFileSync(join(folder, `${name}.so`), bytesOf(library));
+  const states = await node.eval(
+    `Beam = base64:decode("${NATIVE_MODULE.beam}"),
+     P = spawn(fun L() -> receive stop -> ok; _ -> L() end end),
+     Load = fun(Name) ->
+       {module, _} = code:load_binary(beamtrace_nif, "beamtrace:beamtrace_nif", Beam),
+       ok = beamtrace_nif:load("${folder}/" ++ Name), true = beamtrace_nif:proven(true),
+       {T, S, _} = beamtrace_nif:open(1, 256, {true, true, 16#FFFFFFF}, {self(), undefined, []}), {T, S} end,
+     Unload = fun() -> code:purge(beamtrace_nif), code:delete(beamtrace_nif), code:purge(beamtrace_nif) end,
+     Barrier = fun() -> R = erlang:trace_delivered(all), receive {trace_delivered, all, R} -> ok end end,
+     {T1, S1} = Load("first"), 1 = erlang:trace(P, true, ['receive', {tracer, beamtrace_nif, S1}]), P ! a, Barrier(),
+     {1, _, _, 0, _, 0, _, _} = beamtrace_nif:drain(T1, 100),
+     ok = beamtrace_nif:shut(T1), Barrier(), ok = beamtrace_nif:free(T1), Unload(),
+     %% The flags stay; the next load has another trace at the same place.
+     %% The same file while something of the first load is alive is refused: the system would give it the same memory.
+     {module, _} = code:load_binary(beamtrace_nif, "beamtrace:beamtrace_nif", Beam),
+     {error, {load, _}} = beamtrace_nif:load("${folder}/first"), Unload(),
+     {T2, S2} = Load("second"), P ! b, P ! c, Barrier(),
+     {0, _, _, 0, _, 0, _, _} = beamtrace_nif:drain(T2, 100),
+     _ = (catch erlang:trace(P, false, [all])), P ! stop,
+     ok = beamtrace_nif:shut(T2), Barrier(), ok = beamtrace_nif:free(T2), Unload(),
+     {S1 =/= S2, S1 band 63 =:= S2 band 63, is_reference(T1)}`,
+  );
+  expect(states).toBe("{true,true,true}");
+});
+
 test("a module of this name that is not ours is left alone", async () => {
   const node = await start();
   await node.eval(

@@ -121,6 +121,9 @@ unloader_text() ->
     "       [] ->"
     "         Barrier = erlang:trace_delivered(all),"
     "         receive {trace_delivered, all, Barrier} -> ok after 5000 -> exit(no_barrier) end,"
+    %% The barrier does not reach dirty schedulers. One that was in the library when the flags went off leaves it within nanoseconds, or,
+    %% when the system has put it off just there, when it has its next turn.
+    "        case code:is_loaded(beamtrace_nif) of false -> ok; _ -> receive after 50 -> ok end end,"
     "        Ours = [M || M <- BeamtraceModules, case code:is_loaded(M) of"
     "          {file, \"beamtrace:\" ++ _} -> true;"
     "          false -> erlang:check_old_code(M);"

@@ -9,10 +9,12 @@
 
 -define(HEAP_WORDS, 4096).
 -define(MEMORY_DEFAULT, 268435456).
-%% Records of a scheduler's ring; 1 MiB. Less where many schedulers or a limit of memory ask for it.
--define(CAPACITY_MAX, 16384).
+%% Records of a scheduler's ring: together they hold what limits.queue lets wait (a machine with more to do than CPUs does not let the drain run for
+%% tens of milliseconds), but 1 MiB each, and less where many schedulers or the limit of memory ask for it.
+-define(CAPACITY_MAX, 1048576).
+-define(CAPACITY_USUAL, 16384).
 -define(CAPACITY_MIN, 256).
--define(RINGS_BYTES_MAX, 67108864).
+-define(RINGS_BYTES, 67108864).
 -define(RECORD_BYTES, 64).
 %% A message holds this many times the events that a portable batch holds.
 -define(BATCH_FACTOR, 8).
@@ -20,6 +22,9 @@
 %% Bytes that may wait for the connection; while they do, the rings are left alone, and drop when they are full.
 -define(WAITING_BYTES, 4194304).
 -define(RETRY_MS, 5).
+%% Events per second below which a few milliseconds pass between two looks.
+-define(QUIET_PACE, 200).
+-define(QUIET_MS, 10).
 -define(LAST_RETRIES, 400).
 %% CPU that an event costs the VM, draining and sending included: bench/server, on the slow side of what was measured.
 -define(COST_NS, 600).
@@ -145,9 +150,10 @@ reap({Last, _}) ->
     end.
 
 %% A power of two.
-capacity(Rings, #{memory := Memory}) ->
-    Bytes = min(?RINGS_BYTES_MAX, if is_integer(Memory) -> Memory div 2; true -> ?RINGS_BYTES_MAX end),
-    halved(?CAPACITY_MAX, Bytes div ((Rings + 1) * ?RECORD_BYTES)).
+capacity(Rings, #{memory := Memory, queue := Queue}) ->
+    Bytes = if is_integer(Memory) -> Memory div 2; true -> ?RINGS_BYTES end,
+    Wanted = if is_integer(Queue) -> max(?CAPACITY_USUAL, Queue div Rings); true -> ?CAPACITY_MAX end,
+    halved(?CAPACITY_MAX, min(Wanted, Bytes div ((Rings + 1) * ?RECORD_BYTES))).
 
 halved(Capacity, Bound) when Capacity > Bound, Capacity > ?CAPACITY_MIN -> halved(Capacity div 2, Bound);
 halved(Capacity, _) -> Capacity.
@@ -162,8 +168,10 @@ loop(S) ->
 %% none when it left something behind.
 wait(#state{waiting_bytes = Bytes}) when Bytes > 0 -> ?RETRY_MS;
 wait(#state{queue = Queue, max = Max}) when Queue > Max div 4 -> 0;
+%% Waking up, sending and the system's work for it cost as much as recording a hundred events: only where little happens is it done for a few.
+wait(#state{flush_ms = FlushMs, pace = Pace}) when Pace < ?QUIET_PACE -> min(FlushMs, ?QUIET_MS);
 wait(#state{flush_ms = FlushMs, pace = Pace, capacity = Capacity}) ->
-    max(1, min(FlushMs, Capacity * 250 div max(1, Pace))).
+    max(1, min(FlushMs, Capacity * 250 div Pace)).
 
 %% One look at the rings.
 look(S0) ->

@@ -148,12 +148,17 @@ static ErlNifFunc functions[] = {
     {"initial_call", 3, initial_call, 0},
 };
 
+/* The system maps one file once: loaded a second time before it has been unloaded, its memory would be two loads' at once. */
+static _Atomic bool bt_loaded;
+
 static int load(ErlNifEnv *env, void **priv_data, ERL_NIF_TERM load_info)
 {
     uint64_t now = (uint64_t)enif_monotonic_time(ERL_NIF_USEC);
 
     (void)priv_data;
     (void)load_info;
+    if (atomic_load(&bt_loaded))
+        return 1;
     bt_atoms_init(env);
     bt_layout = BT_LAYOUT_OTP25;
     /* Not 0, which a thread that has never been here shows. Repeats after 38 hours, to the microsecond. */
@@ -174,6 +179,7 @@ static int load(ErlNifEnv *env, void **priv_data, ERL_NIF_TERM load_info)
         enif_mutex_destroy(bt_table_lock);
         return 1;
     }
+    atomic_store(&bt_loaded, true);
     return 0;
 }
 
@@ -197,6 +203,7 @@ static void unload(ErlNifEnv *env, void *priv_data)
     }
     enif_mutex_destroy(bt_table_lock);
     enif_tsd_key_destroy(bt_self_key);
+    atomic_store(&bt_loaded, false);
 }
 
 ERL_NIF_INIT(beamtrace_nif, functions, load, NULL, upgrade, unload)

@@ -1,11 +1,11 @@
 %% Tracer libraries on all processes: one that does nothing (the VM's floor), one whose gate discards.
 -module(beamtrace_bench_nif).
 
--export([load/1, on/1, off/1]).
+-export([load/1, on/1, off/1, count/0]).
 -export([enabled/3, enabled_send/3, enabled_receive/3, enabled_procs/3]).
 -export([trace/5, trace_send/5, trace_receive/5, trace_procs/5]).
 
--nifs([enabled/3, enabled_send/3, enabled_receive/3, enabled_procs/3]).
+-nifs([count/0, enabled/3, enabled_send/3, enabled_receive/3, enabled_procs/3]).
 -nifs([trace/5, trace_send/5, trace_receive/5, trace_procs/5]).
 
 -define(FLAGS, [send, 'receive', procs]).
@@ -25,6 +25,10 @@ off(_) ->
     receive
         {trace_delivered, all, Delivered} -> ok
     end.
+
+%% Events that reached a tracer of state 2, ever.
+-spec count() -> non_neg_integer().
+count() -> erlang:nif_error(not_loaded).
 
 enabled(_, _, _) -> erlang:nif_error(not_loaded).
 enabled_send(_, _, _) -> erlang:nif_error(not_loaded).

@@ -2,10 +2,11 @@
 %% Runs the library under the agent's own name, so no session of beamtrace may be attached meanwhile.
 -module(beamtrace_bench_record).
 
--export([on/1, off/0]).
+-export([on/1, recorded/0, off/0]).
 
 -define(KINDS, 16#FFFFFFF).
--define(CAPACITY, 1048576).
+%% A few seconds of a busy server; the pages of the rings are touched for the first time, which is a few nanoseconds a record in our disfavour.
+-define(CAPACITY, 262144).
 
 %% Loads what is needed, opens a trace and sets the flags. A process holds the trace.
 -spec on([{module(), binary()}]) -> non_neg_integer().
@@ -26,36 +27,56 @@ hold(Caller, Modules) ->
     ),
     Count = beamtrace_bench_nif:on({beamtrace_nif, State}),
     Caller ! {self(), Count},
+    recording(Trace, State, 0).
+
+recording(Trace, State, Drained) ->
     receive
+        {recorded, From} ->
+            %% A few have to be taken out to see how many there are.
+            {Taken, _, _, Lost, _, Waiting, _, _} = beamtrace_nif:drain(Trace, 1),
+            0 = Lost,
+            From ! {self(), Drained + Taken + Waiting},
+            recording(Trace, State, Drained + Taken);
         {off, From} ->
             beamtrace_bench_nif:off({beamtrace_nif, State}),
-            {_, _, _, Lost, _, _, _, _} = beamtrace_nif:drain(Trace, 1),
+            {Taken, _, _, Lost, _, Waiting, _, _} = beamtrace_nif:drain(Trace, 1),
             ok = beamtrace_nif:shut(Trace),
             ok = barrier(),
             ok = beamtrace_nif:free(Trace),
-            From ! {self(), Lost}
+            From ! {self(), {Drained + Taken + Waiting, Lost}}
     end.
 
-%% Takes the flags off, frees and unloads everything; returns how many records found no room.
--spec off() -> non_neg_integer().
+%% Events recorded so far.
+-spec recorded() -> non_neg_integer().
+recorded() -> ask(recorded).
+
+%% Takes the flags off, frees and unloads everything; returns how many events were recorded, and how many found no room.
+-spec off() -> {Recorded :: non_neg_integer(), Lost :: non_neg_integer()}.
 off() ->
+    Answer = ask(off),
+    _ = [
+        begin
+            _ = code:purge(M),
+            _ = code:delete(M),
+            code:purge(M)
+        end
+     || M <- [beamtrace_nif, beamtrace_agent]
+    ],
+    Answer.
+
+%% Waits for the holder's end too when it is told to end.
+ask(Request) ->
     Holder = whereis(?MODULE),
     Monitor = monitor(process, Holder),
-    Holder ! {off, self()},
+    Holder ! {Request, self()},
     receive
-        {Holder, Lost} ->
+        {Holder, Answer} when Request =:= off ->
             receive
-                {'DOWN', Monitor, process, _, _} -> ok
-            end,
-            _ = [
-                begin
-                    _ = code:purge(M),
-                    _ = code:delete(M),
-                    code:purge(M)
-                end
-             || M <- [beamtrace_nif, beamtrace_agent]
-            ],
-            Lost;
+                {'DOWN', Monitor, process, _, _} -> Answer
+            end;
+        {Holder, Answer} ->
+            true = demonitor(Monitor, [flush]),
+            Answer;
         {'DOWN', Monitor, process, _, Reason} ->
             error(Reason)
     end.

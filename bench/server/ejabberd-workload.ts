@@ -1,0 +1,69 @@
+/** Chat on ejabberd as a workload: tsung keeps sessions online that send to each other at a fixed rate. A unit is a message sent, routed and received. */
+import { eventually } from "../../test/support/erl-node";
+import { DOMAIN, startEjabberd } from "./ejabberd-node";
+import { startChat, type ChatLoad } from "./tsung";
+import type { PacedWorkload } from "./workloads";
+
+const LOGIN_ATTEMPTS = 4;
+
+export interface ChatLoadOptions {
+  /** Messages a second. */
+  readonly rate: number;
+  /** Sessions that are online. */
+  readonly users: number;
+  /** Bytes of a message's body. */
+  readonly bytes: number;
+}
+
+/** Starts ejabberd; the sessions log in and the load begins with `start()`. */
+export async function ejabberdWorkload({
+  rate: first,
+  users,
+  bytes,
+}: ChatLoadOptions): Promise<PacedWorkload> {
+  const { node, xmppPort, stop } = await startEjabberd(users);
+  let chat: ChatLoad | undefined;
+  let rate = first;
+  return {
+    name: "ejabberd",
+    unit: "message",
+    node,
+    get rate() {
+      return rate;
+    },
+    async start() {
+      // On a crowded machine a login may fail, and tsung then carries on without one. A message to somebody whom the server doesn't know to be online is
+      // stored or refused, which is other work: all of them log in again.
+      for (let attempt = 1; ; attempt += 1) {
+        chat = await startChat({ xmppPort, domain: DOMAIN, users, bytes });
+        try {
+          await eventually(
+            () =>
+              node.eval(
+                "length([S || S <- ejabberd_sm:dirty_get_my_sessions_list(), is_integer(element(5, S))])",
+              ),
+            (available) => Number(available) === users,
+          );
+          break;
+        } catch (error) {
+          await chat.stop();
+          chat = undefined;
+          if (attempt === LOGIN_ATTEMPTS) throw error;
+        }
+      }
+      await chat.setRate(rate);
+    },
+    units() {
+      if (!chat) throw new Error("the load has not been started");
+      return chat.units();
+    },
+    async setRate(unitsPerSecond) {
+      await chat?.setRate(unitsPerSecond);
+      rate = unitsPerSecond;
+    },
+    async stop() {
+      await chat?.stop();
+      await stop();
+    },
+  };
+}
