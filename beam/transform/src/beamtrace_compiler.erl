@@ -128,9 +128,7 @@ from_core({ok, Core, Early}, Options) ->
     case compile:noenv_forms(Core, Passes ++ Options) of
         {ok, Module, Beam, Warnings} -> {ok, Module, Beam, Early ++ Warnings};
         Other -> Other
-    end;
-from_core(Other, _) ->
-    Other.
+    end.
 
 %% Options that concern files, output or passes that were already run.
 keep({parse_transform, _}) -> false;
