@@ -107,7 +107,7 @@ export async function sanitized(rounds: number): Promise<VmReport> {
         await spawnAll(node, SPAWNERS, EACH);
         if (i === 2)
           await node.eval(
-            `case [P || P <- processes(), {initial_call, {beamtrace_agent, native_init, _}} <- [process_info(P, initial_call)]] of
+            `case [P || P <- processes(), {initial_call, {beamtrace_agent, rings_init, _}} <- [process_info(P, initial_call)]] of
                [_, P | _] -> exit(P, kill); _ -> ok end`,
           );
         await Promise.all([exact, ...others].map((trace) => trace.stop().catch(() => undefined)));

@@ -458,7 +458,7 @@ describe("on the node", () => {
   test("killing the holder ends the session with its reason; killing a tracer ends that trace", async () => {
     const trace = await session.trace({ events: ["send"], calls: [{ module: "lists", function: "seq" }] });
     await node.eval(
-      `[exit(P, kill) || P <- processes(), {initial_call, {beamtrace_agent, F, _}} <- [process_info(P, initial_call)], F =:= tracer_init orelse F =:= native_init]`,
+      `[exit(P, kill) || P <- processes(), {initial_call, {beamtrace_agent, F, _}} <- [process_info(P, initial_call)], F =:= tracer_init orelse F =:= rings_init]`,
     );
     expect((await trace.ended).kind).toBe("tracer-died");
     const again = await session.trace({ events: ["send"], calls: [{ module: "lists", function: "seq" }] });

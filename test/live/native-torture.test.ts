@@ -101,7 +101,7 @@ describe("who is killed under load", () => {
         (count) => count > 1000,
       );
       await node.eval(
-        `[exit(P, kill) || P <- processes(), {initial_call, {beamtrace_agent, native_init, _}} <- [process_info(P, initial_call)]], ok`,
+        `[exit(P, kill) || P <- processes(), {initial_call, {beamtrace_agent, rings_init, _}} <- [process_info(P, initial_call)]], ok`,
       );
       expect((await trace.ended).kind).toBe("tracer-died");
       await seen.done;
