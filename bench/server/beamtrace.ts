@@ -8,13 +8,23 @@ import type { Variant } from "./variant";
 export const attachTo = (node: ErlNode, options: AttachOptions = {}): Promise<Session> =>
   attach(node.name, { cookie: node.cookie, epmd: { port: node.epmdPort }, ...options });
 
-/** A tracer with its defaults, but for a rate limit that a busy server would trip. Variant `beamtrace` is the portable one, asked for by name. */
-export function beamtrace(tracer: "native" | "portable" = "portable"): Variant {
+/**
+ * A tracer with its defaults, but for a rate limit that a busy server would trip. Variant `beamtrace` is the portable one, asked for by name.
+ * `detaches`: after each block, for comparisons in which another variant runs the agent's code itself (native-peers.ts).
+ */
+export function beamtrace(
+  tracer: "native" | "portable" = "portable",
+  { detaches = false }: { detaches?: boolean } = {},
+): Variant {
   let session: Session | undefined;
   let counted: CountedTrace | undefined;
   const running = (): CountedTrace => {
     if (!counted) throw new Error("the trace has not been started");
     return counted;
+  };
+  const detach = async (): Promise<void> => {
+    await session?.close();
+    session = undefined;
   };
   return {
     name: tracer === "native" ? "native" : "beamtrace",
@@ -33,11 +43,9 @@ export function beamtrace(tracer: "native" | "portable" = "portable"): Variant {
         await counted?.stop();
       } finally {
         counted = undefined;
+        if (detaches) await detach();
       }
     },
-    async dispose() {
-      await session?.close();
-      session = undefined;
-    },
+    dispose: detach,
   };
 }

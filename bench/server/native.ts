@@ -37,10 +37,14 @@ type Settings = typeof DEFAULTS;
 
 /** The floor and the recording are called for every event that the whole tracer delivers. */
 async function sameEvents(title: string, workload: RabbitWorkload, options: CompareOptions): Promise<Row[]> {
-  const comparison = await compare(workload, [countingLibrary(), recording(true), beamtrace("native")], {
-    ...options,
-    rounds: CHECK_ROUNDS,
-  });
+  const comparison = await compare(
+    workload,
+    [countingLibrary(), recording(true), beamtrace("native", { detaches: true })],
+    {
+      ...options,
+      rounds: CHECK_ROUNDS,
+    },
+  );
   const delivered = figure(comparison, "native", "eventsPerUnit") ?? NaN;
   return ["nif-count", "nif-record-count"].map((name) => {
     const seen = figure(comparison, name, "eventsPerUnit") ?? NaN;
@@ -84,7 +88,7 @@ async function largeMessages(workload: RabbitWorkload, bytes: number, options: C
   await workload.setRate(LARGE_RATE);
   const sizes = [bytes, LARGE_BYTES].flatMap((size) => [
     withBytes(workload, untraced(), size),
-    withBytes(workload, beamtrace("native"), size),
+    withBytes(workload, beamtrace("native", { detaches: true }), size),
   ]);
   const comparison = await compare(workload, sizes, options);
   const small = `native, ${bytes} B`;
@@ -119,8 +123,13 @@ export async function run(quick: boolean, options: Partial<Settings> = {}): Prom
     await workload.start();
     const title = `RabbitMQ, ${settings.rate} messages/s of ${settings.bytes} bytes`;
     const same = await sameEvents(title, workload, compareOptions);
-    const natives = [discardingLibrary(), idleLibrary(), recording(), beamtrace("native")];
-    const others = [discarding(), filePort(), ipPort(), beamtrace("portable")];
+    const natives = [
+      discardingLibrary(),
+      idleLibrary(),
+      recording(),
+      beamtrace("native", { detaches: true }),
+    ];
+    const others = [discarding(), filePort(), ipPort(), beamtrace("portable", { detaches: true })];
     const comparison = await compare(workload, [untraced(), ...natives, ...others], compareOptions);
     console.log(costTable(title, workload, comparison));
     const lost = figure(comparison, "native", "lostPerUnit") ?? NaN;

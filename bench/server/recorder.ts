@@ -66,7 +66,13 @@ export async function run(quick: boolean, options: Partial<typeof DEFAULTS> = {}
     await loadPeers(workload.node);
     await loadNativePeers(workload.node);
     await workload.start();
-    const variants = [untraced(), recording(), flightRecorder(), buffering(), beamtrace("native")];
+    const variants = [
+      untraced(),
+      recording(),
+      flightRecorder(),
+      buffering(),
+      beamtrace("native", { detaches: true }),
+    ];
     const comparison = await compare(workload, variants, {
       rounds: settings.rounds,
       blockMs: settings["block-ms"],
