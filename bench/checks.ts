@@ -138,7 +138,20 @@ export const CHECKS: Readonly<Record<string, readonly Check[]>> = {
       quickMinutes: 8,
     },
   ],
-  "1.2": [],
+  "1.2": [
+    {
+      name: "transform-corpus",
+      what: "every module of OTP and Elixir instrumented, compiled and loaded, on OTP 25, 27 and 29",
+      module: "bench/transform/corpus",
+      minutes: 120,
+      quickMinutes: 20,
+    },
+    {
+      name: "transform-call",
+      what: "an instrumented call, tracing off and on, and the memory of a loop of 100 million",
+      module: "bench/transform/call-cost",
+    },
+  ],
   "1.3": [],
   "1.4": [],
   "1.5": [],

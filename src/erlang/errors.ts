@@ -26,6 +26,12 @@ export type ErrorCode =
   // terms
   | "BT_BAD_TERM"
   | "BT_NOT_ENCODABLE"
+  // modules
+  | "BT_CORRUPT_BEAM"
+  | "BT_NO_DEBUG_INFO"
+  | "BT_UNKNOWN_FORM"
+  | "BT_INSTRUMENT_REFUSED"
+  | "BT_COMPILE_FAILED"
   // remote execution
   | "BT_REMOTE_ERROR"
   | "BT_NO_CODE"
@@ -99,6 +105,18 @@ export class BadTermError extends BeamtraceError {
 
   constructor(message: string, offset: number, options: BeamtraceErrorOptions = {}) {
     super("BT_BAD_TERM", `${message} (at byte ${offset})`, options);
+    this.offset = offset;
+  }
+}
+
+/** Bytes that are no valid `.beam` file; `offset` is where. */
+export class CorruptBeamError extends BeamtraceError {
+  static override readonly brand: string = "CorruptBeamError";
+  /** Byte offset: into the file after inflation, or into the chunk that the message names. */
+  readonly offset: number;
+
+  constructor(message: string, offset: number, options: BeamtraceErrorOptions = {}) {
+    super("BT_CORRUPT_BEAM", `${message} (at byte ${offset})`, options);
     this.offset = offset;
   }
 }

@@ -3,3 +3,4 @@ export * from "./errors";
 export * from "./term";
 export * from "./dist";
 export * from "./etf";
+export * from "./beam-file";

@@ -1,0 +1,398 @@
+/**
+ * Puts events into one function. Per clause: at the start an entry, whose answer is the frame's id (0: nobody listens); before a tail
+ * call *left by tail call*, the call itself unchanged; elsewhere the result is named, told and returned. Heads only gain aliases of
+ * whole arguments, guards nothing. All that is added is marked as generated, at the line of what it stands beside.
+ */
+import { Atom } from "../../erlang";
+import { builderAt } from "../builder";
+import { walk } from "../children";
+import { generatedAnno, type ClauseNode, type Expr, type FunctionNode, type VarNode } from "../forms";
+import { FreshNames, mayBind } from "../scope";
+import type { SiteKind } from "../site-table";
+import {
+  type CallContext,
+  hasTailCall,
+  isPassedOn,
+  isTailCall,
+  neverReturns,
+  tailIndex,
+} from "../tail-position";
+import type { HelpersInUse } from "./helpers";
+
+/** How functions are instrumented. */
+export interface InjectOptions {
+  /** `infer` (default): an exception shows as the end of the enclosing frame. `wrap`: each frame tells of it, where that breaks no tail call. */
+  readonly exceptions?: "infer" | "wrap";
+}
+
+/** What one function needs from its module. */
+export interface ModuleContext extends CallContext {
+  readonly helpers: HelpersInUse;
+  readonly exceptions: "infer" | "wrap";
+  /** Registers a site and returns its id. */
+  site(
+    kind: SiteKind,
+    node: { readonly anno: Expr["anno"] },
+    clause: number,
+    args: readonly number[],
+  ): number;
+}
+
+/** Instruments the function in place. */
+export function instrumentFunction(node: FunctionNode, context: ModuleContext): void {
+  const names = new FreshNames(node);
+  const captured = capturedArguments(node);
+  node.clauses.forEach((clause, i) => {
+    new ClauseInjector(context, names, i + 1).inject(clause, captured);
+  });
+}
+
+/** Whether a tail call of the function stands in the way of `exceptions: "wrap"`. */
+export function hasTailCalls(node: FunctionNode, context: CallContext): boolean {
+  return node.clauses.some(({ body }) => hasTailCall(body[tailIndex(body)]!, context));
+}
+
+/**
+ * Arguments that events carry: all but those that some clause takes apart as a binary. To name such a one as a whole would make
+ * the VM build a sub-binary in each turn of a loop that now needs none.
+ */
+function capturedArguments(node: FunctionNode): number[] {
+  return Array.from({ length: node.arity }, (_, i) => i).filter(
+    (i) => !node.clauses.some(({ patterns }) => isBinaryPattern(patterns[i]!)),
+  );
+}
+
+function isBinaryPattern(pattern: Expr): boolean {
+  return (
+    pattern.type === "bin" ||
+    (pattern.type === "match" && (isBinaryPattern(pattern.pattern) || isBinaryPattern(pattern.value)))
+  );
+}
+
+class ClauseInjector {
+  private id: VarNode | undefined;
+  private readonly context: ModuleContext;
+  private readonly names: FreshNames;
+  private readonly clause: number;
+
+  constructor(context: ModuleContext, names: FreshNames, clause: number) {
+    this.context = context;
+    this.names = names;
+    this.clause = clause;
+  }
+
+  inject(clause: ClauseNode, captured: readonly number[]): void {
+    const anno = generatedAnno(clause.anno);
+    const b = builderAt(anno);
+    const site = this.context.site("entry", clause, this.clause, captured);
+    const args = captured.map((i) => this.nameArgument(clause, i));
+    const entry = this.context.helpers.enter(args, b.list);
+    const enter = b.call(entry.name, [b.integer(site), ...entry.args]);
+    const name = this.names.next("BeamtraceId");
+    this.id = b.variable(name);
+    const wrapped = this.context.exceptions === "wrap";
+    const body = wrapped ? this.wrapped(clause) : this.tailBody(clause.body);
+    // Where nothing tells of the frame's end (it ends by an exception) its id is of no use.
+    const used = wrapped || this.told > 0;
+    clause.body = [used ? b.match(b.variable(name), enter) : b.match(b.wildcard(), enter), ...body];
+  }
+
+  /** How many events speak of this frame's id. */
+  private told = 0;
+
+  /** A variable that is the whole argument. */
+  private nameArgument(clause: ClauseNode, position: number): Expr {
+    const pattern = clause.patterns[position]!;
+    const b = builderAt(generatedAnno(pattern.anno));
+    if (pattern.type === "var" && !pattern.name.name.startsWith("_")) return b.variable(pattern.name);
+    const name = this.names.next(`BeamtraceA${position + 1}`);
+    const alias = b.variable(name);
+    clause.patterns[position] =
+      pattern.type === "var" && pattern.name.name === "_" ? alias : b.match(pattern, alias);
+    return b.variable(name);
+  }
+
+  private tailBody(body: readonly Expr[]): Expr[] {
+    const at = tailIndex(body);
+    return [...body.slice(0, at), ...this.tail(body[at]!, body.slice(at + 1))];
+  }
+
+  /** Expressions as one. */
+  private asOne(nodes: Expr[], anno: Expr["anno"]): Expr {
+    return nodes.length === 1 ? nodes[0]! : { type: "block", anno: generatedAnno(anno), body: nodes };
+  }
+
+  private tailClauses(clauses: readonly ClauseNode[]): void {
+    for (const clause of clauses) clause.body = this.tailBody(clause.body);
+  }
+
+  /**
+   * What takes the place of an expression in tail position. `rest` names its value once more (`X = E, X`): as long as all else is
+   * within E, the compiler still sees that E is all there is.
+   */
+  private tail(node: Expr, rest: readonly Expr[] = []): Expr[] {
+    if (rest.length > 0) {
+      if (hasTailCall(node, this.context)) return [this.asOne(this.tail(node), node.anno), ...rest];
+      return [node, ...rest.slice(0, -1), ...this.tail(rest[rest.length - 1]!)];
+    }
+    if (!hasTailCall(node, this.context))
+      return neverReturns(node, this.context) ? [node] : this.tellOf(node);
+    switch (node.type) {
+      case "call":
+        return isTailCall(node, this.context) ? this.beforeTailCall(node) : this.tellOf(node);
+      case "lc":
+      case "bc":
+        return this.beforeComprehension(node);
+      case "block":
+        return this.tailBody(node.body);
+      case "match":
+        node.value = this.asOne(this.tail(node.value), node.anno);
+        return [node];
+      case "case":
+        if (isPassedOn(node)) node.value = this.asOne(this.tail(node.value), node.anno);
+        else this.tailClauses(node.clauses);
+        return [node];
+      case "if":
+      case "receive":
+        this.tailClauses(node.clauses);
+        return [node];
+      case "receive_after":
+        this.tailClauses(node.clauses);
+        node.body = this.tailBody(node.body);
+        return [node];
+      case "try": {
+        const clauses = node.clauses;
+        this.tailClauses(clauses);
+        this.tailClauses(node.handlers);
+        // The value of the body alone would go past us: `of Value -> Value` is what its absence means.
+        if (clauses.length === 0) node.clauses = [this.passing(node)];
+        return [node];
+      }
+      case "maybe":
+        // Likewise: a value that didn't match is the value of the whole.
+        node.body = this.tailBody(node.body);
+        return [
+          {
+            type: "maybe_else",
+            anno: node.anno,
+            body: node.body,
+            otherwise: { type: "else", anno: generatedAnno(node.anno), clauses: [this.passing(node)] },
+          },
+        ];
+      case "maybe_else":
+        node.body = this.tailBody(node.body);
+        this.tailClauses(node.otherwise.clauses);
+        return [node];
+      case "binary_op":
+        return [this.lazyOperator(node)];
+      default:
+        throw new TypeError(`a ${node.type} has no tail call`);
+    }
+  }
+
+  /** `Value -> Value`, told. */
+  private passing(node: Expr): ClauseNode {
+    const b = builderAt(generatedAnno(node.anno));
+    const name = this.names.next("BeamtraceV");
+    return b.clause([b.variable(name)], [this.leaveEvent(node, name), b.variable(name)]);
+  }
+
+  /** `L andalso R`, R a tail call, as a `case` that tells of the value when it is L that decides. */
+  private lazyOperator(node: Extract<Expr, { type: "binary_op" }>): Expr {
+    const b = builderAt(generatedAnno(node.anno));
+    const goesOn = node.operator.name === "andalso" ? "true" : "false";
+    const other = this.names.next("BeamtraceV");
+    // Of another value than a boolean the operator itself makes its error.
+    const decided: Expr = {
+      type: "binary_op",
+      anno: node.anno,
+      operator: node.operator,
+      left: b.variable(other),
+      right: b.atom(goesOn),
+    };
+    return b.case(node.left, [
+      b.clause([b.atom(goesOn)], this.tail(node.right)),
+      b.clause([b.variable(other)], this.tellOf(decided)),
+    ]);
+  }
+
+  /** `Result = Expr, (tell), Result`. */
+  private tellOf(node: Expr): Expr[] {
+    const b = builderAt(generatedAnno(node.anno));
+    const name = this.names.next("BeamtraceR");
+    return [b.match(b.variable(name), node), this.leaveEvent(node, name), b.variable(name)];
+  }
+
+  private leaveEvent(node: Expr, result: Atom): Expr {
+    const b = builderAt(generatedAnno(node.anno));
+    const site = this.context.site("return", node, this.clause, []);
+    return this.whenTraced(
+      node,
+      b.call(this.context.helpers.use("leave"), [this.frame(node), b.integer(site), b.variable(result)]),
+    );
+  }
+
+  /** Likewise for a comprehension; what it first goes through is evaluated in this frame. */
+  private beforeComprehension(node: Extract<Expr, { type: "lc" | "bc" }>): Expr[] {
+    const first = node.qualifiers[0];
+    const before: Expr[] = [];
+    const generator = first !== undefined && "pattern" in first && first.type !== "match";
+    if (generator && !isPlain(first.value) && !makesFunctions(first.value)) {
+      const b = builderAt(generatedAnno(first.value.anno));
+      const name = this.names.next("BeamtraceV");
+      before.push(b.match(b.variable(name), first.value));
+      first.value = b.variable(name);
+    }
+    return [...before, this.tailEvent(node), node];
+  }
+
+  private tailEvent(node: Expr): Expr {
+    const b = builderAt(generatedAnno(node.anno));
+    const site = this.context.site("tail", node, this.clause, []);
+    const event = b.call(this.context.helpers.use("tail"), [this.frame(node), b.integer(site)]);
+    return this.whenTraced(node, event);
+  }
+
+  private beforeTailCall(node: Extract<Expr, { type: "call" }>): Expr[] {
+    const event = this.tailEvent(node);
+    return [...this.evaluatedFirst(node), event, node];
+  }
+
+  /** `case Id of 0 -> ok; _ -> Event end` */
+  private whenTraced(node: Expr, event: Expr): Expr {
+    this.told++;
+    const b = builderAt(generatedAnno(node.anno));
+    return b.case(this.frame(node), [
+      b.clause([b.integer(0)], [b.atom("ok")]),
+      b.clause([b.wildcard()], [event]),
+    ]);
+  }
+
+  private frame(node: Expr): Expr {
+    return builderAt(generatedAnno(node.anno)).variable(this.id!.name);
+  }
+
+  /**
+   * Takes what is not yet a value out of the call, in the order of evaluation (the function first, then the arguments), so that the
+   * frame is left after its arguments were made and not before. Not where two of them bind the same variable, or where it would show.
+   */
+  private evaluatedFirst(call: Extract<Expr, { type: "call" }>): Expr[] {
+    const { callee } = call;
+    // Whether the compiler puts a fun that is called on the spot in line depends on what is around it, and stack traces show it.
+    if (callee.type === "fun" || callee.type === "named_fun") return [];
+    const parts = callee.type === "remote" ? [callee.module, callee.function] : [callee];
+    const toDo = [...parts, ...call.arguments].filter((part) => !isPlain(part));
+    if (toDo.length === 0) return [];
+    // Arguments are numbered from the right, expressions from the left: with two of them the names in stack traces would change.
+    if ([...parts, ...call.arguments].filter(makesFunctions).length > 1) return [];
+    const bound = new Set<string>();
+    for (const part of toDo) {
+      for (const name of mayBind(part)) {
+        if (bound.has(name)) return [];
+        bound.add(name);
+      }
+    }
+    const before: Expr[] = [];
+    const evaluated = (part: Expr): Expr => {
+      if (isPlain(part)) return part;
+      const b = builderAt(generatedAnno(part.anno));
+      const name = this.names.next("BeamtraceV");
+      before.push(b.match(b.variable(name), part));
+      return b.variable(name);
+    };
+    if (callee.type === "remote") {
+      callee.module = evaluated(callee.module);
+      callee.function = evaluated(callee.function);
+    } else call.callee = evaluated(callee);
+    call.arguments = call.arguments.map(evaluated);
+    return before;
+  }
+
+  /** The whole body within a `try` that tells of an exception and raises it again, stack trace and all. */
+  private wrapped(clause: ClauseNode): Expr[] {
+    const b = builderAt(generatedAnno(clause.anno));
+    const last = clause.body[clause.body.length - 1]!;
+    const result = this.names.next("BeamtraceR");
+    const [kind, reason, stack] = ["C", "E", "S"].map((base) => this.names.next(`Beamtrace${base}`)) as [
+      Atom,
+      Atom,
+      Atom,
+    ];
+    const site = this.context.site("return", last, this.clause, []);
+    const raised = b.call(this.context.helpers.use("exception"), [
+      this.frame(last),
+      b.integer(site),
+      ...[kind, reason, stack].map(b.variable),
+    ]);
+    const node = b.try(clause.body, [
+      b.clause(
+        [b.tuple(b.variable(kind), b.variable(reason), b.variable(stack))],
+        [
+          this.whenTraced(last, raised),
+          b.remoteCall("erlang", "raise", [kind, reason, stack].map(b.variable)),
+        ],
+      ),
+    ]);
+    node.clauses = [b.clause([b.variable(result)], [this.leaveEvent(last, result), b.variable(result)])];
+    return [node];
+  }
+}
+
+/** Whether the compiler makes functions of parts of it. It numbers them in their order, and stack traces show the numbers. */
+function makesFunctions(node: Expr): boolean {
+  let found = false;
+  walk(node, ({ type }) => {
+    found ||= [
+      "lc",
+      "bc",
+      "mc",
+      "fun",
+      "named_fun",
+      "try",
+      "receive",
+      "receive_after",
+      "maybe",
+      "maybe_else",
+    ].includes(type);
+    return !found;
+  });
+  return found;
+}
+
+/** Whether an expression is a value already: evaluating it has no effect, can't fail and takes no time to speak of. */
+function isPlain(node: Expr): boolean {
+  switch (node.type) {
+    case "var":
+    case "atom":
+    case "integer":
+    case "float":
+    case "char":
+    case "string":
+    case "nil":
+    case "value":
+    case "fun":
+    case "fun_local":
+      return true;
+    case "cons": {
+      let cell: Expr = node;
+      while (cell.type === "cons") {
+        if (!isPlain(cell.head)) return false;
+        cell = cell.tail;
+      }
+      return isPlain(cell);
+    }
+    case "tuple":
+      return node.elements.every(isPlain);
+    case "map":
+      return node.fields.every(({ key, value }) => isPlain(key) && isPlain(value));
+    case "bin":
+      return node.elements.every(
+        ({ value, size, specifiers }) =>
+          size instanceof Atom &&
+          specifiers instanceof Atom &&
+          (value.type === "string" || value.type === "integer"),
+      );
+    default:
+      return false;
+  }
+}

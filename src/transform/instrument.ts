@@ -1,0 +1,154 @@
+/**
+ * From a `.beam` to an instrumented `.beam`. The code's chunks are those of the second compilation; all others, debug info and
+ * attributes among them, are the module's own, byte for byte: instrumenting the result again starts from the same original.
+ */
+import {
+  type Atom,
+  BeamFile,
+  BeamtraceError,
+  compileInfo,
+  debugInfo,
+  isAbstractCode,
+  moduleName,
+  type Term,
+} from "../erlang";
+import type { Compiler, CompileWarning, ModuleForms } from "./compiler/compile-server";
+import { formsFromTerm, formsToTerm } from "./forms";
+import {
+  type FunctionName,
+  instrumentForms,
+  type InstrumentOptions,
+  type Refusal,
+} from "./inject/instrument-forms";
+import { type SiteTable, withSiteTable } from "./site-table";
+
+/** Chunks that the code generator makes; they belong together and are replaced together. */
+const CODE_CHUNKS = [
+  "Atom",
+  "AtU8",
+  "Code",
+  "StrT",
+  "ImpT",
+  "ExpT",
+  "FunT",
+  "LitT",
+  "LocT",
+  "Line",
+  "Type",
+  "Meta",
+  "DbgB",
+];
+
+/**
+ * Modules that the code server runs in its own process. Should one of them call the runtime before it is there, the VM would ask the
+ * code server for it, which is itself, and halt (`error_handler`).
+ */
+const CODE_SERVER = new Set(
+  (
+    "code code_server error_handler init erl_init erl_prim_loader prim_file prim_zip prim_inet prim_socket prim_buffer " +
+    "prim_eval zlib erlang erts_internal erts_literal_area_collector erts_dirty_process_signal_handler erts_code_purger " +
+    "erts_trace_cleaner atomics counters persistent_term erl_tracer socket_registry " +
+    "lists maps ets filename gb_trees gb_sets proplists string unicode unicode_util os file file_io_server file_server " +
+    "binary erl_scan io_lib io_lib_format io_lib_pretty logger logger_server logger_config logger_filters proc_lib sys " +
+    "gen gen_server supervisor heart rand beam_lib kernel application_controller application application_master"
+  ).split(" "),
+);
+
+/** How a beam is instrumented. */
+export interface InstrumentBeamOptions extends InstrumentOptions {
+  /**
+   * `embedded` (default): the runtime is put in place by the first call that misses it, which modules of the code server itself
+   * can't do: they are refused. `present`: you see to it that module `beamtrace_rt` is loaded before any instrumented one runs.
+   */
+  readonly runtime?: "embedded" | "present";
+}
+
+/** An instrumented beam. */
+export interface InstrumentedBeam {
+  readonly module: string;
+  /** The file's bytes; those that were given when nothing was instrumented. */
+  readonly bytes: Uint8Array;
+  readonly table: SiteTable;
+  readonly instrumented: readonly FunctionName[];
+  readonly refused: readonly Refusal[];
+  readonly warnings: readonly CompileWarning[];
+}
+
+/** Forms of a module, from wherever they can be had. */
+async function formsOf(beam: BeamFile, compiler: Compiler): Promise<ModuleForms & { backend: string }> {
+  const info = debugInfo(beam);
+  if (isAbstractCode(info)) return info;
+  const chunk = beam.chunk("Dbgi") as Uint8Array;
+  return { backend: info.backend, ...(await compiler.forms(info.module, info.backend, chunk)) };
+}
+
+/** Replaces the code of a module, keeping all else. */
+function withCode(original: BeamFile, code: BeamFile): BeamFile {
+  const isCode = (id: string): boolean => CODE_CHUNKS.includes(id);
+  let result = original;
+  for (const { id } of original.chunks) {
+    if (isCode(id) && code.chunk(id) === undefined) result = result.without(id);
+  }
+  for (const { id, data } of code.chunks) if (isCode(id)) result = result.with(id, data);
+  return result;
+}
+
+/**
+ * Compiles a module again from its own debug info, changed by `change` or not at all.
+ * @throws BeamtraceError `BT_NO_DEBUG_INFO`, `BT_UNKNOWN_FORM`, `BT_COMPILE_FAILED`
+ */
+export async function recompile(
+  beam: BeamFile,
+  compiler: Compiler,
+  change: (forms: readonly Term[]) => readonly Term[] = (forms) => forms,
+): Promise<{ readonly beam: BeamFile; readonly warnings: readonly CompileWarning[] }> {
+  const { forms, options, backend } = await formsOf(beam, compiler);
+  return compileInto(beam, compiler, backend, options, change(forms));
+}
+
+async function compileInto(
+  beam: BeamFile,
+  compiler: Compiler,
+  backend: string,
+  options: readonly Term[],
+  forms: readonly Term[],
+): Promise<{ readonly beam: BeamFile; readonly warnings: readonly CompileWarning[] }> {
+  const module: Atom = moduleName(beam);
+  const source = compileInfo(beam, "source");
+  const compiled = await compiler.compile({
+    ...{ module, backend, options, forms },
+    ...(source === undefined ? {} : { source }),
+  });
+  return { beam: withCode(beam, BeamFile.read(compiled.beam)), warnings: compiled.warnings };
+}
+
+/**
+ * Instruments a module.
+ * @throws BeamtraceError `BT_CORRUPT_BEAM`, `BT_NO_DEBUG_INFO`, `BT_UNKNOWN_FORM`, `BT_INSTRUMENT_REFUSED`, `BT_COMPILE_FAILED`:
+ * the module is then best left as it is.
+ * @example
+ * await using server = await startCompileServer();
+ * const { bytes, table } = await instrumentBeam(await readFile("cart.beam"), server);
+ */
+export async function instrumentBeam(
+  bytes: Uint8Array,
+  compiler: Compiler,
+  options: InstrumentBeamOptions = {},
+): Promise<InstrumentedBeam> {
+  const beam = BeamFile.read(bytes);
+  const module = moduleName(beam).name;
+  if (options.runtime !== "present" && CODE_SERVER.has(module)) {
+    throw new BeamtraceError(
+      "BT_INSTRUMENT_REFUSED",
+      `${module} is run by the VM's code server: it can only be instrumented where beamtrace_rt is loaded first (runtime: "present")`,
+    );
+  }
+  const { forms, options: compileOptions, backend } = await formsOf(beam, compiler);
+  const { forms: changed, ...result } = instrumentForms(formsFromTerm(forms), options);
+  if (result.instrumented.length === 0) return { module, bytes, ...result, warnings: [] };
+  const compiled = await compileInto(beam, compiler, backend, compileOptions, formsToTerm(changed));
+  return {
+    ...{ module, ...result, warnings: compiled.warnings },
+    bytes: withSiteTable(compiled.beam, result.table).write(),
+  };
+}

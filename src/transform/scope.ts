@@ -1,0 +1,52 @@
+/**
+ * Variables of a piece of code. Erlang has no blocks: a variable lives from where it is bound to the end of its clause, and funs
+ * and comprehensions see what is around them. So a name is free of collisions when no variable of the whole function has it.
+ */
+import type { Atom } from "../erlang";
+import { atom } from "../erlang";
+import { walk } from "./children";
+import type { Expr, Node } from "./forms";
+
+/** Names of all variables in a piece of code, those of funs within it included. */
+export function variableNames(root: Node | readonly Node[]): Set<string> {
+  const names = new Set<string>();
+  walk(root, (node) => {
+    if (node.type === "var") names.add(node.name.name);
+    else if (node.type === "named_fun") names.add(node.name.name);
+  });
+  names.delete("_");
+  return names;
+}
+
+/** Makes variable names that nothing in the given code has, each once. */
+export class FreshNames {
+  private readonly taken: Set<string>;
+
+  constructor(root: Node | readonly Node[]) {
+    this.taken = variableNames(root);
+  }
+
+  /** `Base`, or `Base2`, `Base3` … when it is taken. */
+  next(base: string): Atom {
+    let name = base;
+    for (let n = 2; this.taken.has(name); n++) name = `${base}${n}`;
+    this.taken.add(name);
+    return atom(name);
+  }
+}
+
+/** Nodes whose variables don't get out. */
+const CLOSED = new Set<Node["type"]>(["fun", "named_fun", "lc", "bc", "mc", "catch"]);
+
+/** Variables that an expression may bind for what comes after it; some of them may be bound before already. */
+export function mayBind(root: Expr): Set<string> {
+  const names = new Set<string>();
+  const pattern = (node: Node): void => variableNames(node).forEach((name) => names.add(name));
+  walk(root, (node) => {
+    if (CLOSED.has(node.type)) return false;
+    if (node.type === "match" || node.type === "maybe_match") pattern(node.pattern);
+    else if (node.type === "clause") node.patterns.forEach(pattern);
+    return true;
+  });
+  return names;
+}
