@@ -1,4 +1,5 @@
 /** `beamtrace/transform`: modules into instrumented modules. */
+export { behavioursOf } from "./behaviours";
 export * from "./forms";
 export { builderAt } from "./builder";
 export type { Builder } from "./builder";

@@ -1,0 +1,2 @@
+/** Which behaviours a module has. */
+export { behavioursOf } from "./behaviours-of";
