@@ -1,5 +1,13 @@
 /** `beamtrace/transform`: modules into instrumented modules. */
-export { behavioursOf } from "./behaviours";
+export { behavioursOf, callbackEvent, callbacks, siteTables } from "./behaviours";
+export type {
+  CallbackEvent,
+  CallbackNext,
+  CallbackOutcome,
+  CallbackValues,
+  ChangedKeys,
+  SiteTables,
+} from "./behaviours";
 export * from "./forms";
 export { builderAt } from "./builder";
 export type { Builder } from "./builder";
@@ -19,6 +27,6 @@ export type { InstrumentBeamOptions, InstrumentedBeam } from "./instrument";
 export { printExpr, printForm, printForms, printFunction } from "./print";
 export { FreshNames, variableNames } from "./scope";
 export { readSiteTable, SITE_CHUNK, withSiteTable } from "./site-table";
-export type { Site, SiteKind, SiteTable } from "./site-table";
+export type { CallbackTrigger, Site, SiteCallback, SiteKind, SiteTable } from "./site-table";
 export { NodePath, Scope, traverse } from "./traverse";
 export type { Visit, Visitor } from "./traverse";

@@ -1,6 +1,6 @@
 /**
  * The sites of an instrumented module: what an event's number stands for. Kept in chunk `BtSt` of the module as an external term
- * (`{beamtrace_sites, Version, Module, Files, Sites}`), so that whoever has the beam can read its events.
+ * (`{beamtrace_sites, Version, Module, Files, Sites, Callbacks}`), so that whoever has the beam can read its events.
  */
 import type { BeamFile } from "../erlang";
 import {
@@ -17,13 +17,45 @@ import {
 
 /** The chunk that holds the table. */
 export const SITE_CHUNK = "BtSt";
-const VERSION = 1;
+const VERSION = 2;
 const TAG = atom("beamtrace_sites");
 const KINDS = ["entry", "return", "tail"] as const;
 const KIND_ATOMS = KINDS.map((kind) => atom(kind));
 
 /** What happens at a site. */
 export type SiteKind = (typeof KINDS)[number];
+
+/** What makes a behaviour call a callback. */
+export type CallbackTrigger =
+  | "init"
+  | "call"
+  | "cast"
+  | "info"
+  | "continue"
+  | "event"
+  | "terminate"
+  | "code_change"
+  | "start"
+  | "stop"
+  | "config_change"
+  | "mount"
+  | "params"
+  | "async"
+  | "update"
+  | "render"
+  | "join"
+  | "in"
+  | "out"
+  | "plug";
+
+/** The callback of a behaviour that a function is. */
+export interface SiteCallback {
+  /** As `behavioursOf` names it. */
+  readonly behaviour: string;
+  /** Such as `handle_call/3`; state functions of a state machine are `StateName/3`. */
+  readonly name: string;
+  readonly trigger: CallbackTrigger;
+}
 
 /** One place of a module that sends events. */
 export interface Site {
@@ -41,6 +73,8 @@ export interface Site {
   readonly column: number;
   /** Of an entry: positions of the arguments that the event carries, from 0. */
   readonly arguments: readonly number[];
+  /** Of a function that is a callback. */
+  readonly callback?: SiteCallback;
 }
 
 /** The sites of one module. */
@@ -48,6 +82,8 @@ export interface SiteTable {
   readonly module: string;
   readonly sites: readonly Site[];
 }
+
+const asTerm = (value: string | number): Term => (typeof value === "string" ? atom(value) : value);
 
 /** Puts the table into the beam. */
 export function withSiteTable(beam: BeamFile, table: SiteTable): BeamFile {
@@ -59,7 +95,15 @@ export function withSiteTable(beam: BeamFile, table: SiteTable): BeamFile {
       ...[index.get(s.file)!, s.line, s.column, s.arguments],
     ),
   );
-  const term = tuple(TAG, VERSION, atom(table.module), files.map(charlist), sites);
+  const callbacks = new Map<string, Term>();
+  for (const { function: name, arity, callback } of table.sites) {
+    if (callback === undefined) continue;
+    const { behaviour, name: of, trigger } = callback;
+    callbacks.set(`${name}/${arity}`, tuple(...[name, arity, behaviour, of, trigger].map(asTerm)));
+  }
+  const term = tuple(
+    ...[TAG, VERSION, atom(table.module), files.map(charlist), sites, [...callbacks.values()]],
+  );
   return withChunkTerm(beam, SITE_CHUNK, term);
 }
 
@@ -72,7 +116,7 @@ export function readSiteTable(beam: BeamFile): SiteTable | undefined {
   if (term === undefined) return undefined;
   const corrupt = (): CorruptBeamError =>
     new CorruptBeamError(`chunk ${SITE_CHUNK} holds no site table of version ${VERSION}`, 0);
-  const [tag, version, module, files, sites] = term instanceof Tuple ? term.elements : [];
+  const [tag, version, module, files, sites, marked] = term instanceof Tuple ? term.elements : [];
   if (tag !== TAG || version !== VERSION || !(module instanceof Atom)) throw corrupt();
   if (!Array.isArray(files) || !Array.isArray(sites)) throw corrupt();
   const names = (files as readonly Term[]).map((file) => {
@@ -83,6 +127,16 @@ export function readSiteTable(beam: BeamFile): SiteTable | undefined {
     if (typeof value !== "number") throw corrupt();
     return value;
   };
+  if (!Array.isArray(marked)) throw corrupt();
+  const callbacks = new Map<string, SiteCallback>();
+  for (const one of marked as readonly Term[]) {
+    const [of, arity, behaviour, callback, trigger] = one instanceof Tuple ? one.elements : [];
+    const names = [of, behaviour, callback, trigger].map((part) => (part instanceof Atom ? part.name : ""));
+    if (names.includes("") || typeof arity !== "number") throw corrupt();
+    callbacks.set(`${names[0]!}/${arity}`, {
+      ...{ behaviour: names[1]!, name: names[2]!, trigger: names[3] as CallbackTrigger },
+    });
+  }
   return {
     module: module.name,
     sites: (sites as readonly Term[]).map((site, id) => {
@@ -92,7 +146,9 @@ export function readSiteTable(beam: BeamFile): SiteTable | undefined {
       const name = names[number(file)];
       if (position < 0 || !(of instanceof Atom) || name === undefined || !Array.isArray(args))
         throw corrupt();
+      const callback = callbacks.get(`${of.name}/${number(arity)}`);
       return {
+        ...(callback === undefined ? {} : { callback }),
         id,
         kind: KINDS[position]!,
         function: of.name,

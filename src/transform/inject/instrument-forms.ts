@@ -1,5 +1,7 @@
 /** Puts events into the functions of a module's forms. Pure: forms in, forms and site table out; the forms given are changed. */
 import { Atom, BeamtraceError, type Term, Tuple } from "../../erlang";
+import { OptionError } from "../../erlang/errors";
+import { callbacksOf } from "../behaviours/callbacks";
 import { columnOf, fileOf, type Expr, type Form, type FunctionNode, generatedAnno, lineOf } from "../forms";
 import type { Site, SiteKind, SiteTable } from "../site-table";
 import { HELPERS, HelpersInUse } from "./helpers";
@@ -9,6 +11,9 @@ import {
   instrumentFunction,
   type ModuleContext,
 } from "./instrument-function";
+
+/** Bytes that one term of a callback may take at most: they are made in the process that is traced. */
+const MAX_CALLBACK_BYTES = 65_536;
 
 /** A function of a module. */
 export interface FunctionName {
@@ -53,6 +58,30 @@ const pairs = (forms: readonly Form[], name: string): string[] =>
     );
   });
 
+/** `-compile(export_all)`, alone or among others. */
+function exportsEverything(forms: readonly Form[]): boolean {
+  return forms.some((form) => {
+    if (form.type !== "attribute" || form.name.name !== "compile") return false;
+    const options: readonly Term[] = Array.isArray(form.value)
+      ? (form.value as readonly Term[])
+      : [form.value];
+    return options.some((option) => option instanceof Atom && option.name === "export_all");
+  });
+}
+
+/** How many bytes of each term of a callback travel; undefined when callbacks are nothing of their own. */
+function callbackBytes(option: Exclude<InjectOptions["callbacks"], undefined>): number | undefined {
+  if (option === "none") return undefined;
+  if (option === "shape") return 0;
+  if (!Number.isSafeInteger(option.maxBytes) || option.maxBytes < 1 || option.maxBytes > MAX_CALLBACK_BYTES)
+    throw new OptionError(
+      "BT_OPTION_INVALID",
+      "callbacks.maxBytes",
+      `must be a whole number from 1 to ${MAX_CALLBACK_BYTES}, not ${option.maxBytes}`,
+    );
+  return option.maxBytes;
+}
+
 /** Functions that only stand in for native code: their bodies are never run, or only to say so. */
 function isNifStub(node: FunctionNode): boolean {
   return node.clauses.every(({ body }) => {
@@ -88,6 +117,10 @@ export function instrumentForms(forms: Form[], options: InstrumentOptions = {}):
     ...functions.map((form) => `${form.name.name}/${form.arity}`),
     ...pairs(forms, "import"),
   ]);
+  const exportsAll = exportsEverything(forms);
+  const maxBytes = callbackBytes(options.callbacks ?? "shape");
+  const callbacks =
+    maxBytes === undefined ? undefined : callbacksOf(forms, (key) => exportsAll || exported.has(key));
   const sites: Site[] = [];
   const helpers = new HelpersInUse();
   const instrumented: FunctionName[] = [];
@@ -101,15 +134,21 @@ export function instrumentForms(forms: Form[], options: InstrumentOptions = {}):
     if (form.type !== "function") continue;
     const name: FunctionName = { function: form.name.name, arity: form.arity };
     const key = `${name.function}/${name.arity}`;
-    const isExported = exported.has(key);
+    const isExported = exportsAll || exported.has(key);
+    const callback = callbacks?.get(key);
+    const marked =
+      callback === undefined
+        ? {}
+        : { callback: { behaviour: callback.behaviour, name: callback.name, trigger: callback.trigger } };
     if (options.select?.({ ...name, module: module.name, exported: isExported }) === false) continue;
     const context: ModuleContext = {
       known,
       helpers,
       exceptions: options.exceptions ?? "infer",
+      callback: callback === undefined ? undefined : { is: callback, maxBytes: maxBytes ?? 0 },
       site: (kind: SiteKind, node: { readonly anno: Expr["anno"] }, clause, args) => {
         sites.push({
-          ...{ id: sites.length, kind, ...name, clause, arguments: args },
+          ...{ id: sites.length, kind, ...name, clause, arguments: args, ...marked },
           ...{ file: fileOf(node.anno) ?? file, line: lineOf(node.anno), column: columnOf(node.anno) ?? 0 },
         });
         return sites.length - 1;
