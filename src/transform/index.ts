@@ -22,8 +22,12 @@ export type {
 } from "./compiler/compile-server";
 export { instrumentForms } from "./inject/instrument-forms";
 export type { FunctionName, InstrumentedForms, InstrumentOptions, Refusal } from "./inject/instrument-forms";
+export { expressionLines } from "./inject/locals";
+export type { LocalsRequest, SourceLine } from "./inject/locals";
 export { instrumentBeam, recompile } from "./instrument";
 export type { InstrumentBeamOptions, InstrumentedBeam } from "./instrument";
+export { locals, localsEvent } from "./locals-event";
+export type { LocalsEvent, LocalVariable } from "./locals-event";
 export { printExpr, printForm, printForms, printFunction } from "./print";
 export { FreshNames, variableNames } from "./scope";
 export { readSiteTable, SITE_CHUNK, withSiteTable } from "./site-table";

@@ -145,7 +145,7 @@ export async function instrumentBeam(
   }
   const { forms, options: compileOptions, backend } = await formsOf(beam, compiler);
   const { forms: changed, ...result } = instrumentForms(formsFromTerm(forms), options);
-  if (result.instrumented.length === 0) return { module, bytes, ...result, warnings: [] };
+  if (result.table.sites.length === 0) return { module, bytes, ...result, warnings: [] };
   const compiled = await compileInto(beam, compiler, backend, compileOptions, formsToTerm(changed));
   return {
     ...{ module, ...result, warnings: compiled.warnings },

@@ -19,7 +19,7 @@ import {
 export const SITE_CHUNK = "BtSt";
 const VERSION = 2;
 const TAG = atom("beamtrace_sites");
-const KINDS = ["entry", "return", "tail"] as const;
+const KINDS = ["entry", "return", "tail", "locals"] as const;
 const KIND_ATOMS = KINDS.map((kind) => atom(kind));
 
 /** What happens at a site. */
@@ -73,6 +73,8 @@ export interface Site {
   readonly column: number;
   /** Of an entry: positions of the arguments that the event carries, from 0. */
   readonly arguments: readonly number[];
+  /** Of `locals`: what the source calls the variables whose values the event carries, in their order. */
+  readonly variables?: readonly string[];
   /** Of a function that is a callback. */
   readonly callback?: SiteCallback;
 }
@@ -92,7 +94,7 @@ export function withSiteTable(beam: BeamFile, table: SiteTable): BeamFile {
   const sites = table.sites.map((s) =>
     tuple(
       ...[KIND_ATOMS[KINDS.indexOf(s.kind)]!, atom(s.function), s.arity, s.clause],
-      ...[index.get(s.file)!, s.line, s.column, s.arguments],
+      ...[index.get(s.file)!, s.line, s.column, s.variables?.map(asTerm) ?? s.arguments],
     ),
   );
   const callbacks = new Map<string, Term>();
@@ -105,6 +107,23 @@ export function withSiteTable(beam: BeamFile, table: SiteTable): BeamFile {
     ...[TAG, VERSION, atom(table.module), files.map(charlist), sites, [...callbacks.values()]],
   );
   return withChunkTerm(beam, SITE_CHUNK, term);
+}
+
+/** Of `locals` names of variables stand where others have positions of arguments. */
+function argumentsOf(
+  kind: SiteKind,
+  args: readonly Term[],
+  corrupt: () => CorruptBeamError,
+): Pick<Site, "arguments" | "variables"> {
+  if (kind !== "locals") {
+    if (!args.every((arg) => typeof arg === "number")) throw corrupt();
+    return { arguments: args };
+  }
+  const variables = args.map((arg) => {
+    if (!(arg instanceof Atom)) throw corrupt();
+    return arg.name;
+  });
+  return { arguments: [], variables };
 }
 
 /**
@@ -157,7 +176,7 @@ export function readSiteTable(beam: BeamFile): SiteTable | undefined {
         file: name,
         line: number(line),
         column: number(column),
-        arguments: (args as readonly Term[]).map(number),
+        ...argumentsOf(KINDS[position]!, args as readonly Term[], corrupt),
       };
     }),
   };

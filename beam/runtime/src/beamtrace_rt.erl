@@ -6,7 +6,7 @@
 
 -export([enter/2, enter/3, enter/4, enter/5, enter/6, enter/7, enter/8, enter_list/3]).
 -export([leave/4, tail/3, exception/6]).
--export([callback/6, callback_tail/5]).
+-export([callback/6, callback_tail/5, locals/4]).
 
 -type id() :: non_neg_integer().
 -type site() :: non_neg_integer().
@@ -15,7 +15,7 @@
 -ifdef(ON).
 
 -export([entered/4, left/4, tail_called/3, raised/6]).
--export([called_back/4]).
+-export([called_back/4, locals_at/3]).
 
 -define(ENTER(Arguments), begin
     Id = erlang:unique_integer([positive]),
@@ -435,6 +435,10 @@ cut([], Left, _) -> {[], Left - 1};
 cut([_ | _] = T, Left, Depth) -> cut_list(T, [], Left - 9, Depth - 1);
 cut(T, Left, Depth) when is_tuple(T) -> cut_tuple(1, T, [], Left - 9, Depth - 1);
 cut(T, Left, Depth) when is_map(T) -> cut_map(maps:next(maps:iterator(T)), #{}, Left - 9, Depth - 1);
+cut(T, Left, _) when is_function(T) ->
+    %% Its environment may hold anything.
+    [{_, M}, {_, F}, {_, A}] = [erlang:fun_info(T, K) || K <- [module, name, arity]],
+    {{'[fun]', M, F, A}, Left - 36};
 cut(T, Left, _) -> {shape(T), Left - 9}.
 
 cut_list([H | T], Acc, Left, Depth) when Left > 0 ->
@@ -459,6 +463,16 @@ cut_map({K, V, Rest}, Acc, Left, Depth) ->
     {V1, Left2} = cut(V, Left1, Depth),
     cut_map(maps:next(Rest), Acc#{K1 => V1}, Left2, Depth).
 
+%% --- Variables at a line ---
+
+%% Each with the key that says whether its value is to be redacted, which is the tracer's.
+-spec locals(module(), site(), [{atom(), term()}], pos_integer()) -> ok.
+locals(M, S, Variables, Bytes) ->
+    ?MODULE:locals_at(M, S, [{K, element(1, cut(V, Bytes, 32))} || {K, V} <- Variables]).
+
+-spec locals_at(module(), site(), [{atom(), term()}]) -> ok.
+locals_at(_, _, _) -> ok.
+
 -else.
 
 -spec callback(id(), module(), site(), how(), context(), term()) -> ok.
@@ -466,5 +480,8 @@ callback(_, _, _, _, _, _) -> ok.
 
 -spec callback_tail(id(), module(), site(), how(), context()) -> ok.
 callback_tail(_, _, _, _, _) -> ok.
+
+-spec locals(module(), site(), [{atom(), term()}], pos_integer()) -> ok.
+locals(_, _, _, _) -> ok.
 
 -endif.

@@ -5,6 +5,7 @@ import { callbacksOf } from "../behaviours/callbacks";
 import { columnOf, fileOf, type Expr, type Form, type FunctionNode, generatedAnno, lineOf } from "../forms";
 import type { Site, SiteKind, SiteTable } from "../site-table";
 import { HELPERS, HelpersInUse } from "./helpers";
+import { fileAttribute, injectLocals, type LocalsRequest } from "./locals";
 import {
   hasTailCalls,
   type InjectOptions,
@@ -28,6 +29,8 @@ export interface Refusal extends FunctionName {
 
 /** What and how to instrument. */
 export interface InstrumentOptions extends InjectOptions {
+  /** Lines before which the values of the variables in scope are told, whether their functions are selected or not. */
+  readonly locals?: readonly LocalsRequest[];
   /** Which functions; all when not given. */
   readonly select?: (fun: FunctionName & { readonly module: string; readonly exported: boolean }) => boolean;
 }
@@ -125,12 +128,16 @@ export function instrumentForms(forms: Form[], options: InstrumentOptions = {}):
   const helpers = new HelpersInUse();
   const instrumented: FunctionName[] = [];
   const refused: Refusal[] = [];
+  injectLocals(forms, options.locals ?? [], { known, helpers }, (form, clause, at, variables) => {
+    sites.push({
+      ...{ id: sites.length, kind: "locals", function: form.name.name, arity: form.arity, clause },
+      ...{ file: at.file, line: at.line, column: 0, arguments: [], variables },
+    });
+    return sites.length - 1;
+  });
   let file = "";
   for (const form of forms) {
-    if (form.type === "attribute" && form.name.name === "file" && form.value instanceof Tuple) {
-      const [name] = form.value.elements;
-      if (Array.isArray(name)) file = (name as number[]).map((c) => String.fromCodePoint(c)).join("");
-    }
+    file = fileAttribute(form) ?? file;
     if (form.type !== "function") continue;
     const name: FunctionName = { function: form.name.name, arity: form.arity };
     const key = `${name.function}/${name.arity}`;
@@ -163,7 +170,7 @@ export function instrumentForms(forms: Form[], options: InstrumentOptions = {}):
     instrumented.push(name);
   }
   const table = { module: module.name, sites };
-  if (instrumented.length === 0) return { forms, table, instrumented, refused };
+  if (sites.length === 0) return { forms, table, instrumented, refused };
   const anno = generatedAnno(functions[0]?.anno ?? 1);
   const end = forms.findIndex((form) => form.type === "eof");
   const at = end < 0 ? forms.length : end;
