@@ -1,12 +1,12 @@
 /** `beamtrace/transform`: modules into instrumented modules. */
-export { behavioursOf, callbackEvent, callbacks, siteTables } from "./behaviours";
+export { behavioursOf, CALLBACK_TRACE, callbackEvent, callbacks, siteTables } from "./behaviours";
 export type {
   CallbackEvent,
   CallbackNext,
   CallbackOutcome,
   CallbackValues,
   ChangedKeys,
-  SiteTables,
+  SiteLookup,
 } from "./behaviours";
 export * from "./forms";
 export { builderAt } from "./builder";
@@ -26,11 +26,11 @@ export { expressionLines } from "./inject/locals";
 export type { LocalsRequest, SourceLine } from "./inject/locals";
 export { instrumentBeam, recompile } from "./instrument";
 export type { InstrumentBeamOptions, InstrumentedBeam } from "./instrument";
-export { locals, localsEvent } from "./locals-event";
+export { locals, LOCALS_TRACE, localsEvent } from "./locals-event";
 export type { LocalsEvent, LocalVariable } from "./locals-event";
 export { printExpr, printForm, printForms, printFunction } from "./print";
 export { FreshNames, variableNames } from "./scope";
-export { readSiteTable, SITE_CHUNK, withSiteTable } from "./site-table";
-export type { CallbackTrigger, Site, SiteCallback, SiteKind, SiteTable } from "./site-table";
+export { readSiteTable, SITE_CHUNK, withSiteTable } from "../buffer";
+export type { CallbackTrigger, Site, SiteCallback, SiteKind, SiteTable } from "../buffer";
 export { NodePath, Scope, traverse } from "./traverse";
 export type { Visit, Visitor } from "./traverse";

@@ -20,7 +20,7 @@ import {
   type InstrumentOptions,
   type Refusal,
 } from "./inject/instrument-forms";
-import { type SiteTable, withSiteTable } from "./site-table";
+import { type SiteTable, withSiteTable } from "../buffer";
 
 /** Chunks that the code generator makes; they belong together and are replaced together. */
 const CODE_CHUNKS = [

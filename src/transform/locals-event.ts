@@ -6,8 +6,8 @@ import { Observable, type OperatorFunction } from "rxjs";
 
 import type { CallEvent, TraceEvent } from "../buffer";
 import { Atom, type Pid, type Term, Tuple } from "../erlang";
-import type { SiteTables } from "./behaviours";
-import type { Site } from "./site-table";
+import type { SiteLookup } from "./behaviours";
+import type { Site } from "../buffer";
 
 /** A variable and its value, cut and redacted as the trace says. */
 export interface LocalVariable {
@@ -31,14 +31,14 @@ export interface LocalsEvent {
   readonly complete: boolean;
 }
 
-/** The locals event that a call event is, or undefined when it is none, or of a module that has no table here. */
-export function localsEvent(event: TraceEvent, tables: SiteTables): LocalsEvent | undefined {
+/** The locals event that a call event is, or undefined when it is none, or when nothing is known of its module. */
+export function localsEvent(event: TraceEvent, sites: SiteLookup): LocalsEvent | undefined {
   if (event.kind !== "call" || event.mfa.module !== "beamtrace_rt" || event.mfa.function !== "locals_at")
     return undefined;
   if (!Array.isArray(event.payload)) return undefined;
   const [module, number, pairs] = event.payload as readonly Term[];
   if (!(module instanceof Atom) || typeof number !== "number") return undefined;
-  const site = tables.get(module.name)?.sites[number];
+  const site = sites.find(module.name, number, event.source);
   if (site?.variables === undefined) return undefined;
   const values = Array.isArray(pairs) ? (pairs as readonly Term[]) : [];
   const variables = site.variables.flatMap((name, i) => {
@@ -52,16 +52,24 @@ export function localsEvent(event: TraceEvent, tables: SiteTables): LocalsEvent 
   };
 }
 
+/** What a trace needs to hear of variables: `session.trace({ ...LOCALS_TRACE, … })`. Larger values want a larger payload. */
+export const LOCALS_TRACE = {
+  instrumented: true,
+  events: ["function_exception"],
+  calls: [{ module: "beamtrace_rt", function: "locals_at", arity: 3 }],
+  payload: { maxBytes: 4096 },
+} as const;
+
 /**
- * Only the values of variables at lines. The trace must watch `beamtrace_rt:locals_at/3` with its payload.
+ * Only the values of variables at lines.
  * @example trace.events$.pipe(locals(siteTables([table]))).subscribe(({ site, variables }) => …);
  */
-export function locals(tables: SiteTables): OperatorFunction<TraceEvent, LocalsEvent> {
+export function locals(sites: SiteLookup): OperatorFunction<TraceEvent, LocalsEvent> {
   return (events$) =>
     new Observable((subscriber) =>
       events$.subscribe({
         next: (event) => {
-          const found = localsEvent(event, tables);
+          const found = localsEvent(event, sites);
           if (found !== undefined) subscriber.next(found);
         },
         error: (error: unknown) => subscriber.error(error),

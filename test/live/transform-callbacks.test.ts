@@ -5,6 +5,7 @@ import type { Session, Trace } from "../../src/capture";
 import { inspect, type Term } from "../../src/erlang";
 import { BeamFile } from "../../src/erlang";
 import {
+  CALLBACK_TRACE,
   type CallbackEvent,
   callbackEvent,
   type CompileServer,
@@ -14,7 +15,6 @@ import {
   type SiteTable,
   siteTables,
 } from "../../src/transform";
-import { RUNTIME_ON } from "../../src/transform/beam-code.generated";
 import { type ErlNode, startNode } from "../support/erl-node";
 import { attachTo, collect, type Collected } from "../support/traced";
 import { compileErlang, fixture, load, startCompiler, unload } from "../support/transform";
@@ -32,7 +32,6 @@ beforeAll(async () => {
   node = await startNode();
   compiler = await startCompiler();
   session = await attachTo(node);
-  await load(node, "beamtrace_rt", RUNTIME_ON);
 });
 afterAll(async () => {
   await session.close();
@@ -49,10 +48,7 @@ async function instrumented(module: string, options: InstrumentBeamOptions = {})
 }
 
 beforeEach(async () => {
-  trace = await session.trace({
-    calls: [{ module: "beamtrace_rt", function: "called_back", arity: 4 }],
-    payload: { maxBytes: 4096 },
-  });
+  trace = await session.trace(CALLBACK_TRACE);
   collected = collect(trace);
 });
 afterEach(async () => {

@@ -7,6 +7,7 @@ import {
   expressionLines,
   formsFromTerm,
   instrumentBeam,
+  LOCALS_TRACE,
   type LocalsRequest,
   localsEvent,
   readSiteTable,
@@ -14,7 +15,6 @@ import {
   type SiteTable,
   siteTables,
 } from "../../src/transform";
-import { RUNTIME_ON } from "../../src/transform/beam-code.generated";
 import type { Session } from "../../src/capture";
 import { type ErlNode, startNode } from "../support/erl-node";
 import { attachTo, collect } from "../support/traced";
@@ -37,7 +37,6 @@ beforeAll(async () => {
   node = await startNode({ args: ["-pa", ELIXIR_EBIN] });
   compiler = await startCompiler();
   session = await attachTo(node);
-  await load(node, "beamtrace_rt", RUNTIME_ON);
   await load(node, "harness", await compileErlang(node, fixture("harness.erl")));
 });
 afterAll(async () => {
@@ -115,10 +114,7 @@ async function told(
   expression: string,
 ): Promise<string[]> {
   await load(node, module, bytes);
-  const trace = await session.trace({
-    calls: [{ module: "beamtrace_rt", function: "locals_at", arity: 3 }],
-    payload: { maxBytes: 4096 },
-  });
+  const trace = await session.trace(LOCALS_TRACE);
   const collected = collect(trace);
   await node.eval(expression);
   await trace.stop();

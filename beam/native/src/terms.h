@@ -31,6 +31,7 @@ static inline bool bt_is_local_port(bt_term t) { return (t & 0xf) == 0x7; }
 static inline bool bt_is_nil(bt_term t) { return t == 0x3b; }
 static inline bool bt_is_list(bt_term t) { return (t & 0x3) == 0x1; }
 static inline bool bt_is_boxed(bt_term t) { return (t & 0x3) == 0x2; }
+static inline bt_term bt_make_small(uint64_t n) { return n << 4 | 0xf; }
 static inline int64_t bt_small(bt_term t) { return (int64_t)t >> 4; }
 
 /* An atom in a 32-bit word; 0, as for no atom, for one beyond the largest atom table that a node can have by default × 60. */

@@ -1,27 +1,43 @@
-%% What instrumented code calls. Two builds of one source: without ON every function does nothing and `enter` answers 0, which
-%% tells the instrumented function not to call again for this frame; with ON each frame gets an id and each event goes through a
-%% function of its own (`entered`, `left` …) that does nothing either: it is where the tracers set their breakpoints, so that
-%% limits, shapes, redaction and sampling are those of every other call trace. Nothing here may raise, block or send.
+%% What instrumented code calls. Builds of one source take each other's place while instrumented code runs (docs/transform.md, "The runtime"):
+%%   off            every function does nothing and `enter` answers 0, which tells the instrumented function not to call again for this frame
+%%   ON, PORTABLE   each event goes through a function of its own (`entered`, `left` …) that does nothing: there the portable tracer has its breakpoints
+%%   ON, NATIVE     the native tracer's library writes the event; its `enter` answers 0 where no trace wants the frame
+%%   ON, both       traces of both tracers on one node
+%% Nothing here may raise, block or send.
 -module(beamtrace_rt).
 
 -export([enter/2, enter/3, enter/4, enter/5, enter/6, enter/7, enter/8, enter_list/3]).
 -export([leave/4, tail/3, exception/6]).
+-export([info/0]).
 -export([callback/6, callback_tail/5, locals/4]).
 
 -type id() :: non_neg_integer().
 -type site() :: non_neg_integer().
 -export_type([id/0, site/0]).
 
+%% What instrumented modules rely on; another number is another runtime.
+-define(ABI, 1).
+
+-ifdef(NATIVE).
+-ifdef(PORTABLE).
+-define(BUILD, both).
+-else.
+-define(BUILD, native).
+-endif.
+-else.
+-ifdef(ON).
+-define(BUILD, portable).
+-else.
+-define(BUILD, off).
+-endif.
+-endif.
+
 -ifdef(ON).
 
 -export([entered/4, left/4, tail_called/3, raised/6]).
+-ifdef(PORTABLE).
 -export([called_back/4, locals_at/3]).
-
--define(ENTER(Arguments), begin
-    Id = erlang:unique_integer([positive]),
-    _ = ?MODULE:entered(Id, M, S, Arguments),
-    Id
-end).
+-endif.
 
 -spec entered(id(), module(), site(), [term()]) -> ok.
 entered(_, _, _, _) -> ok.
@@ -35,61 +51,99 @@ tail_called(_, _, _) -> ok.
 -spec raised(id(), module(), site(), error | exit | throw, term(), [term()]) -> ok.
 raised(_, _, _, _, _, _) -> ok.
 
--spec leave(id(), module(), site(), term()) -> ok.
-leave(Id, M, S, Result) -> ?MODULE:left(Id, M, S, Result).
+-endif.
 
--spec tail(id(), module(), site()) -> ok.
-tail(Id, M, S) -> ?MODULE:tail_called(Id, M, S).
+-ifdef(NATIVE).
+-ifdef(PORTABLE).
 
--spec exception(id(), module(), site(), error | exit | throw, term(), [term()]) -> ok.
-exception(Id, M, S, Class, Reason, Stack) -> ?MODULE:raised(Id, M, S, Class, Reason, Stack).
+%% The library's ids are even. A frame that it does not want has one of its own.
+-define(ENTER(Native, Arguments), begin
+    Id =
+        case Native of
+            0 -> 2 * erlang:unique_integer([positive]) + 1;
+            Given -> Given
+        end,
+    _ = ?MODULE:entered(Id, M, S, Arguments),
+    Id
+end).
+-define(TELL(Native, Portable), begin
+    _ = Native,
+    Portable
+end).
 
 -else.
 
--define(ENTER(Arguments), begin
+-define(ENTER(Native, Arguments), Native).
+-define(TELL(Native, Portable), Native).
+
+-endif.
+-else.
+-ifdef(ON).
+
+-define(ENTER(Native, Arguments), begin
+    Id = erlang:unique_integer([positive]),
+    _ = ?MODULE:entered(Id, M, S, Arguments),
+    Id
+end).
+-define(TELL(Native, Portable), Portable).
+
+-else.
+
+-define(ENTER(Native, Arguments), begin
     _ = {M, S, fun() -> Arguments end},
     0
 end).
+-define(TELL(Native, Portable), begin
+    _ = fun() -> Portable end,
+    ok
+end).
 
--spec leave(id(), module(), site(), term()) -> ok.
-leave(_, _, _, _) -> ok.
-
--spec tail(id(), module(), site()) -> ok.
-tail(_, _, _) -> ok.
-
--spec exception(id(), module(), site(), error | exit | throw, term(), [term()]) -> ok.
-exception(_, _, _, _, _, _) -> ok.
-
+-endif.
 -endif.
 
 -spec enter(module(), site()) -> id().
-enter(M, S) -> ?ENTER([]).
+enter(M, S) -> ?ENTER(beamtrace_nif:enter(M, S), []).
 
 -spec enter(module(), site(), term()) -> id().
-enter(M, S, A) -> ?ENTER([A]).
+enter(M, S, A) -> ?ENTER(beamtrace_nif:enter(M, S, A), [A]).
 
 -spec enter(module(), site(), term(), term()) -> id().
-enter(M, S, A, B) -> ?ENTER([A, B]).
+enter(M, S, A, B) -> ?ENTER(beamtrace_nif:enter(M, S, A, B), ([A, B])).
 
 -spec enter(module(), site(), term(), term(), term()) -> id().
-enter(M, S, A, B, C) -> ?ENTER([A, B, C]).
+enter(M, S, A, B, C) -> ?ENTER(beamtrace_nif:enter(M, S, A, B, C), ([A, B, C])).
 
 -spec enter(module(), site(), term(), term(), term(), term()) -> id().
-enter(M, S, A, B, C, D) -> ?ENTER([A, B, C, D]).
+enter(M, S, A, B, C, D) -> ?ENTER(beamtrace_nif:enter(M, S, A, B, C, D), ([A, B, C, D])).
 
 -spec enter(module(), site(), term(), term(), term(), term(), term()) -> id().
-enter(M, S, A, B, C, D, E) -> ?ENTER([A, B, C, D, E]).
+enter(M, S, A, B, C, D, E) -> ?ENTER(beamtrace_nif:enter(M, S, A, B, C, D, E), ([A, B, C, D, E])).
 
 -spec enter(module(), site(), term(), term(), term(), term(), term(), term()) -> id().
-enter(M, S, A, B, C, D, E, F) -> ?ENTER([A, B, C, D, E, F]).
+enter(M, S, A, B, C, D, E, F) -> ?ENTER(beamtrace_nif:enter(M, S, A, B, C, D, E, F), ([A, B, C, D, E, F])).
 
 -spec enter_list(module(), site(), [term()]) -> id().
-enter_list(M, S, Arguments) -> ?ENTER(Arguments).
+enter_list(M, S, Arguments) -> ?ENTER(beamtrace_nif:enter_list(M, S, Arguments), Arguments).
+
+-spec leave(id(), module(), site(), term()) -> ok.
+leave(Id, M, S, Result) -> ?TELL(beamtrace_nif:leave(Id, M, S, Result), ?MODULE:left(Id, M, S, Result)).
+
+-spec tail(id(), module(), site()) -> ok.
+tail(Id, M, S) -> ?TELL(beamtrace_nif:tail(Id, M, S), ?MODULE:tail_called(Id, M, S)).
+
+-spec exception(id(), module(), site(), error | exit | throw, term(), [term()]) -> ok.
+exception(Id, M, S, Class, Reason, Stack) ->
+    ?TELL(beamtrace_nif:exception(Id, M, S, Class, Reason, Stack), ?MODULE:raised(Id, M, S, Class, Reason, Stack)).
+
+%% Whose module this is, and which build: how a session knows what it finds on a node.
+-spec info() -> {beamtrace_rt, pos_integer(), off | portable | native | both}.
+info() -> {beamtrace_rt, ?ABI, ?BUILD}.
 
 %% --- Callbacks of behaviours ---
 %%
 %% A callback's frame ends with a summary: what it was asked, by whom, what it answered, and what became of the state. It is made here, in
 %% the process itself, so that state and message need not be copied to a tracer: in bounded time and space, whatever the terms.
+%% Only where the portable tracer listens: the native one carries no contents.
 %% `Context` is `{Trigger, From, State, Name of the state}` as the callback got them, '-beamtrace-none-' for what it has not.
 
 -type class() ::
@@ -98,7 +152,7 @@ enter_list(M, S, Arguments) -> ?ENTER(Arguments).
 %% How results are read; with the bytes that values may take.
 -type how() :: class() | {class(), pos_integer()}.
 
--ifdef(ON).
+-ifdef(PORTABLE).
 
 %% Keys of a map, or elements of a tuple, that are looked at; that are named; actions that are named.
 -define(KEYS_MAX, 64).
@@ -476,10 +530,10 @@ locals_at(_, _, _) -> ok.
 -else.
 
 -spec callback(id(), module(), site(), how(), context(), term()) -> ok.
-callback(_, _, _, _, _, _) -> ok.
+callback(Id, M, S, _, _, Result) -> leave(Id, M, S, Result).
 
 -spec callback_tail(id(), module(), site(), how(), context()) -> ok.
-callback_tail(_, _, _, _, _) -> ok.
+callback_tail(Id, M, S, _, _) -> tail(Id, M, S).
 
 -spec locals(module(), site(), [{atom(), term()}], pos_integer()) -> ok.
 locals(_, _, _, _) -> ok.

@@ -6,7 +6,7 @@ import { Observable, type OperatorFunction } from "rxjs";
 
 import type { CallEvent, Shape, TraceEvent } from "../../buffer";
 import { Atom, Pid, type Term, Tuple } from "../../erlang";
-import type { Site, SiteTable } from "../site-table";
+import type { Site, SiteTable } from "../../buffer";
 
 /**
  * How a callback ended, by the first atom of its result. `ok` of `init`, `mount`, `join` …; `value` is a result that is no such tuple or
@@ -96,12 +96,15 @@ export interface CallbackEvent {
   readonly values: CallbackValues | undefined;
 }
 
-/** Site tables by module. */
-export type SiteTables = ReadonlyMap<string, SiteTable>;
+/** What knows the sites of modules: `SiteTables`, or what `siteTables` gives. */
+export interface SiteLookup {
+  find(module: string, site: number, source?: number): Site | undefined;
+}
 
-/** Site tables by the module that they are of. */
-export function siteTables(tables: Iterable<SiteTable>): SiteTables {
-  return new Map([...tables].map((table) => [table.module, table]));
+/** The sites of these tables. */
+export function siteTables(tables: Iterable<SiteTable>): SiteLookup {
+  const byModule = new Map([...tables].map((table) => [table.module, table]));
+  return { find: (module, site) => byModule.get(module)?.sites[site] };
 }
 
 function shapeOf(term: Term | undefined): Shape | undefined {
@@ -152,16 +155,16 @@ function stateNames(term: Term | undefined, behaviour: string): CallbackEvent["s
 }
 
 /**
- * The callback event that a call event is, or undefined when it is none, when its module is not among the tables, or when its payload was
+ * The callback event that a call event is, or undefined when it is none, when nothing is known of its module, or when its payload was
  * cut so far that nothing can be said: ask for `payload: { maxBytes: 4096 }`.
  */
-export function callbackEvent(event: TraceEvent, tables: SiteTables): CallbackEvent | undefined {
+export function callbackEvent(event: TraceEvent, sites: SiteLookup): CallbackEvent | undefined {
   if (event.kind !== "call" || event.mfa.module !== "beamtrace_rt" || event.mfa.function !== "called_back")
     return undefined;
   const [frame, module, number, summary] = list(event.payload);
   if (!(module instanceof Atom) || typeof number !== "number" || !(summary instanceof Tuple))
     return undefined;
-  const site = tables.get(module.name)?.sites[number];
+  const site = sites.find(module.name, number, event.source);
   if (site?.callback === undefined || (typeof frame !== "number" && typeof frame !== "bigint"))
     return undefined;
   const [outcome, trigger, caller, reply, reason, next, names, before, after, changes, assigns, values] =
@@ -190,20 +193,28 @@ export function callbackEvent(event: TraceEvent, tables: SiteTables): CallbackEv
 }
 
 /**
- * Only the callbacks, as what they did. The trace must watch `beamtrace_rt:called_back/4` with its payload.
+ * What a trace needs to hear of callbacks: `session.trace({ ...CALLBACK_TRACE, … })`. A summary takes up to 4 KiB; more where values were asked
+ * for. Of the other events of instrumented code this names only the rarest.
+ */
+export const CALLBACK_TRACE = {
+  instrumented: true,
+  events: ["function_exception"],
+  calls: [{ module: "beamtrace_rt", function: "called_back", arity: 4 }],
+  payload: { maxBytes: 4096 },
+} as const;
+
+/**
+ * Only the callbacks, as what they did.
  * @example
- * const trace = await session.trace({
- *   calls: [{ module: "beamtrace_rt", function: "called_back", arity: 4 }],
- *   payload: { maxBytes: 4096 },
- * });
+ * const trace = await session.trace({ ...CALLBACK_TRACE, processes: { application: "shop" } });
  * trace.events$.pipe(callbacks(siteTables([table]))).subscribe(({ callback, outcome, changes }) => …);
  */
-export function callbacks(tables: SiteTables): OperatorFunction<TraceEvent, CallbackEvent> {
+export function callbacks(sites: SiteLookup): OperatorFunction<TraceEvent, CallbackEvent> {
   return (events$) =>
     new Observable((subscriber) =>
       events$.subscribe({
         next: (event) => {
-          const found = callbackEvent(event, tables);
+          const found = callbackEvent(event, sites);
           if (found !== undefined) subscriber.next(found);
         },
         error: (error: unknown) => subscriber.error(error),

@@ -4,7 +4,7 @@
  * (OTP 25–29), Phoenix 1.7, LiveView 1.0 and Plug.
  */
 import type { Expr, Form, FunctionNode } from "../forms";
-import type { CallbackTrigger } from "../site-table";
+import type { CallbackTrigger } from "../../buffer";
 import { behavioursOf } from "./behaviours-of";
 
 /** How the runtime reads the result. */

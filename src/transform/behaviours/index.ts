@@ -1,13 +1,13 @@
 /** The behaviours of a module, their callbacks, and what these did. */
 export { behavioursOf } from "./behaviours-of";
-export { callbackEvent, callbacks, siteTables } from "./callback-event";
+export { CALLBACK_TRACE, callbackEvent, callbacks, siteTables } from "./callback-event";
 export type {
   CallbackEvent,
   CallbackNext,
   CallbackOutcome,
   CallbackValues,
   ChangedKeys,
-  SiteTables,
+  SiteLookup,
 } from "./callback-event";
 export { callbacksOf } from "./callbacks";
 export type { Callback, ResultClass } from "./callbacks";

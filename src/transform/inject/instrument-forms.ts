@@ -1,9 +1,19 @@
 /** Puts events into the functions of a module's forms. Pure: forms in, forms and site table out; the forms given are changed. */
-import { Atom, BeamtraceError, type Term, Tuple } from "../../erlang";
+import { embeddedSites, type Site, type SiteKind, SITES_FUNCTION, type SiteTable } from "../../buffer";
+import { atom, Atom, BeamtraceError, type Term, tuple, Tuple } from "../../erlang";
 import { OptionError } from "../../erlang/errors";
 import { callbacksOf } from "../behaviours/callbacks";
-import { columnOf, fileOf, type Expr, type Form, type FunctionNode, generatedAnno, lineOf } from "../forms";
-import type { Site, SiteKind, SiteTable } from "../site-table";
+import { builderAt } from "../builder";
+import {
+  type Anno,
+  columnOf,
+  fileOf,
+  type Expr,
+  type Form,
+  type FunctionNode,
+  generatedAnno,
+  lineOf,
+} from "../forms";
 import { HELPERS, HelpersInUse } from "./helpers";
 import { fileAttribute, injectLocals, type LocalsRequest } from "./locals";
 import {
@@ -33,6 +43,11 @@ export interface InstrumentOptions extends InjectOptions {
   readonly locals?: readonly LocalsRequest[];
   /** Which functions; all when not given. */
   readonly select?: (fun: FunctionName & { readonly module: string; readonly exported: boolean }) => boolean;
+  /**
+   * Also exports a function that gives the module's sites, for code that is loaded from memory or stripped of its chunks, where a
+   * session can't read them from the file. Default false: what the module exports stays as it is.
+   */
+  readonly embedSites?: boolean;
 }
 
 /** Instrumented forms. */
@@ -107,7 +122,7 @@ export function instrumentForms(forms: Form[], options: InstrumentOptions = {}):
     throw new BeamtraceError("BT_INSTRUMENT_REFUSED", "the forms have no -module attribute");
   }
   const functions = forms.filter((form) => form.type === "function");
-  const own = Object.values(HELPERS);
+  const own = [...Object.values(HELPERS), atom(SITES_FUNCTION)];
   if (functions.some((form) => own.includes(form.name))) {
     throw new BeamtraceError(
       "BT_INSTRUMENT_REFUSED",
@@ -175,7 +190,31 @@ export function instrumentForms(forms: Form[], options: InstrumentOptions = {}):
   const end = forms.findIndex((form) => form.type === "eof");
   const at = end < 0 ? forms.length : end;
   const added = helpers.functions(module, anno);
-  return { forms: [...forms.slice(0, at), ...added, ...forms.slice(at)], table, instrumented, refused };
+  if (options.embedSites !== true) {
+    return { forms: [...forms.slice(0, at), ...added, ...forms.slice(at)], table, instrumented, refused };
+  }
+  const start = forms.findIndex((form) => form.type === "attribute" && form.name.name === "module") + 1;
+  return {
+    forms: [
+      ...forms.slice(0, start),
+      exportOf(SITES_FUNCTION, 0, anno),
+      ...forms.slice(start, at),
+      ...added,
+      sitesFunction(table, anno),
+      ...forms.slice(at),
+    ],
+    ...{ table, instrumented, refused },
+  };
+}
+
+function exportOf(name: string, arity: number, anno: Anno): Form {
+  return { type: "attribute", anno, name: atom("export"), value: [tuple(atom(name), arity)] };
+}
+
+/** The module's own answer to what its sites are. */
+function sitesFunction(table: SiteTable, anno: Anno): FunctionNode {
+  const b = builderAt(anno);
+  return b.function(SITES_FUNCTION, 0, [b.clause([], [b.binary(embeddedSites(table))])]);
 }
 
 function reasonAgainst(form: FunctionNode, nif: boolean, context: ModuleContext): string | undefined {

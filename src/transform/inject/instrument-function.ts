@@ -9,7 +9,7 @@ import { type Builder, builderAt } from "../builder";
 import { walk } from "../children";
 import { generatedAnno, type ClauseNode, type Expr, type FunctionNode, type VarNode } from "../forms";
 import { FreshNames, mayBind } from "../scope";
-import type { SiteKind } from "../site-table";
+import type { SiteKind } from "../../buffer";
 import {
   type CallContext,
   hasTailCall,

@@ -1,8 +1,11 @@
 /**
- * The sites of an instrumented module: what an event's number stands for. Kept in chunk `BtSt` of the module as an external term
- * (`{beamtrace_sites, Version, Module, Files, Sites, Callbacks}`), so that whoever has the beam can read its events.
+ * The sites of an instrumented module: what an event's number stands for. An external term `{beamtrace_sites, Version, Module, Files, Sites, Callbacks}`,
+ * kept in chunk `BtSt` of the module, so that whoever has the beam can read its events, and, where that is wanted, compressed in a function of
+ * the module, so that loaded code answers for itself: its file may be stripped, be of another version, or never have been there.
  */
+import { deflateRawSync, inflateRawSync } from "node:zlib";
 import type { BeamFile } from "../erlang";
+import { decode, encode } from "../erlang/etf";
 import {
   atom,
   Atom,
@@ -18,6 +21,8 @@ import {
 /** The chunk that holds the table. */
 export const SITE_CHUNK = "BtSt";
 const VERSION = 2;
+/** No module has so many sites; a damaged table must not cost memory. */
+const MAX_TABLE_BYTES = 1 << 28;
 const TAG = atom("beamtrace_sites");
 const KINDS = ["entry", "return", "tail", "locals"] as const;
 const KIND_ATOMS = KINDS.map((kind) => atom(kind));
@@ -86,9 +91,34 @@ export interface SiteTable {
 }
 
 const asTerm = (value: string | number): Term => (typeof value === "string" ? atom(value) : value);
+/** The function that gives `embeddedSites`; a module that has it exports it. */
+export const SITES_FUNCTION = "-beamtrace-sites-";
 
 /** Puts the table into the beam. */
 export function withSiteTable(beam: BeamFile, table: SiteTable): BeamFile {
+  return withChunkTerm(beam, SITE_CHUNK, siteTerm(table));
+}
+
+/** The table as an instrumented module carries it in its code. */
+export function embeddedSites(table: SiteTable): Uint8Array {
+  return deflateRawSync(encode(siteTerm(table)), { level: 9 });
+}
+
+/**
+ * The table that an instrumented module gives.
+ * @throws CorruptBeamError `BT_CORRUPT_BEAM`
+ */
+export function siteTableOf(embedded: Uint8Array): SiteTable {
+  let term: Term;
+  try {
+    term = decode(inflateRawSync(embedded, { maxOutputLength: MAX_TABLE_BYTES }));
+  } catch {
+    throw corrupt();
+  }
+  return siteTableFromTerm(term);
+}
+
+function siteTerm(table: SiteTable): Term {
   const files = [...new Set(table.sites.map((site) => site.file))];
   const index = new Map(files.map((file, i) => [file, i]));
   const sites = table.sites.map((s) =>
@@ -103,10 +133,7 @@ export function withSiteTable(beam: BeamFile, table: SiteTable): BeamFile {
     const { behaviour, name: of, trigger } = callback;
     callbacks.set(`${name}/${arity}`, tuple(...[name, arity, behaviour, of, trigger].map(asTerm)));
   }
-  const term = tuple(
-    ...[TAG, VERSION, atom(table.module), files.map(charlist), sites, [...callbacks.values()]],
-  );
-  return withChunkTerm(beam, SITE_CHUNK, term);
+  return tuple(...[TAG, VERSION, atom(table.module), files.map(charlist), sites, [...callbacks.values()]]);
 }
 
 /** Of `locals` names of variables stand where others have positions of arguments. */
@@ -132,9 +159,17 @@ function argumentsOf(
  */
 export function readSiteTable(beam: BeamFile): SiteTable | undefined {
   const term = chunkTerm(beam, SITE_CHUNK);
-  if (term === undefined) return undefined;
-  const corrupt = (): CorruptBeamError =>
-    new CorruptBeamError(`chunk ${SITE_CHUNK} holds no site table of version ${VERSION}`, 0);
+  return term === undefined ? undefined : siteTableFromTerm(term);
+}
+
+const corrupt = (): CorruptBeamError =>
+  new CorruptBeamError(`there is no site table of version ${VERSION}`, 0);
+
+/**
+ * The table that a chunk holds as a term.
+ * @throws CorruptBeamError `BT_CORRUPT_BEAM`
+ */
+export function siteTableFromTerm(term: Term): SiteTable {
   const [tag, version, module, files, sites, marked] = term instanceof Tuple ? term.elements : [];
   if (tag !== TAG || version !== VERSION || !(module instanceof Atom)) throw corrupt();
   if (!Array.isArray(files) || !Array.isArray(sites)) throw corrupt();
