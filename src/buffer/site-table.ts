@@ -51,7 +51,9 @@ export type CallbackTrigger =
   | "join"
   | "in"
   | "out"
-  | "plug";
+  | "plug"
+  /** The function finishes callbacks that end in a tail call of it. */
+  | "continuation";
 
 /** The callback of a behaviour that a function is. */
 export interface SiteCallback {
@@ -80,6 +82,8 @@ export interface Site {
   readonly arguments: readonly number[];
   /** Of `locals`: what the source calls the variables whose values the event carries, in their order. */
   readonly variables?: readonly string[];
+  /** Of a tail call in a callback: the function of the same module that is called, as `name/arity`. */
+  readonly callee?: string;
   /** Of a function that is a callback. */
   readonly callback?: SiteCallback;
 }
@@ -121,10 +125,16 @@ export function siteTableOf(embedded: Uint8Array): SiteTable {
 function siteTerm(table: SiteTable): Term {
   const files = [...new Set(table.sites.map((site) => site.file))];
   const index = new Map(files.map((file, i) => [file, i]));
+  const details = (s: Site): readonly Term[] => {
+    if (s.variables !== undefined) return s.variables.map(asTerm);
+    if (s.callee === undefined) return s.arguments;
+    const slash = s.callee.lastIndexOf("/");
+    return [atom(s.callee.slice(0, slash)), Number(s.callee.slice(slash + 1))];
+  };
   const sites = table.sites.map((s) =>
     tuple(
       ...[KIND_ATOMS[KINDS.indexOf(s.kind)]!, atom(s.function), s.arity, s.clause],
-      ...[index.get(s.file)!, s.line, s.column, s.variables?.map(asTerm) ?? s.arguments],
+      ...[index.get(s.file)!, s.line, s.column, details(s)],
     ),
   );
   const callbacks = new Map<string, Term>();
@@ -136,21 +146,26 @@ function siteTerm(table: SiteTable): Term {
   return tuple(...[TAG, VERSION, atom(table.module), files.map(charlist), sites, [...callbacks.values()]]);
 }
 
-/** Of `locals` names of variables stand where others have positions of arguments. */
-function argumentsOf(
+/** What stands where an entry has the positions of its arguments: of `locals` the variables' names, of a callback's tail call whom it calls. */
+function detailsOf(
   kind: SiteKind,
   args: readonly Term[],
   corrupt: () => CorruptBeamError,
-): Pick<Site, "arguments" | "variables"> {
-  if (kind !== "locals") {
-    if (!args.every((arg) => typeof arg === "number")) throw corrupt();
-    return { arguments: args };
+): Pick<Site, "arguments" | "variables" | "callee"> {
+  if (kind === "locals") {
+    const variables = args.map((arg) => {
+      if (!(arg instanceof Atom)) throw corrupt();
+      return arg.name;
+    });
+    return { arguments: [], variables };
   }
-  const variables = args.map((arg) => {
-    if (!(arg instanceof Atom)) throw corrupt();
-    return arg.name;
-  });
-  return { arguments: [], variables };
+  if (kind === "tail" && args.length > 0) {
+    const [name, arity] = args;
+    if (!(name instanceof Atom) || typeof arity !== "number") throw corrupt();
+    return { arguments: [], callee: `${name.name}/${arity}` };
+  }
+  if (!args.every((arg) => typeof arg === "number")) throw corrupt();
+  return { arguments: args };
 }
 
 /**
@@ -211,7 +226,7 @@ export function siteTableFromTerm(term: Term): SiteTable {
         file: name,
         line: number(line),
         column: number(column),
-        ...argumentsOf(KINDS[position]!, args as readonly Term[], corrupt),
+        ...detailsOf(KINDS[position]!, args as readonly Term[], corrupt),
       };
     }),
   };

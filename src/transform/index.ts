@@ -1,5 +1,5 @@
 /** `beamtrace/transform`: modules into instrumented modules. */
-export { behavioursOf, CALLBACK_TRACE, callbackEvent, callbacks, siteTables } from "./behaviours";
+export { behavioursOf, CALLBACK_TRACE, CallbackReader, callbacks, siteTables } from "./behaviours";
 export type {
   CallbackEvent,
   CallbackNext,

@@ -7,7 +7,7 @@ import { BeamFile } from "../../src/erlang";
 import {
   CALLBACK_TRACE,
   type CallbackEvent,
-  callbackEvent,
+  CallbackReader,
   type CompileServer,
   instrumentBeam,
   type InstrumentBeamOptions,
@@ -15,6 +15,7 @@ import {
   type SiteTable,
   siteTables,
 } from "../../src/transform";
+import { callbackLine } from "../support/callbacks";
 import { type ErlNode, startNode } from "../support/erl-node";
 import { attachTo, collect, type Collected } from "../support/traced";
 import { compileErlang, fixture, load, startCompiler, unload } from "../support/transform";
@@ -56,8 +57,10 @@ afterEach(async () => {
   await collected.done;
 });
 
-const callbacksSoFar = (): CallbackEvent[] =>
-  collected.events.flatMap((event) => callbackEvent(event, siteTables(tables)) ?? []);
+const callbacksSoFar = (): CallbackEvent[] => {
+  const reader = new CallbackReader(siteTables(tables));
+  return [...collected.events.flatMap((event) => reader.push(event)), ...reader.end()];
+};
 
 /** Runs expressions on the node and gives the callbacks that they led to, once the one that `last` names is among them. */
 async function called(expressions: string, last = "terminate/2"): Promise<CallbackEvent[]> {
@@ -67,33 +70,7 @@ async function called(expressions: string, last = "terminate/2"): Promise<Callba
 }
 
 const text = (term: Term | undefined): string => (term === undefined ? "-" : inspect(term));
-const shape = (of: CallbackEvent["before"]): string =>
-  of === undefined ? "-" : [of.type, ...(of.size > 0 ? [of.size] : []), ...of.tags].join(" ");
-/** One line an event. */
-function line(event: CallbackEvent): string {
-  const keys = event.changes;
-  return [
-    `${event.callback} ${event.outcome}`,
-    `asked ${shape(event.trigger)}`,
-    ...(event.eventType === undefined
-      ? []
-      : [`as ${typeof event.eventType === "string" ? event.eventType : text(event.eventType)}`]),
-    ...(event.caller === undefined ? [] : ["called"]),
-    ...(event.reply === undefined ? [] : [`answers ${shape(event.reply)}`]),
-    ...(event.reason === undefined ? [] : [`because ${shape(event.reason)}`]),
-    ...event.next.map(({ what, value }) => `then ${what} ${text(value)}`),
-    ...(event.stateName === undefined
-      ? []
-      : [`${text(event.stateName.before)} -> ${text(event.stateName.after)}`]),
-    `${shape(event.before)} -> ${shape(event.after)}`,
-    ...(keys === undefined ? [] : [`changed ${[...keys.changed].map(text).sort().join(" ")}`]),
-    ...(keys === undefined || keys.rebuilt.length === 0
-      ? []
-      : [`rebuilt ${keys.rebuilt.map(text).join(" ")}`]),
-    ...(keys === undefined || keys.complete ? [] : ["and more"]),
-  ].join("; ");
-}
-const lines = (events: readonly CallbackEvent[]): string[] => events.map(line);
+const lines = (events: readonly CallbackEvent[]): string[] => events.map(callbackLine);
 
 describe("gen_server", () => {
   beforeAll(() => instrumented("bt_counter"));
@@ -106,8 +83,8 @@ describe("gen_server", () => {
     expect(lines(events)).toEqual([
       "init/1 ok; asked tuple 2 map; - -> map 3",
       "handle_call/3 reply; asked tuple 2 add; called; answers tuple 2 count; map 3 -> map 3; changed count",
-      "handle_call/3 reply; asked atom get; called; answers integer; map 3 -> map 3; changed ",
-      "handle_call/3 stop; asked atom stop; called; answers atom stopping; because atom normal; map 3 -> map 3; changed ",
+      "handle_call/3 reply; asked atom get; called; answers integer; map 3 -> map 3; changed",
+      "handle_call/3 stop; asked atom stop; called; answers atom stopping; because atom normal; map 3 -> map 3; changed",
       "terminate/2 value; asked atom normal; answers atom done; map 3 -> -",
     ]);
     const [, add] = events;
@@ -130,9 +107,9 @@ describe("gen_server", () => {
       "handle_info/2 noreply; asked tuple 2 answer; map 3 -> map 2; changed waiting",
       "handle_call/3 reply; asked tuple 2 drop warm; called; answers atom ok; then hibernate true; map 2 -> map 1; changed warm",
       "handle_cast/2 noreply; asked tuple 3 put k; map 1 -> map 2; changed k",
-      "handle_info/2 noreply; asked atom timeout; then timeout infinity; map 2 -> map 2; changed ",
-      "handle_info/2 noreply; asked tuple 2 other; map 2 -> map 2; changed ",
-      "handle_cast/2 stop; asked atom halt; because tuple 2 shutdown halted; map 2 -> map 2; changed ",
+      "handle_info/2 noreply; asked atom timeout; then timeout infinity; map 2 -> map 2; changed",
+      "handle_info/2 noreply; asked tuple 2 other; map 2 -> map 2; changed",
+      "handle_cast/2 stop; asked atom halt; because tuple 2 shutdown halted; map 2 -> map 2; changed",
       "terminate/2 value; asked tuple 2 shutdown halted; answers atom done; map 2 -> -",
     ]);
     expect(events[6]?.site.line).toBeGreaterThan(events[5]?.site.line ?? 0);
@@ -167,6 +144,27 @@ describe("gen_server", () => {
       "init/1 ok; asked tuple 2 map; - -> map 3",
       "terminate/2 value; asked tuple 2 crashed; answers atom done; map 3 -> -",
     ]);
+  });
+
+  test("what a callback hands on to another function of its module is answered there", async () => {
+    const events =
+      await called(`{ok, P} = bt_counter:start({map, 1}), {delegated, x} = gen_server:call(P, {delegated, x}),
+      {looped, 3} = gen_server:call(P, {loop, 5}), {nested, 1} = gen_server:call(P, {nested, 1}), ok = gen_server:call(P, elsewhere),
+      {'EXIT', _} = (catch gen_server:call(P, {loop, fail}))`);
+    expect(lines(events)).toEqual([
+      "init/1 ok; asked tuple 2 map; - -> map 3",
+      "handle_call/3 reply; asked tuple 2 delegated x; called; answers tuple 2 delegated x; map 3 -> map 3; changed note",
+      // The state that came to the end of the loop is not the one that the callback had: no saying what changed.
+      "handle_call/3 reply; asked tuple 2 loop; called; answers tuple 2 looped; map 3 -> map 4",
+      "handle_call/3 reply; asked tuple 2 nested; called; answers tuple 2 nested; map 4 -> map 5; changed nested",
+      // Handed on to a fun, and to what raised.
+      "handle_call/3 tail_call; asked atom elsewhere; called; map 5 -> -",
+      "handle_call/3 tail_call; asked tuple 2 loop fail; called; map 5 -> -",
+      "terminate/2 value; asked tuple 2 told_to; answers atom done; map 5 -> -",
+    ]);
+    const [, delegated] = events;
+    expect(delegated?.site).toMatchObject({ kind: "return", function: "delegated", arity: 3 });
+    expect(delegated?.values).toBeUndefined();
   });
 
   test("many keys: so many are looked at, and it says that there are more", async () => {
@@ -224,19 +222,19 @@ describe("gen_statem", () => {
     );
     expect(lines(events)).toEqual([
       "init/1 ok; asked tuple 2; - -> locked; - -> map 2",
-      "StateName/3 keep_state; asked atom locked; as enter; locked -> locked; map 2 -> map 2; changed ",
+      "StateName/3 keep_state; asked atom locked; as enter; locked -> locked; map 2 -> map 2; changed",
       "StateName/3 keep_state; asked tuple 3 put colour; as call; called; answers atom ok; locked -> locked; map 2 -> map 3; changed colour",
-      "StateName/3 repeat_state; asked atom reset; as cast; locked -> locked; map 3 -> map 3; changed ",
-      "StateName/3 keep_state; asked atom locked; as enter; locked -> locked; map 3 -> map 3; changed ",
-      "StateName/3 keep_state_and_data; asked atom open; as cast; then postpone true; locked -> locked; map 3 -> map 3; changed ",
+      "StateName/3 repeat_state; asked atom reset; as cast; locked -> locked; map 3 -> map 3; changed",
+      "StateName/3 keep_state; asked atom locked; as enter; locked -> locked; map 3 -> map 3; changed",
+      "StateName/3 keep_state_and_data; asked atom open; as cast; then postpone true; locked -> locked; map 3 -> map 3; changed",
       "StateName/3 keep_state; asked tuple 2 type; as call; called; answers atom more; locked -> locked; map 3 -> map 3; changed typed",
-      "StateName/3 next_state; asked tuple 2 type; as call; called; answers atom opened; then state_timeout 60000; then generic_timeout {beep,50000}; locked -> open; map 3 -> map 3; changed ",
-      "StateName/3 keep_state_and_data; asked atom locked; as enter; open -> open; map 3 -> map 3; changed ",
-      "StateName/3 keep_state_and_data; asked atom open; as cast; then next_event {internal,{atom,0,[ring]}}; open -> open; map 3 -> map 3; changed ",
+      "StateName/3 next_state; asked tuple 2 type; as call; called; answers atom opened; then state_timeout 60000; then generic_timeout {beep,50000}; locked -> open; map 3 -> map 3; changed",
+      "StateName/3 keep_state_and_data; asked atom locked; as enter; open -> open; map 3 -> map 3; changed",
+      "StateName/3 keep_state_and_data; asked atom open; as cast; then next_event {internal,{atom,0,[ring]}}; open -> open; map 3 -> map 3; changed",
       "StateName/3 next_state; asked atom ring; as internal; open -> locked; map 3 -> map 4; changed rung",
       "StateName/3 keep_state; asked atom open; as enter; locked -> locked; map 4 -> map 4; changed typed",
-      "StateName/3 tail_call; asked atom sesame; as info; locked -> -; map 4 -> -",
-      "StateName/3 keep_state_and_data; asked atom locked; as enter; open -> open; map 4 -> map 4; changed ",
+      "StateName/3 next_state; asked atom sesame; as info; then hibernate true; locked -> open; map 4 -> map 4; changed",
+      "StateName/3 keep_state_and_data; asked atom locked; as enter; open -> open; map 4 -> map 4; changed",
       "StateName/3 stop_and_reply; asked atom stop; as call; called; answers atom bye; because atom normal; open -> open; map 4 -> map 5; changed stopped",
       "terminate/3 value; asked atom normal; answers atom ok; open -> -; map 5 -> -",
     ]);
@@ -252,8 +250,8 @@ describe("gen_statem", () => {
     expect(lines(events)).toEqual([
       "init/1 ok; asked nil; then timeout 50000; - -> {tuple,2,[off]}; - -> tuple 2 data",
       "handle_event/4 next_state; asked atom press; as call; called; answers integer; {tuple,2,[off]} -> {tuple,2,[on]}; tuple 2 data -> tuple 2 data; changed 2",
-      "handle_event/4 next_state; asked atom press; as call; called; answers integer; {tuple,2,[on]} -> {tuple,2,[off]}; tuple 2 data -> tuple 2 data; changed ",
-      "handle_event/4 stop; asked atom die; as cast; because tuple 2 shutdown died; {tuple,2,[off]} -> {tuple,2,[off]}; tuple 2 data -> tuple 2 data; changed ",
+      "handle_event/4 next_state; asked atom press; as call; called; answers integer; {tuple,2,[on]} -> {tuple,2,[off]}; tuple 2 data -> tuple 2 data; changed",
+      "handle_event/4 stop; asked atom die; as cast; because tuple 2 shutdown died; {tuple,2,[off]} -> {tuple,2,[off]}; tuple 2 data -> tuple 2 data; changed",
     ]);
   });
 });
@@ -269,9 +267,9 @@ describe("gen_event", () => {
     expect(lines(events)).toEqual([
       "init/1 ok; asked integer; - -> map 1",
       "handle_event/2 ok; asked tuple 2 sound bell; map 1 -> map 2; changed heard last",
-      "handle_event/2 ok; asked atom silence; then hibernate true; map 2 -> map 2; changed ",
-      "handle_call/2 ok; asked atom heard; answers integer; map 2 -> map 2; changed ",
-      "handle_info/2 ok; asked atom x; map 2 -> map 2; changed ",
+      "handle_event/2 ok; asked atom silence; then hibernate true; map 2 -> map 2; changed",
+      "handle_call/2 ok; asked atom heard; answers integer; map 2 -> map 2; changed",
+      "handle_info/2 ok; asked atom x; map 2 -> map 2; changed",
       "handle_call/2 remove_handler; asked atom go; answers integer; map 2 -> -",
       "terminate/2 value; asked atom remove_handler; answers atom gone; map 2 -> -",
     ]);

@@ -9,7 +9,7 @@
 -export([enter/2, enter/3, enter/4, enter/5, enter/6, enter/7, enter/8, enter_list/3]).
 -export([leave/4, tail/3, exception/6]).
 -export([info/0]).
--export([callback/6, callback_tail/5, locals/4]).
+-export([callback/6, callback_tail/5, continues/3, locals/4]).
 
 -type id() :: non_neg_integer().
 -type site() :: non_neg_integer().
@@ -190,7 +190,11 @@ callback_tail(Id, M, S, How, Context) ->
         false -> ok
     end.
 
--spec called_back(id(), module(), site(), summary()) -> ok.
+%% The frame may be what is left of a callback: whoever has seen it go by a tail call to here knows.
+-spec continues(id(), module(), site()) -> ok.
+continues(Id, M, S) -> ?MODULE:called_back(Id, M, S, continues).
+
+-spec called_back(id(), module(), site(), summary() | continues) -> ok.
 called_back(_, _, _, _) -> ok.
 
 how({Class, Bytes}) -> {Class, Bytes};
@@ -534,6 +538,9 @@ callback(Id, M, S, _, _, Result) -> leave(Id, M, S, Result).
 
 -spec callback_tail(id(), module(), site(), how(), context()) -> ok.
 callback_tail(Id, M, S, _, _) -> tail(Id, M, S).
+
+-spec continues(id(), module(), site()) -> ok.
+continues(_, _, _) -> ok.
 
 -spec locals(module(), site(), [{atom(), term()}], pos_integer()) -> ok.
 locals(_, _, _, _) -> ok.

@@ -2,8 +2,6 @@
  * What a callback of a behaviour did, out of the call event of `beamtrace_rt:called_back/4` (beam/runtime, `summary()`). Pure: an event and
  * the site tables in, an object or nothing out.
  */
-import { Observable, type OperatorFunction } from "rxjs";
-
 import type { CallEvent, Shape, TraceEvent } from "../../buffer";
 import { Atom, Pid, type Term, Tuple } from "../../erlang";
 import type { Site, SiteTable } from "../../buffer";
@@ -154,26 +152,35 @@ function stateNames(term: Term | undefined, behaviour: string): CallbackEvent["s
   return { before, after };
 }
 
-/**
- * The callback event that a call event is, or undefined when it is none, when nothing is known of its module, or when its payload was
- * cut so far that nothing can be said: ask for `payload: { maxBytes: 4096 }`.
- */
-export function callbackEvent(event: TraceEvent, sites: SiteLookup): CallbackEvent | undefined {
+/** What a call event says of callbacks. */
+export type CallbackNote =
+  | { readonly what: "ended"; readonly event: CallbackEvent }
+  /** A function is entered that finishes callbacks; whether it does now, those can say who saw one leave for it. */
+  | {
+      readonly what: "continues";
+      readonly frame: number | bigint;
+      readonly site: Site;
+      readonly module: string;
+    };
+
+/** What the call event of the runtime says, before what belongs together is put together. */
+export function callbackNote(event: TraceEvent, sites: SiteLookup): CallbackNote | undefined {
   if (event.kind !== "call" || event.mfa.module !== "beamtrace_rt" || event.mfa.function !== "called_back")
     return undefined;
   const [frame, module, number, summary] = list(event.payload);
-  if (!(module instanceof Atom) || typeof number !== "number" || !(summary instanceof Tuple))
-    return undefined;
+  if (!(module instanceof Atom) || typeof number !== "number") return undefined;
   const site = sites.find(module.name, number, event.source);
   if (site?.callback === undefined || (typeof frame !== "number" && typeof frame !== "bigint"))
     return undefined;
+  if (summary instanceof Atom) return { what: "continues", frame, site, module: module.name };
+  if (!(summary instanceof Tuple)) return undefined;
   const [outcome, trigger, caller, reply, reason, next, names, before, after, changes, assigns, values] =
     summary.elements;
   if (!(outcome instanceof Atom)) return undefined;
   const steps = nextOf(next);
   const type = steps.find(({ what }) => what === "event_type")?.value;
   const { behaviour, name } = site.callback;
-  return {
+  const ended: CallbackEvent = {
     ...{ kind: "callback", timestamp: event.timestamp, source: event.source, process: event.process },
     ...{ frame, module: module.name, site, behaviour, callback: name },
     outcome: outcome.name as CallbackOutcome,
@@ -190,35 +197,5 @@ export function callbackEvent(event: TraceEvent, sites: SiteLookup): CallbackEve
     assigns: changedKeys(assigns),
     values: valuesOf(values),
   };
-}
-
-/**
- * What a trace needs to hear of callbacks: `session.trace({ ...CALLBACK_TRACE, … })`. A summary takes up to 4 KiB; more where values were asked
- * for. Of the other events of instrumented code this names only the rarest.
- */
-export const CALLBACK_TRACE = {
-  instrumented: true,
-  events: ["function_exception"],
-  calls: [{ module: "beamtrace_rt", function: "called_back", arity: 4 }],
-  payload: { maxBytes: 4096 },
-} as const;
-
-/**
- * Only the callbacks, as what they did.
- * @example
- * const trace = await session.trace({ ...CALLBACK_TRACE, processes: { application: "shop" } });
- * trace.events$.pipe(callbacks(siteTables([table]))).subscribe(({ callback, outcome, changes }) => …);
- */
-export function callbacks(sites: SiteLookup): OperatorFunction<TraceEvent, CallbackEvent> {
-  return (events$) =>
-    new Observable((subscriber) =>
-      events$.subscribe({
-        next: (event) => {
-          const found = callbackEvent(event, sites);
-          if (found !== undefined) subscriber.next(found);
-        },
-        error: (error: unknown) => subscriber.error(error),
-        complete: () => subscriber.complete(),
-      }),
-    );
+  return { what: "ended", event: ended };
 }

@@ -1,6 +1,6 @@
 /** The behaviours of a module, their callbacks, and what these did. */
 export { behavioursOf } from "./behaviours-of";
-export { CALLBACK_TRACE, callbackEvent, callbacks, siteTables } from "./callback-event";
+export { siteTables } from "./callback-event";
 export type {
   CallbackEvent,
   CallbackNext,
@@ -9,5 +9,6 @@ export type {
   ChangedKeys,
   SiteLookup,
 } from "./callback-event";
+export { CALLBACK_TRACE, CallbackReader, callbacks } from "./callback-reader";
 export { callbacksOf } from "./callbacks";
 export type { Callback, ResultClass } from "./callbacks";

@@ -21,6 +21,7 @@ export const HELPERS = {
   exception: atom("-beamtrace-exception-"),
   callback: atom("-beamtrace-callback-"),
   callbackTail: atom("-beamtrace-callback-tail-"),
+  continues: atom("-beamtrace-continues-"),
   locals: atom("-beamtrace-locals-"),
   absent: atom("-beamtrace-absent-"),
 } as const;
@@ -40,7 +41,7 @@ export class HelpersInUse {
     return { name: HELPERS.enter, args: [...args] };
   }
 
-  use(helper: "leave" | "tail" | "exception" | "callback" | "callbackTail" | "locals"): Atom {
+  use(helper: "leave" | "tail" | "exception" | "callback" | "callbackTail" | "continues" | "locals"): Atom {
     this.names.add(HELPERS[helper]);
     return HELPERS[helper];
   }
@@ -79,6 +80,8 @@ export class HelpersInUse {
       functions.push(guardedCall(HELPERS.callback, 5, "callback", withModule(1), b.atom("ok")));
     if (this.names.has(HELPERS.callbackTail))
       functions.push(guardedCall(HELPERS.callbackTail, 4, "callback_tail", withModule(1), b.atom("ok")));
+    if (this.names.has(HELPERS.continues))
+      functions.push(guardedCall(HELPERS.continues, 2, "continues", withModule(1), b.atom("ok")));
     if (this.names.has(HELPERS.locals))
       functions.push(guardedCall(HELPERS.locals, 3, "locals", withModule(0), b.atom("ok")));
     const load = b.remoteCall("erlang", "load_module", [

@@ -2,7 +2,8 @@
 import { embeddedSites, type Site, type SiteKind, SITES_FUNCTION, type SiteTable } from "../../buffer";
 import { atom, Atom, BeamtraceError, type Term, tuple, Tuple } from "../../erlang";
 import { OptionError } from "../../erlang/errors";
-import { callbacksOf } from "../behaviours/callbacks";
+import { type Callback, callbacksOf } from "../behaviours/callbacks";
+import { type Continuation, continuationsOf } from "../behaviours/continuations";
 import { builderAt } from "../builder";
 import {
   type Anno,
@@ -139,6 +140,7 @@ export function instrumentForms(forms: Form[], options: InstrumentOptions = {}):
   const maxBytes = callbackBytes(options.callbacks ?? "shape");
   const callbacks =
     maxBytes === undefined ? undefined : callbacksOf(forms, (key) => exportsAll || exported.has(key));
+  const continuations = continuationsOf(forms, callbacks ?? new Map(), module.name, { known });
   const sites: Site[] = [];
   const helpers = new HelpersInUse();
   const instrumented: FunctionName[] = [];
@@ -157,20 +159,20 @@ export function instrumentForms(forms: Form[], options: InstrumentOptions = {}):
     const name: FunctionName = { function: form.name.name, arity: form.arity };
     const key = `${name.function}/${name.arity}`;
     const isExported = exportsAll || exported.has(key);
-    const callback = callbacks?.get(key);
+    const callback = callbacks?.get(key) ?? asCallback(key, continuations.get(key));
     const marked =
       callback === undefined
         ? {}
         : { callback: { behaviour: callback.behaviour, name: callback.name, trigger: callback.trigger } };
     if (options.select?.({ ...name, module: module.name, exported: isExported }) === false) continue;
     const context: ModuleContext = {
-      known,
-      helpers,
+      ...{ known, helpers, module: module.name },
       exceptions: options.exceptions ?? "infer",
       callback: callback === undefined ? undefined : { is: callback, maxBytes: maxBytes ?? 0 },
-      site: (kind: SiteKind, node: { readonly anno: Expr["anno"] }, clause, args) => {
+      site: (kind: SiteKind, node: { readonly anno: Expr["anno"] }, clause, args, callee) => {
+        const calls = callee === undefined ? {} : { callee };
         sites.push({
-          ...{ id: sites.length, kind, ...name, clause, arguments: args, ...marked },
+          ...{ id: sites.length, kind, ...name, clause, arguments: args, ...calls, ...marked },
           ...{ file: fileOf(node.anno) ?? file, line: lineOf(node.anno), column: columnOf(node.anno) ?? 0 },
         });
         return sites.length - 1;
@@ -204,6 +206,16 @@ export function instrumentForms(forms: Form[], options: InstrumentOptions = {}):
       ...forms.slice(at),
     ],
     ...{ table, instrumented, refused },
+  };
+}
+
+/** What a function has to tell that finishes a callback. */
+function asCallback(key: string, continuation: Continuation | undefined): Callback | undefined {
+  if (continuation === undefined) return undefined;
+  const { behaviour, class: how, state } = continuation;
+  return {
+    ...{ behaviour, name: key, trigger: "continuation", class: how, state },
+    ...{ message: undefined, from: undefined, stateName: undefined },
   };
 }
 

@@ -5,6 +5,7 @@
  */
 import { Atom } from "../../erlang";
 import type { Callback } from "../behaviours/callbacks";
+import { ownCallee } from "../behaviours/continuations";
 import { type Builder, builderAt } from "../builder";
 import { walk } from "../children";
 import { generatedAnno, type ClauseNode, type Expr, type FunctionNode, type VarNode } from "../forms";
@@ -33,6 +34,7 @@ export interface InjectOptions {
 
 /** What one function needs from its module. */
 export interface ModuleContext extends CallContext {
+  readonly module: string;
   readonly helpers: HelpersInUse;
   readonly exceptions: "infer" | "wrap";
   /** The callback that the function is, and how many bytes of each of its terms are to travel. */
@@ -43,6 +45,7 @@ export interface ModuleContext extends CallContext {
     node: { readonly anno: Expr["anno"] },
     clause: number,
     args: readonly number[],
+    callee?: string,
   ): number;
 }
 
@@ -110,6 +113,10 @@ class ClauseInjector {
     const used = wrapped || this.told > 0;
     const start: Expr[] = [used ? b.match(b.variable(name), enter) : b.match(b.wildcard(), enter)];
     if (this.asked !== undefined) start.push(this.askedOf(clause, this.asked));
+    if (this.asked !== undefined && this.context.callback?.is.trigger === "continuation") {
+      const continues = this.context.helpers.use("continues");
+      start.push(this.whenTraced(clause, b.call(continues, [b.variable(name), b.integer(site)])));
+    }
     clause.body = [...start, ...body];
   }
 
@@ -294,8 +301,9 @@ class ClauseInjector {
 
   private tailEvent(node: Expr): Expr {
     const b = builderAt(generatedAnno(node.anno));
-    const site = this.context.site("tail", node, this.clause, []);
-    const { helpers, callback } = this.context;
+    const { helpers, callback, module } = this.context;
+    const callee = callback !== undefined && node.type === "call" ? ownCallee(node, module) : undefined;
+    const site = this.context.site("tail", node, this.clause, [], callee);
     const start = [this.frame(node), b.integer(site)];
     const event =
       callback === undefined
@@ -310,7 +318,7 @@ class ClauseInjector {
   }
 
   /** `case Id of 0 -> ok; _ -> Event end` */
-  private whenTraced(node: Expr, event: Expr): Expr {
+  private whenTraced(node: { readonly anno: Expr["anno"] }, event: Expr): Expr {
     this.told++;
     const b = builderAt(generatedAnno(node.anno));
     return b.case(this.frame(node), [
@@ -319,7 +327,7 @@ class ClauseInjector {
     ]);
   }
 
-  private frame(node: Expr): Expr {
+  private frame(node: { readonly anno: Expr["anno"] }): Expr {
     return builderAt(generatedAnno(node.anno)).variable(this.id!.name);
   }
 
