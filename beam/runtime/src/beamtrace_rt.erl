@@ -374,6 +374,8 @@ map_changes(Old, New) ->
     {Ds, Rs, Added, Whole} = map_changes(maps:next(maps:iterator(New)), Old, ?KEYS_MAX, {[], [], 0, true}),
     case map_size(Old) + Added - map_size(New) of
         0 when Whole -> {Ds, Rs, true};
+        %% Of so many keys a look at some would hardly meet one that is gone.
+        _ when map_size(Old) > ?KEYS_MAX, not Whole -> {Ds, Rs, false};
         _ -> gone(maps:next(maps:iterator(Old)), New, ?KEYS_MAX, {Ds, Rs, Whole})
     end.
 
