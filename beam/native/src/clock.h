@@ -146,7 +146,7 @@ BT_INLINE double bt_cheap_now(bt_trace *trace, bt_ring *ring, uint64_t process)
 
     if (__builtin_expect(ring->anchor_process != process || since >= atomic_load_explicit(&bt_anchor_ticks, memory_order_relaxed), 0))
         return bt_anchor(trace, ring, process);
-    return ring->anchor_stamp + (double)(int64_t)((double)since * atomic_load_explicit(&bt_tick_ns, memory_order_relaxed));
+    return ring->anchor_stamp + (double)(int64_t)((double)(int64_t)since * atomic_load_explicit(&bt_tick_ns, memory_order_relaxed));
 }
 
 #endif

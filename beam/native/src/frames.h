@@ -10,6 +10,7 @@
 #include "clock.h"
 #include "control.h"
 #include "drain.h"
+#include "probe.h"
 
 static_assert(BT_TRACES == 64, "a bit for each place");
 static_assert(BT_RINGS_MAX <= 1024, "ten bits of an id tell the scheduler");
@@ -34,6 +35,9 @@ static struct {
     _Atomic uintptr_t thread;
     _Atomic bt_self self;
 } bt_threads[BT_THREADS_SIZE];
+
+/* The environment's second word is the process, whose first word is its pid: proved before it is relied on. */
+static _Atomic bool bt_env_shows_process;
 
 static inline uint32_t bt_hidden_place(bt_term process) { return (uint32_t)(process * UINT64_C(0x9E3779B97F4A7C15) >> 56); }
 
@@ -97,6 +101,7 @@ static void bt_frames_begin(uint64_t now)
     memset(bt_hidden, 0, sizeof bt_hidden);
     bt_frames_base = now & BT_FRAME_COUNT_MASK;
     memset(bt_frames, 0, sizeof bt_frames);
+    atomic_store(&bt_env_shows_process, false);
 }
 
 BT_INLINE uint64_t bt_frame_id(uint32_t ring)
@@ -121,6 +126,13 @@ typedef struct {
     bt_term process;
 } bt_frame;
 
+#define BT_PAIR(low, high) ((uint64_t)(low) | (uint64_t)(high) << 32)
+
+static_assert(BT_SLOT_HEAD == 0 && BT_SLOT_FLAGS == 1 && BT_STAMP == 1 && BT_SLOT_TRACEE_LOW == 4 && BT_FRAME_ID_LOW == 8 &&
+                  BT_FRAME_SITE == 10 && BT_SLOT_SHAPE == 11 && BT_SLOT_TAG1 == 12 && BT_SLOT_TAG2 == 13 && BT_FRAME_MODULE == 14 &&
+                  BT_FRAME_CLASS == 15,
+              "the record is written in pairs of words");
+
 /* Writes the event into the ring of this scheduler. */
 BT_INLINE void bt_write_frame(bt_trace *trace, bt_self self, const bt_frame *frame, bt_shape shape)
 {
@@ -138,20 +150,18 @@ BT_INLINE void bt_write_frame(bt_trace *trace, bt_self self, const bt_frame *fra
     if (r == NULL)
         return;
     stamp = bt_ring_in_order(ring, bt_cheap_now(trace, ring, frame->process));
-    memset(r, 0, sizeof *r);
-    r->doubles[BT_STAMP] = stamp;
-    r->words[BT_SLOT_HEAD] = frame->kind;
-    if (trace->scheduler && bt_self_scheduler(self) != 0)
+    if (__builtin_expect(trace->mode != BT_MODE_SHAPE, 0))
+        shape.shape = shape.tag1 = shape.tag2 = 0;
+    r->pairs[0] = frame->kind;
+    if (__builtin_expect(trace->scheduler && bt_self_scheduler(self) != 0, 0))
         r->words[BT_SLOT_HEAD] |= (bt_self_scheduler(self) - 1) << 16;
-    r->words[BT_SLOT_TRACEE_LOW] = (uint32_t)frame->process;
-    r->words[BT_SLOT_TRACEE_HIGH] = (uint32_t)(frame->process >> 32);
-    r->words[BT_FRAME_ID_LOW] = (uint32_t)frame->id;
-    r->words[BT_FRAME_ID_HIGH] = (uint32_t)(frame->id >> 32);
-    r->words[BT_FRAME_SITE] = frame->site;
-    r->words[BT_FRAME_MODULE] = bt_atom_word(frame->module);
-    r->words[BT_FRAME_CLASS] = frame->class;
-    if (trace->mode == BT_MODE_SHAPE)
-        bt_put_shape(r, shape);
+    r->doubles[BT_STAMP] = stamp;
+    r->pairs[2] = frame->process;
+    r->pairs[3] = 0;
+    r->pairs[4] = frame->id;
+    r->pairs[5] = BT_PAIR(frame->site, shape.shape);
+    r->pairs[6] = BT_PAIR(shape.tag1, shape.tag2);
+    r->pairs[7] = BT_PAIR(bt_atom_word(frame->module), frame->class);
     bt_ring_commit(ring);
 }
 
@@ -170,14 +180,38 @@ BT_INLINE bt_trace *bt_next_told(uint64_t *told)
     return NULL;
 }
 
+static inline const uint64_t *bt_env_process(const ErlNifEnv *env)
+{
+    uint64_t words[2];
+
+    memcpy(words, env, sizeof words);
+    return (const uint64_t *)(uintptr_t)words[1];
+}
+
+/* Asking the VM who this is costs as much as the rest of what is read. */
 BT_INLINE bool bt_frame_process(ErlNifEnv *env, bt_term *process)
 {
     ErlNifPid pid;
 
-    if (__builtin_expect(enif_self(env, &pid) == NULL, 0))
+    if (__builtin_expect(atomic_load_explicit(&bt_env_shows_process, memory_order_relaxed), 1)) {
+        *process = *bt_env_process(env);
+        return true;
+    }
+    if (enif_self(env, &pid) == NULL)
         return false;
     *process = pid.pid;
     return true;
+}
+
+/* In a process that is no callback's. */
+static void bt_prove_env(ErlNifEnv *env)
+{
+    ErlNifPid pid;
+
+    if (atomic_load(&bt_env_shows_process) || !bt_readable(env, 2) ||
+        !bt_readable(bt_env_process(env), 1) || enif_self(env, &pid) == NULL)
+        return;
+    atomic_store(&bt_env_shows_process, *bt_env_process(env) == pid.pid);
 }
 
 /* Entry: the frame's id, 0 when no trace takes it. */
@@ -249,7 +283,7 @@ BT_NIF(frame_leave)
 {
     BT_UNUSED;
     if (!BT_GATE_CLOSED)
-        bt_end_frame(env, argv, BT_KIND_FUNCTION_RETURN, 0, bt_shape_of(env, argv[3], bt_layout));
+        bt_end_frame(env, argv, BT_KIND_FUNCTION_RETURN, 0, bt_shape_of_any(env, argv[3], bt_layout));
     return bt_atoms.ok;
 }
 
@@ -300,6 +334,7 @@ BT_NIF(trace_instrumented)
     if (!bt_get_handle(env, argv[0], &handle) || atomic_load(&handle->trace->told.on))
         return enif_make_badarg(env);
     trace = handle->trace;
+    bt_prove_env(env);
     if (!bt_get_set(env, argv[1], &trace->told.every_module, &trace->told.modules, true) ||
         !bt_get_set(env, argv[2], &trace->told.every_process, &trace->told.processes, false))
         return bt_atoms.false_;

@@ -22,6 +22,7 @@
 typedef union {
     uint32_t words[BT_SLOT_WORDS];
     double doubles[BT_SLOT_WORDS / 2];
+    uint64_t pairs[BT_SLOT_WORDS / 2]; /* two words each */
 } bt_record;
 
 static_assert(sizeof(bt_record) == BT_SLOT_BYTES, "a record has the size of a slot");

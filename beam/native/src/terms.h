@@ -41,6 +41,7 @@ static inline const uint64_t *bt_box(bt_term t) { return (const uint64_t *)(uint
 
 /* Low six bits of a header word. */
 enum {
+    BT_TAG_TUPLE = 0x00,
     BT_TAG_REF = 0x10,
     BT_TAG_FUN = 0x14,
     BT_TAG_FLOAT = 0x18,
@@ -56,6 +57,8 @@ enum {
 
 static inline uint64_t bt_header_arity(uint64_t header) { return header >> 6; }
 
+/* Of a boxed term. */
+static inline bool bt_is_tuple(bt_term t) { return (bt_box(t)[0] & 0x3f) == BT_TAG_TUPLE; }
 static inline bool bt_is_float(bt_term t) { return bt_is_boxed(t) && (bt_box(t)[0] & 0x3f) == BT_TAG_FLOAT; }
 
 /* Bits of a bit string, -1 for what is none. */
