@@ -389,8 +389,9 @@ describe("code that runs meanwhile", () => {
   test("never fails while traces start and stop a hundred times", async () => {
     await node.eval(`Main = self(), register(told_hammer, spawn(fun() ->
         Workers = [spawn_link(fun W() ->
-          done = told:loop(50), {a} = told:pick(a), 2 = told:add(1, 2), #{} = told:none(), {'EXIT', _} = (catch told:risky(a)), W()
-        end) || _ <- lists:seq(1, 4)],
+          done = told:loop(50), {a} = told:pick(a), 2 = told:add(1, 2), #{} = told:none(), {'EXIT', _} = (catch told:risky(a)),
+          receive after 1 -> W() end
+        end) || _ <- lists:seq(1, 8)],
         receive {stop, From} -> [begin unlink(P), exit(P, kill) end || P <- Workers], From ! stopped end
       end)), Main ! ok, ok`);
     for (const tracer of TRACERS) {
