@@ -5,7 +5,7 @@
 -module(beamtrace_runtime).
 
 -export([need/3, settle/2, sites/1, hide/1, unhide/1]).
--export([init/1]).
+-export([init/1, found/1]).
 -export_type([builds/0, kind/0]).
 
 -type kind() :: native | portable.
@@ -42,7 +42,7 @@ need(Tracer, Kind, Builds) -> ask({need, Tracer, Kind}, Builds, ?PURGE_TRIES).
 %% The trace of this tracer does not need it any more. Returns when that is seen to; where the process here has been killed by another one.
 -spec settle(pid(), builds()) -> ok.
 settle(Tracer, Builds) ->
-    case is_on(found()) of
+    case is_on(found(?RT)) of
         true ->
             _ = ask({done, Tracer}, Builds, ?PURGE_TRIES),
             ok;
@@ -88,7 +88,7 @@ init(Builds) ->
         true ->
             hide(self()),
             Before =
-                case found() of
+                case found(?RT) of
                     absent -> absent;
                     _ -> off
                 end,
@@ -131,7 +131,7 @@ loop(#state{users = Users, asked = Asked, tries = Tries} = S) ->
 
 needed(Tracer, Kind, #state{users = Users} = S) ->
     S1 = S#state{users = Users#{Tracer => Kind}},
-    case found() of
+    case found(?RT) of
         foreign ->
             {{error, {runtime, foreign}}, S};
         {abi, Abi} ->
@@ -158,7 +158,7 @@ link_to(Tracer) ->
 forget(Tracer, #state{users = Users, before = Before} = S) ->
     true = unlink(Tracer),
     S1 = S#state{users = maps:remove(Tracer, Users)},
-    Found = found(),
+    Found = found(?RT),
     _ =
         case is_on(Found) orelse (Found =:= off andalso Before =:= absent) of
             true when map_size(S1#state.users) =:= 0, Before =:= absent ->
@@ -186,15 +186,16 @@ build(#state{users = Users}) ->
         _ -> both
     end.
 
--spec found() -> absent | foreign | {abi, term()} | build().
-found() ->
-    case erlang:module_loaded(?RT) of
+%% Exported only so that nobody concludes which build it is from the one that is compiled beside this.
+-spec found(module()) -> absent | foreign | {abi, term()} | build().
+found(Module) ->
+    case erlang:module_loaded(Module) of
         false ->
             absent;
         true ->
-            try ?RT:info() of
-                {?RT, ?ABI, Build} -> Build;
-                {?RT, Abi, _} -> {abi, Abi};
+            try Module:info() of
+                {Module, ?ABI, Build} -> Build;
+                {Module, Abi, _} -> {abi, Abi};
                 _ -> foreign
             catch
                 error:undef -> foreign
