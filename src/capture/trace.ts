@@ -13,6 +13,7 @@ import {
   type TraceEvent,
 } from "../buffer";
 import type { GapHop } from "../buffer";
+import { OptionError } from "../erlang/errors";
 import { Atom, atom, ErlMap, inspect, tuple, Tuple, type Pid, type Term } from "../erlang/term";
 import type { AgentClient } from "./agent-client";
 import { TraceRefusedError, traceRefused } from "./agent-errors";
@@ -90,6 +91,12 @@ export class Trace implements EventSource {
     this.#spec = resolveTraceSpec(options, otp);
     this.#ownsRing = options.into === undefined;
     this.ring = options.into ?? new RingBuffer();
+    if (this.ring.closed)
+      throw new OptionError(
+        "BT_OPTION_INVALID",
+        "into",
+        "the ring is closed; a trace needs one that is open",
+      );
     const { instrumented } = options;
     this.sites = new TraceSites(
       this.ring.dictionary,
