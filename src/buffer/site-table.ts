@@ -102,7 +102,8 @@ export function readSiteTable(beam: BeamFile): SiteTable | undefined {
   return term === undefined ? undefined : siteTableFromTerm(term);
 }
 
-const corrupt = (): CorruptBeamError => new CorruptBeamError(`there is no site table of version ${VERSION}`, 0);
+const corrupt = (): CorruptBeamError =>
+  new CorruptBeamError(`there is no site table of version ${VERSION}`, 0);
 
 /**
  * The table that a chunk holds as a term.

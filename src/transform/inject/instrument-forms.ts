@@ -2,7 +2,16 @@
 import { embeddedSites, type Site, type SiteKind, SITES_FUNCTION, type SiteTable } from "../../buffer";
 import { atom, Atom, BeamtraceError, type Term, tuple, Tuple } from "../../erlang";
 import { builderAt } from "../builder";
-import { type Anno, columnOf, fileOf, type Expr, type Form, type FunctionNode, generatedAnno, lineOf } from "../forms";
+import {
+  type Anno,
+  columnOf,
+  fileOf,
+  type Expr,
+  type Form,
+  type FunctionNode,
+  generatedAnno,
+  lineOf,
+} from "../forms";
 import { HELPERS, HelpersInUse } from "./helpers";
 import {
   hasTailCalls,
