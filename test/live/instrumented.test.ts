@@ -413,6 +413,22 @@ describe("the runtime", () => {
   });
 });
 
+test("a flight recorder keeps what instrumented code tells", async () => {
+  const session = await attached();
+  const recorder = await session.flightRecorder({ instrumented: true, keep: { bytes: 1 << 20 } });
+  await node.eval("told:loop(3), ok");
+  const recording = await recorder.snapshot();
+  const events = await firstValueFrom(recording.events$.pipe(toArray()));
+  expect(lines(events)).toHaveLength(8);
+  await recorder.stop();
+  expect(await node.eval(RUNTIME)).toBe("off");
+  await expect(session.flightRecorder({ instrumented: true, inherit: "spawn" })).rejects.toMatchObject({
+    code: "BT_NATIVE_UNAVAILABLE",
+  });
+  await session.close();
+  await expectClean(node);
+});
+
 describe("code that runs meanwhile", () => {
   test("never fails while traces start and stop a hundred times", async () => {
     await node.eval(`Main = self(), register(told_hammer, spawn(fun() ->
