@@ -6,15 +6,7 @@
 import { Dictionary } from "../src/buffer/dictionary";
 import { EventBatch } from "../src/buffer/event-batch";
 import { EventFactory } from "../src/buffer/event-factory";
-import {
-  EVENT_KINDS,
-  FLAG,
-  RAW,
-  SLOT,
-  SLOT_BYTES,
-  SLOT_FRAME,
-  SLOT_WORDS,
-} from "../src/buffer/event-schema";
+import { EVENT_KINDS, FLAG, RAW, SLOT, SLOT_BYTES, SLOT_FRAME, SLOT_WORDS } from "../src/buffer/event-schema";
 import { SlotBlock } from "../src/buffer/slot-block";
 import { TraceBatchDecoder } from "../src/buffer/trace-batch-decoder";
 import { BeamtraceError } from "../src/erlang/errors";
