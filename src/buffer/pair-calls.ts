@@ -128,8 +128,11 @@ const ENDS = {
   function_exception: "exception",
 } as const;
 
-const keyOf = ({ process }: { readonly process: { readonly id: number | bigint; readonly serial?: number } }): string =>
-  `${process.serial ?? ""} ${process.id}`;
+const keyOf = ({
+  process,
+}: {
+  readonly process: { readonly id: number | bigint; readonly serial?: number };
+}): string => `${process.serial ?? ""} ${process.id}`;
 
 function framesOf(
   sources: Map<number, Map<string, Frames>>,

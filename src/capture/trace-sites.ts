@@ -31,7 +31,10 @@ export class TraceSites {
     for (const bytes of beams) {
       const table = readSiteTable(BeamFile.read(bytes));
       if (table === undefined)
-        throw new BeamtraceError("BT_CORRUPT_BEAM", "instrumented.beams: one has no sites; it is not instrumented");
+        throw new BeamtraceError(
+          "BT_CORRUPT_BEAM",
+          "instrumented.beams: one has no sites; it is not instrumented",
+        );
       this.add(table);
     }
   }

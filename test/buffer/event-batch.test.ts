@@ -42,7 +42,8 @@ describe("EventBatch", () => {
           const key = batch.process(i);
           if (event.process === undefined) expect(key).toBe(0);
           // A key is a double: exact below 2^49 processes.
-          else if (batch.words[batch.slot(i) + SLOT.traceeHigh]! < 2 ** 21) expect(batch.identityOf(key)).toBe(event.process);
+          else if (batch.words[batch.slot(i) + SLOT.traceeHigh]! < 2 ** 21)
+            expect(batch.identityOf(key)).toBe(event.process);
           expect(cursor.process).toBe(key);
           expect(cursor.event()).toEqual(event);
           expect(batch.mfa(i)).toEqual("mfa" in event ? event.mfa : undefined);

@@ -22,7 +22,15 @@ function events(lines: readonly string[]): TraceEvent[] {
     const common = at(Number(process), i * 10);
     if (what === "exit") return { kind: "exit", ...common, reason: shape, payload: undefined };
     if (what === "gap")
-      return { kind: "gap", ...common, process: undefined, hop: "ring", count: 1, from: undefined, to: undefined };
+      return {
+        kind: "gap",
+        ...common,
+        process: undefined,
+        hop: "ring",
+        count: 1,
+        from: undefined,
+        to: undefined,
+      };
     const kind = `function_${what as Told}` as const;
     if (kind === "function_tail_call") return { kind, ...common, ...frame(Number(id)) };
     const content = { ...common, ...frame(Number(id)), shape, payload: undefined };
@@ -78,7 +86,19 @@ test("sites are those of the source, or of all; a module that is not known is to
   const { sites } = new Dictionary();
   const table = (line: number) => ({
     module: "m",
-    sites: [{ id: 0, kind: "entry" as const, function: "f", arity: 0, clause: 1, file: "m.erl", line, column: 1, arguments: [] }],
+    sites: [
+      {
+        id: 0,
+        kind: "entry" as const,
+        function: "f",
+        arity: 0,
+        clause: 1,
+        file: "m.erl",
+        line,
+        column: 1,
+        arguments: [],
+      },
+    ],
   });
   expect(sites).toBeInstanceOf(SiteTables);
   const missing: number[] = [];

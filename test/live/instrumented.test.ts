@@ -106,9 +106,11 @@ function lines(events: readonly TraceEvent[]): string[] {
   return events.flatMap((event) => {
     if (!("callId" in event)) return [];
     if (!ids.has(event.callId)) ids.set(event.callId, ids.size + 1);
-    const shape = "shape" in event ? ` ${event.shape.type}/${event.shape.size}[${event.shape.tags.join()}]` : "";
+    const shape =
+      "shape" in event ? ` ${event.shape.type}/${event.shape.size}[${event.shape.tags.join()}]` : "";
     const { site } = event;
-    const at = site === undefined ? "" : ` ${site.kind} ${site.function}/${site.arity}.${site.clause}:${site.line}`;
+    const at =
+      site === undefined ? "" : ` ${site.kind} ${site.function}/${site.arity}.${site.clause}:${site.line}`;
     return [`${ids.get(event.callId)} ${event.kind} ${event.module}#${event.siteNumber}${at}${shape}`];
   });
 }
@@ -140,23 +142,30 @@ describe("both tracers", () => {
       "3 function_entry told#0 entry add/2.1:3 args/2[]",
       "3 function_return told#1 return add/2.1:4 integer/0[]",
     ]);
-    for (const event of events) if ("site" in event) expect(event.site).toEqual(table?.sites[event.siteNumber]);
+    for (const event of events)
+      if ("site" in event) expect(event.site).toEqual(table?.sites[event.siteNumber]);
   });
 
-  test.each(TRACERS)("tell of exceptions with their class where functions are wrapped, the %s one", async (tracer) => {
-    const { bytes } = await instrumentBeam(await compileText(node, "told", SOURCE), compiler, {
-      exceptions: "wrap",
-    });
-    await load(node, "told", bytes);
-    const events = await told(tracer, { instrumented: { beams: [bytes] } }, "(catch told:risky(a))");
-    expect(lines(events).map((line) => line.replace(/#\d+/, ""))).toEqual([
-      "1 function_entry told entry risky/1.1:17 args/1[a]",
-      "2 function_entry told entry add/2.1:3 args/2[a]",
-      "2 function_exception told return add/2.1:4 atom/0[badarith]",
-      "1 function_exception told return risky/1.1:17 atom/0[badarith]",
-    ]);
-    expect(events.flatMap((e) => (e.kind === "function_exception" ? [e.class] : []))).toEqual(["error", "error"]);
-  });
+  test.each(TRACERS)(
+    "tell of exceptions with their class where functions are wrapped, the %s one",
+    async (tracer) => {
+      const { bytes } = await instrumentBeam(await compileText(node, "told", SOURCE), compiler, {
+        exceptions: "wrap",
+      });
+      await load(node, "told", bytes);
+      const events = await told(tracer, { instrumented: { beams: [bytes] } }, "(catch told:risky(a))");
+      expect(lines(events).map((line) => line.replace(/#\d+/, ""))).toEqual([
+        "1 function_entry told entry risky/1.1:17 args/1[a]",
+        "2 function_entry told entry add/2.1:3 args/2[a]",
+        "2 function_exception told return add/2.1:4 atom/0[badarith]",
+        "1 function_exception told return risky/1.1:17 atom/0[badarith]",
+      ]);
+      expect(events.flatMap((e) => (e.kind === "function_exception" ? [e.class] : []))).toEqual([
+        "error",
+        "error",
+      ]);
+    },
+  );
 
   test.each(TRACERS)("take the processes that are asked for, the %s one", async (tracer) => {
     await node.eval(
@@ -176,7 +185,10 @@ describe("both tracers", () => {
     expect(await trace.ended).toMatchObject({ kind: "limit", limit: "events" });
     await collected.done;
     expect(lines(collected.events)).toHaveLength(7);
-    await eventually(() => node.eval(RUNTIME), (build) => build === "off");
+    await eventually(
+      () => node.eval(RUNTIME),
+      (build) => build === "off",
+    );
     await session.close();
   });
 
@@ -213,21 +225,24 @@ test.each([
   ["inheriting", { inherit: "spawn" }, /inherit/],
   ["a sample", { sampling: { processes: 0.5 } }, /sampling/],
   ["a budget", { limits: { overhead: 0.02 } }, /overhead/],
-] as const)("what only trace flags can do is the portable tracer's, or refused: %s", async (_, options, reason) => {
-  const auto = await attached();
-  const trace = await auto.trace({ instrumented: true, ...options });
-  expect(trace.tracer.kind).toBe("portable");
-  expect(trace.tracer.reason).toMatch(reason);
-  await trace.stop();
-  await auto.close();
-  const native = await attached({ tracer: "native" });
-  await expect(native.trace({ instrumented: true, ...options })).rejects.toMatchObject({
-    code: "BT_NATIVE_UNAVAILABLE",
-    message: expect.stringMatching(reason) as string,
-  });
-  await native.close();
-  await expectClean(node);
-});
+] as const)(
+  "what only trace flags can do is the portable tracer's, or refused: %s",
+  async (_, options, reason) => {
+    const auto = await attached();
+    const trace = await auto.trace({ instrumented: true, ...options });
+    expect(trace.tracer.kind).toBe("portable");
+    expect(trace.tracer.reason).toMatch(reason);
+    await trace.stop();
+    await auto.close();
+    const native = await attached({ tracer: "native" });
+    await expect(native.trace({ instrumented: true, ...options })).rejects.toMatchObject({
+      code: "BT_NATIVE_UNAVAILABLE",
+      message: expect.stringMatching(reason) as string,
+    });
+    await native.close();
+    await expectClean(node);
+  },
+);
 
 test("sites come from the module's file if it is of the code that runs, or from the module itself", async () => {
   const session = await attached();
@@ -310,7 +325,10 @@ describe("the runtime", () => {
     await session.trace({ instrumented: true });
     expect(await node.eval(RUNTIME)).not.toBe("off");
     await session.close();
-    await eventually(() => node.eval(RUNTIME), (build) => build === "off");
+    await eventually(
+      () => node.eval(RUNTIME),
+      (build) => build === "off",
+    );
     await expectClean(node);
   });
 
@@ -330,7 +348,10 @@ describe("the runtime", () => {
     expect(await node.eval(RUNTIME)).not.toBe("off");
     client.kill("SIGKILL");
     await once(client, "exit");
-    await eventually(() => node.eval(RUNTIME), (build) => build === "off");
+    await eventually(
+      () => node.eval(RUNTIME),
+      (build) => build === "off",
+    );
     await node.eval("told_work ! stop");
     await expectClean(node);
   });
@@ -340,13 +361,20 @@ describe("the runtime", () => {
     const trace = await session.trace({ instrumented: true });
     await node.eval("exit(whereis(beamtrace_runtime), kill)");
     expect((await trace.ended).kind).toBe("tracer-died");
-    await eventually(() => node.eval(RUNTIME), (build) => build === "off");
+    await eventually(
+      () => node.eval(RUNTIME),
+      (build) => build === "off",
+    );
     await session.close();
     await expectClean(node);
   });
 
   test("of somebody else is left alone", async () => {
-    await load(node, "beamtrace_rt", await compileText(node, "beamtrace_rt", "-module(beamtrace_rt).\n-export([f/0]).\nf() -> 1.\n"));
+    await load(
+      node,
+      "beamtrace_rt",
+      await compileText(node, "beamtrace_rt", "-module(beamtrace_rt).\n-export([f/0]).\nf() -> 1.\n"),
+    );
     const session = await attached();
     await expect(session.trace({ instrumented: true })).rejects.toMatchObject({
       code: "BT_RUNTIME_CLASH",
@@ -383,6 +411,22 @@ describe("the runtime", () => {
     expect(await node.eval(RUNTIME)).toBe("off");
     await expectClean(node);
   });
+});
+
+test("a flight recorder keeps what instrumented code tells", async () => {
+  const session = await attached();
+  const recorder = await session.flightRecorder({ instrumented: true, keep: { bytes: 1 << 20 } });
+  await node.eval("told:loop(3), ok");
+  const recording = await recorder.snapshot();
+  const events = await firstValueFrom(recording.events$.pipe(toArray()));
+  expect(lines(events)).toHaveLength(8);
+  await recorder.stop();
+  expect(await node.eval(RUNTIME)).toBe("off");
+  await expect(session.flightRecorder({ instrumented: true, inherit: "spawn" })).rejects.toMatchObject({
+    code: "BT_NATIVE_UNAVAILABLE",
+  });
+  await session.close();
+  await expectClean(node);
 });
 
 describe("code that runs meanwhile", () => {

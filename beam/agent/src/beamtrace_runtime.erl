@@ -97,10 +97,13 @@ init(Builds) ->
         error:badarg -> ok
     end.
 
-%% What may need the module finds no old code in the way: it goes as soon as nobody is in it any more.
+%% What may need the module finds no old code in the way: it goes as soon as nobody is in it any more. Somebody who is suspended in the middle
+%% of a call can also keep the last trace's build in its place; then this process stays, and the agent with it, until that one goes on.
 loop(#state{users = Users, asked = Asked, tries = Tries} = S) ->
-    Old = Tries > 0 andalso erlang:check_old_code(?RT),
-    case Asked andalso not Old andalso map_size(Users) =:= 0 of
+    Idle = map_size(Users) =:= 0,
+    Owing = Asked andalso Idle andalso is_on(found(?RT)),
+    Old = Owing orelse (Tries > 0 andalso erlang:check_old_code(?RT)),
+    case Asked andalso Idle andalso not Old of
         true ->
             %% Whoever asks now finds another one, or hears that this one has gone. The agent may go with it.
             true = unregister(?NAME),
@@ -119,15 +122,17 @@ loop(#state{users = Users, asked = Asked, tries = Tries} = S) ->
                     loop((forget(Tracer, S))#state{asked = true, tries = ?PURGE_TRIES});
                 _ ->
                     loop(S)
-            after
-                case Old of
-                    true -> ?PURGE_MS;
-                    false -> infinity
-                end ->
-                    _ = soft_purge(),
-                    loop(S#state{tries = Tries - 1})
+            after timeout(Asked, Old) ->
+                _ = Old andalso soft_purge(),
+                _ = Owing andalso put_back(S),
+                loop(S#state{asked = true, tries = max(0, Tries - 1)})
             end
     end.
+
+timeout(_, true) -> ?PURGE_MS;
+timeout(true, false) -> infinity;
+%% Whoever started this has died before it could ask.
+timeout(false, false) -> ?ANSWER_MS.
 
 needed(Tracer, Kind, #state{users = Users} = S) ->
     S1 = S#state{users = Users#{Tracer => Kind}},
@@ -155,23 +160,26 @@ link_to(Tracer) ->
         error:noproc -> self() ! {'EXIT', Tracer, noproc}, true
     end.
 
-forget(Tracer, #state{users = Users, before = Before} = S) ->
+forget(Tracer, #state{users = Users} = S) ->
     true = unlink(Tracer),
     S1 = S#state{users = maps:remove(Tracer, Users)},
-    Found = found(?RT),
-    _ =
-        case is_on(Found) orelse (Found =:= off andalso Before =:= absent) of
-            true when map_size(S1#state.users) =:= 0, Before =:= absent ->
-                case instrumented() of
-                    [] -> delete();
-                    [_ | _] -> switch(Found, off, S1)
-                end;
-            true ->
-                switch(Found, build(S1), S1);
-            false ->
-                ok
-        end,
+    _ = put_back(S1),
     S1.
+
+%% What those need who are left; after the last one, what was there before.
+put_back(#state{users = Users, before = Before} = S) ->
+    Found = found(?RT),
+    case is_on(Found) orelse (Found =:= off andalso Before =:= absent) of
+        true when map_size(Users) =:= 0, Before =:= absent ->
+            case instrumented() of
+                [] -> delete();
+                [_ | _] -> switch(Found, off, S)
+            end;
+        true ->
+            switch(Found, build(S), S);
+        false ->
+            ok
+    end.
 
 is_on(Build) -> lists:member(Build, [portable, native, both]).
 
