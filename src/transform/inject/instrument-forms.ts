@@ -23,8 +23,10 @@ export interface Refusal extends FunctionName {
 
 /** What and how to instrument. */
 export interface InstrumentOptions extends InjectOptions {
-  /** Which functions; all when not given. */
-  readonly select?: (fun: FunctionName & { readonly module: string; readonly exported: boolean }) => boolean;
+  /** Which functions; all when not given. Options in place of `true` hold for that function instead of the general ones. */
+  readonly select?: (
+    fun: FunctionName & { readonly module: string; readonly exported: boolean },
+  ) => boolean | InjectOptions;
 }
 
 /** Instrumented forms. */
@@ -52,6 +54,20 @@ const pairs = (forms: readonly Form[], name: string): string[] =>
         : [],
     );
   });
+
+/** Functions (`name/arity`) that other modules may call. */
+export function exportedFunctions(forms: readonly Form[]): ReadonlySet<string> {
+  const all = forms.some(
+    (form) =>
+      form.type === "attribute" &&
+      form.name.name === "compile" &&
+      [form.value].flat().some((option) => option instanceof Atom && option.name === "export_all"),
+  );
+  if (!all) return new Set(pairs(forms, "export"));
+  return new Set(
+    forms.flatMap((form) => (form.type === "function" ? [`${form.name.name}/${form.arity}`] : [])),
+  );
+}
 
 /** Functions that only stand in for native code: their bodies are never run, or only to say so. */
 function isNifStub(node: FunctionNode): boolean {
@@ -82,7 +98,7 @@ export function instrumentForms(forms: Form[], options: InstrumentOptions = {}):
       `module ${module.name} is instrumented already: give the forms of its debug info`,
     );
   }
-  const exported = new Set(pairs(forms, "export"));
+  const exported = exportedFunctions(forms);
   const nifs = new Set(pairs(forms, "nifs"));
   const known = new Set([
     ...functions.map((form) => `${form.name.name}/${form.arity}`),
@@ -102,11 +118,13 @@ export function instrumentForms(forms: Form[], options: InstrumentOptions = {}):
     const name: FunctionName = { function: form.name.name, arity: form.arity };
     const key = `${name.function}/${name.arity}`;
     const isExported = exported.has(key);
-    if (options.select?.({ ...name, module: module.name, exported: isExported }) === false) continue;
+    const chosen = options.select?.({ ...name, module: module.name, exported: isExported }) ?? true;
+    if (chosen === false) continue;
+    const how: InjectOptions = chosen === true ? options : { ...options, ...chosen };
     const context: ModuleContext = {
       known,
       helpers,
-      exceptions: options.exceptions ?? "infer",
+      exceptions: how.exceptions ?? "infer",
       site: (kind: SiteKind, node: { readonly anno: Expr["anno"] }, clause, args) => {
         sites.push({
           ...{ id: sites.length, kind, ...name, clause, arguments: args },

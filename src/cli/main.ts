@@ -1,0 +1,40 @@
+#!/usr/bin/env node
+/** The command `beamtrace`. Each command is a file beside this one; errors that people can do something about come as one line. */
+import { BeamtraceError } from "../erlang";
+import { nearNames } from "../capture/near-names";
+import { instrumentCommand, type Output } from "./instrument-command";
+import { HELP, PORT_HELP } from "./usage";
+
+const output: Output = {
+  out: (text) => void process.stdout.write(`${text}\n`),
+  err: (text) => void process.stderr.write(`${text}\n`),
+};
+
+async function main([command, ...args]: readonly string[]): Promise<number> {
+  switch (command) {
+    case "instrument":
+      return instrumentCommand(args, output);
+    case undefined:
+    case "help":
+    case "--help":
+    case "-h":
+      output.out(HELP);
+      return command === undefined ? 2 : 0;
+    default: {
+      const [near] = nearNames(command, ["instrument", "port"]);
+      output.err(
+        `there is no command ${command}${near === undefined ? "" : `; did you mean ${near}?`}\n${HELP}`,
+      );
+      return 2;
+    }
+  }
+}
+
+try {
+  process.exitCode = await main(process.argv.slice(2));
+} catch (error) {
+  // What is no BeamtraceError is a defect of ours: it keeps its stack trace.
+  if (!(error instanceof BeamtraceError)) throw error;
+  output.err(`beamtrace: ${error.message}`);
+  process.exitCode = 2;
+}
