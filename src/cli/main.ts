@@ -3,7 +3,8 @@
 import { BeamtraceError } from "../erlang";
 import { nearNames } from "../capture/near-names";
 import { instrumentCommand, type Output } from "./instrument-command";
-import { HELP, PORT_HELP } from "./usage";
+import { servePort } from "./port-server";
+import { HELP, PORT_HELP, usageError } from "./usage";
 
 const output: Output = {
   out: (text) => void process.stdout.write(`${text}\n`),
@@ -14,6 +15,13 @@ async function main([command, ...args]: readonly string[]): Promise<number> {
   switch (command) {
     case "instrument":
       return instrumentCommand(args, output);
+    case "port":
+      if (args.includes("--help") || args.includes("-h")) {
+        output.out(PORT_HELP);
+        return 0;
+      }
+      if (args.length > 0) usageError("port", "it takes no arguments");
+      return servePort(process.stdin, process.stdout);
     case undefined:
     case "help":
     case "--help":
@@ -31,7 +39,10 @@ async function main([command, ...args]: readonly string[]): Promise<number> {
 }
 
 try {
-  process.exitCode = await main(process.argv.slice(2));
+  const code = await main(process.argv.slice(2));
+  // Requests of a build tool that is gone would keep the process alive.
+  if (process.argv[2] === "port") process.stdout.end(() => process.exit(code));
+  process.exitCode = code;
 } catch (error) {
   // What is no BeamtraceError is a defect of ours: it keeps its stack trace.
   if (!(error instanceof BeamtraceError)) throw error;
