@@ -154,19 +154,35 @@ function parseJson(text: string, name: string): unknown {
   try {
     return JSON.parse(text);
   } catch (cause) {
-    const { message } = cause as SyntaxError;
-    const at = /position (\d+)/.exec(message)?.[1];
-    const before = text.slice(
-      0,
-      at === undefined ? (message.includes("end of JSON") ? text.length : 0) : Number(at),
+    const message = (cause as SyntaxError).message.replace(
+      / in JSON at position \d+.*$|, .* is not valid JSON$/s,
+      "",
     );
-    const line = before.split("\n").length;
-    const known = at !== undefined || message.includes("end of JSON");
-    throw new PlanError(name, [
-      {
-        where: known ? `line ${line}` : "",
-        message: `it is no JSON: ${message.replace(/ \(line .*\)$/, "")}`,
-      },
-    ]);
+    const line = text.slice(0, errorPosition(text)).split("\n").length;
+    throw new PlanError(name, [{ where: `line ${line}`, message: `it is no JSON: ${message}` }]);
+  }
+}
+
+/** Where a text stops being JSON: engines don't always say. Of all that comes before, the only fault is that it ends. */
+function errorPosition(text: string): number {
+  let [sound, faulty] = [0, text.length + 1];
+  while (faulty - sound > 1) {
+    const middle = (sound + faulty) >> 1;
+    if (endsEarly(text.slice(0, middle))) sound = middle;
+    else faulty = middle;
+  }
+  return sound;
+}
+
+function endsEarly(text: string): boolean {
+  try {
+    JSON.parse(text);
+    return true;
+  } catch (error) {
+    const { message } = error as SyntaxError;
+    return (
+      /end of JSON|Unterminated string/.test(message) ||
+      /position (\d+)/.exec(message)?.[1] === String(text.length)
+    );
   }
 }
