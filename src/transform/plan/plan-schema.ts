@@ -3,6 +3,16 @@ import * as v from "valibot";
 import { nearNames } from "../../capture/near-names";
 import type { PlanProblem } from "./plan-error";
 
+/** An object of these keys and no others; a list is none, which valibot's own would take for one without keys. */
+const object = <T extends v.ObjectEntries>(entries: T) =>
+  v.pipe(
+    v.custom<Record<string, unknown>>(
+      (value) => typeof value === "object" && value !== null && !Array.isArray(value),
+      "an object",
+    ),
+    v.strictObject(entries),
+  );
+
 const NAMES = 'a pattern such as "Shop.*", or a list of them';
 const pattern = v.pipe(v.string(NAMES), v.nonEmpty("a pattern that isn't empty"));
 const patterns = v.union(
@@ -12,7 +22,7 @@ const patterns = v.union(
 const ARITY = "a number from 0 to 255, or a list of them";
 const arity = v.pipe(v.number(ARITY), v.integer(ARITY), v.minValue(0, ARITY), v.maxValue(255, ARITY));
 
-const matcher = v.strictObject({
+const matcherEntries = {
   module: v.exactOptional(patterns),
   application: v.exactOptional(patterns),
   behaviour: v.exactOptional(patterns),
@@ -20,18 +30,20 @@ const matcher = v.strictObject({
   function: v.exactOptional(patterns),
   arity: v.exactOptional(v.union([arity, v.pipe(v.array(arity), v.nonEmpty(ARITY))], ARITY)),
   visibility: v.exactOptional(v.picklist(["exported", "private"], '"exported" or "private"')),
-});
+};
+const matcher = object(matcherEntries);
 
-const rule = v.strictObject({
+const ruleEntries = {
   include: v.exactOptional(matcher),
   exclude: v.exactOptional(matcher),
   exceptions: v.exactOptional(v.picklist(["infer", "wrap"], '"infer" or "wrap"')),
   note: v.exactOptional(v.string("text")),
-});
+};
+const rule = object(ruleEntries);
 
 const rules = v.array(rule, "a list of rules");
 
-const planSchema = v.strictObject({
+const planEntries = {
   $schema: v.exactOptional(v.string("text")),
   version: v.exactOptional(v.literal(1, "1, the only version there is")),
   note: v.exactOptional(v.string("text")),
@@ -40,7 +52,7 @@ const planSchema = v.strictObject({
   environments: v.exactOptional(
     v.record(
       v.string(),
-      v.strictObject({
+      object({
         rules: v.exactOptional(rules),
         inherit: v.exactOptional(v.boolean("true or false")),
         note: v.exactOptional(v.string("text")),
@@ -48,7 +60,8 @@ const planSchema = v.strictObject({
       "an object of environments",
     ),
   ),
-});
+};
+const planSchema = object(planEntries);
 
 /** What a rule asks of a function; all of it must hold. */
 export type Matcher = v.InferOutput<typeof matcher>;
@@ -57,8 +70,8 @@ export type PlanRule = v.InferOutput<typeof rule>;
 /** A plan as it is written. */
 export type PlanSource = v.InferOutput<typeof planSchema>;
 
-const MATCHER_KEYS = Object.keys(matcher.entries);
-const RULE_KEYS = Object.keys(rule.entries);
+const MATCHER_KEYS = Object.keys(matcherEntries);
+const RULE_KEYS = Object.keys(ruleEntries);
 
 /** The plan, or what is wrong with its form. */
 export function checkForm(value: unknown): { plan: PlanSource } | { problems: PlanProblem[] } {
@@ -79,12 +92,9 @@ function problemOf(issue: v.BaseIssue<unknown>, plan: unknown): PlanProblem {
   if (issue.type === "strict_object" && issue.expected === "never") {
     return { ...context, message: unknownKey(String(last), siblingKeys(keys)) };
   }
-  if (issue.type === "strict_object") {
-    const what = last === undefined ? "a plan" : typeof last === "number" ? `entry ${last + 1}` : `"${last}"`;
-    return { ...context, message: `${what} must be an object, not ${shown(issue.input)}` };
-  }
-  const name = typeof last === "number" ? `${String(keys.at(-2))}[${last}]` : String(last);
-  return { ...context, message: `"${name}" must be ${issue.message}, not ${shown(issue.input)}` };
+  const entry = typeof last === "number" ? `entry ${last + 1} of "${String(keys.at(-2))}"` : `"${last}"`;
+  const name = last === undefined ? "a plan" : entry;
+  return { ...context, message: `${name} must be ${issue.message}, not ${shown(issue.input)}` };
 }
 
 const shown = (value: unknown, max = 60): string => {
@@ -97,7 +107,7 @@ function siblingKeys(keys: readonly (string | number)[]): readonly string[] {
   const parent = keys.at(-2);
   if (parent === "include" || parent === "exclude") return MATCHER_KEYS;
   if (typeof parent === "number") return RULE_KEYS;
-  if (keys.length === 1) return Object.keys(planSchema.entries);
+  if (keys.length === 1) return Object.keys(planEntries);
   return ["rules", "inherit", "note"];
 }
 

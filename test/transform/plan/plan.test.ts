@@ -145,7 +145,9 @@ describe("a plan that can't be meant is refused, naming the rule", () => {
     );
     expect(mistakes({ rules: [{ include: {}, exceptions: "catch" }] })[0]).toMatch(/"infer" or "wrap"/);
     expect(mistakes({ rules: "all" })[0]).toMatch(/"rules" must be a list of rules, not "all"/);
-    expect(mistakes({ rules: [7] })[0]).toMatch(/entry 1 must be an object, not 7/);
+    expect(mistakes({ rules: [7] })[0]).toMatch(/entry 1 of "rules" must be an object, not 7/);
+    expect(mistakes({ rules: [{ include: [] }] })[0]).toMatch(/"include" must be an object, not \[\]/);
+    expect(mistakes({ environments: { dev: [] } })[0]).toMatch(/"dev" must be an object/);
     expect(mistakes({ version: 2, rules: [] })[0]).toMatch(/the only version/);
   });
 
