@@ -30,6 +30,8 @@
     %% Modules whose beams were written, and how many functions of them have events.
     instrumented := [{file:filename(), non_neg_integer()}],
     restored := [file:filename()],
+    %% Whether any beam was not as the last run left it, whatever became of it.
+    changed := boolean(),
     %% Modules that stay as they were, also those of earlier runs.
     failures := [failure()]
 }.
@@ -56,12 +58,12 @@ run(#{plan := undefined} = Job) ->
     case read_manifest(Job) of
         #manifest{entries = Entries} when map_size(Entries) =:= 0 ->
             clean(Job),
-            {noop, report([], [], [])};
+            {noop, report([], [], false, [])};
         Old ->
             {Work, _, _} = changed(Job, none, Old),
             Restored = [Name || #work{name = Name, now = Now, plain = Plain} = W <- Work, Now =/= Plain, put_beam(W, Plain)],
             clean(Job),
-            {done(Restored), report([], Restored, [])}
+            {done(Restored), report([], Restored, true, [])}
     end;
 run(#{plan := Plan} = Job) ->
     Old = read_manifest(Job),
@@ -70,7 +72,7 @@ run(#{plan := Plan} = Job) ->
             {Work, Entries, Touched} = changed(Job, Key, Old),
             Same = Old#manifest.key =:= Key andalso not Touched andalso map_size(Entries) =:= map_size(Old#manifest.entries),
             case Work of
-                [] when Same -> {noop, report([], [], failures_of(Entries))};
+                [] when Same -> {noop, report([], [], false, failures_of(Entries))};
                 [] -> saved(Job, #manifest{key = Key, entries = Entries}, [], []);
                 _ -> instrument(Job, Key, Work, Entries)
             end;
@@ -94,8 +96,8 @@ clean(#{manifest := Manifest} = Job) ->
     _ = file:del_dir_r(kept_folder(Job)),
     ok.
 
-report(Instrumented, Restored, Failures) ->
-    #{instrumented => Instrumented, restored => Restored, failures => Failures}.
+report(Instrumented, Restored, Changed, Failures) ->
+    #{instrumented => Instrumented, restored => Restored, changed => Changed, failures => Failures}.
 
 done([]) -> noop;
 done(_) -> ok.
@@ -295,7 +297,7 @@ saved(Job, #manifest{entries = Entries} = Manifest, Instrumented, Restored) ->
     Wanted = [filename:basename(kept_file(Job, D)) || D <- Digests],
     _ = [file:delete(filename:join(kept_folder(Job), Name)) || Name <- beams(kept_folder(Job)), not lists:member(Name, Wanted)],
     ok = replace(maps:get(manifest, Job), term_to_binary({beamtrace_manifest, ?VERSION, Manifest#manifest.key, Entries}, [compressed])),
-    {done(Instrumented ++ Restored), report(Instrumented, Restored, failures_of(Entries))}.
+    {done(Instrumented ++ Restored), report(Instrumented, Restored, true, failures_of(Entries))}.
 
 read_manifest(#{manifest := Path}) ->
     case file:read_file(Path) of

@@ -3,7 +3,7 @@ import fc from "fast-check";
 import { describe, expect, test } from "vitest";
 
 import { type PlanInput, parsePlan, PlanError, type PlanSource } from "../../../src/transform";
-import type { ModuleFacts } from "../../../src/transform/plan/module-facts";
+import type { AttributeScope, ModuleFacts } from "../../../src/transform/plan/module-facts";
 import { NamePattern } from "../../../src/transform/plan/name-pattern";
 
 const whole = { functions: undefined, covers: () => true };
@@ -59,7 +59,7 @@ describe("a rule matches by", () => {
     const cart = facts("cart", {
       application: "shop",
       behaviours: ["gen_server", "GenServer"],
-      attributes: new Map([
+      attributes: new Map<string, AttributeScope>([
         ["beamtrace", { functions: [], covers: (fun) => fun.function === "add" }],
         ["vsn", whole],
       ]),

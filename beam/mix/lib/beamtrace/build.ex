@@ -67,14 +67,11 @@ defmodule Beamtrace.Build do
     result
   end
 
-  @doc "Consolidates, where Mix does so after the compilers, and instruments the consolidated protocols of the applications at hand."
-  def protocols(config, options, args) do
+  @doc "Instruments the consolidated protocols of the applications at hand; `changed?` says whether any of their modules has changed."
+  def protocols(config, options, args, changed?) do
     path = Mix.Project.consolidation_path(config)
     manifest = Path.join(Mix.Project.manifest_path(config), @protocols_manifest)
-
-    # Before 1.19 Mix consolidates when all compilers are done. A task runs once: it won't do so again.
-    unless Mix.Project.umbrella?(config) or Version.match?(System.version(), ">= 1.19.0-dev"),
-      do: Mix.Task.run("compile.protocols", args)
+    if options.plan && consolidates_after_compilers?(config), do: consolidate(config, args, changed?)
 
     for {application, ebin} <- owners(config, options), reduce: [] do
       results ->
@@ -83,6 +80,19 @@ defmodule Beamtrace.Build do
         only = &MapSet.member?(mine, to_string(&1))
         [run(options, application, path, own_manifest, %{only: only, keep_output: true}) | results]
     end
+  end
+
+  # Since 1.19 the Elixir compiler does it.
+  defp consolidates_after_compilers?(config),
+    do: not Mix.Project.umbrella?(config) and not Version.match?(System.version(), ">= 1.19.0-dev")
+
+  # What Mix would do in a moment, when it has to. A task runs once: it won't do so again.
+  defp consolidate(config, args, changed?) do
+    manifest = &Path.join(Mix.Project.manifest_path(config), &1)
+    compiled? = Mix.Utils.stale?([manifest.("compile.elixir")], [manifest.("compile.protocols")])
+
+    if changed? or compiled? or not File.dir?(Mix.Project.consolidation_path(config)),
+      do: Mix.Task.run("compile.protocols", args)
   end
 
   defp owners(config, options) do

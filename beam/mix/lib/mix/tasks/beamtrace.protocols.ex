@@ -19,7 +19,7 @@ defmodule Mix.Tasks.Beamtrace.Protocols do
   def run(args) do
     config = Mix.Project.config()
     options = Build.options(config)
-    {status, _} = config |> Build.protocols(options, args) |> Build.finished(options)
+    {status, _} = config |> Build.protocols(options, args, false) |> Build.finished(options)
     if status == :error, do: Mix.raise("beamtrace could not instrument the consolidated protocols")
     Mix.Task.reenable("beamtrace.protocols")
     status

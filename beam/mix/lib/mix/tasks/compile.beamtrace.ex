@@ -35,24 +35,27 @@ defmodule Mix.Tasks.Compile.Beamtrace do
     options = Build.options(config)
     application = config[:app]
 
-    results =
-      [build(options, application, Mix.Project.compile_path(config), manifest(config))] ++
-        Enum.map(Build.dependencies(options), fn dependency ->
-          path = Path.join([Mix.Project.build_path(config), "lib", "#{dependency}"])
-          build(options, dependency, Path.join(path, "ebin"), Path.join([path, ".mix", @manifest]))
-        end) ++ consolidated(config, options, args)
+    own = build(options, application, Mix.Project.compile_path(config), manifest(config))
 
-    Build.finished(results, options)
+    others =
+      for dependency <- Build.dependencies(options) do
+        path = Path.join([Mix.Project.build_path(config), "lib", "#{dependency}"])
+        build(options, dependency, Path.join(path, "ebin"), Path.join([path, ".mix", @manifest]))
+      end
+
+    results = [own | others]
+    changed? = Enum.any?(results, &match?({_, %{changed: true}}, &1))
+    Build.finished(results ++ consolidated(config, options, args, changed?), options)
   end
 
   defp build(options, application, folder, manifest), do: Build.run(options, application, folder, manifest)
 
   # The protocols of an umbrella are consolidated when all of its applications are compiled: `mix beamtrace.protocols` is for them.
-  defp consolidated(config, options, args) do
+  defp consolidated(config, options, args, changed?) do
     cond do
       config[:consolidate_protocols] == false or "--no-protocol-consolidation" in args -> []
       Mix.Task.recursing?() -> []
-      true -> Build.protocols(config, options, args)
+      true -> Build.protocols(config, options, args, changed?)
     end
   end
 
