@@ -86,7 +86,7 @@ describe("a project", () => {
     folder = await makeFolder({ ...SOURCES, "mix.exs": WITHOUT_COMPILER });
     await mix(folder, "compile", { MIX_ENV: "prod" });
     plain = await beamHashes(join(folder, "_build/prod/lib/shop"));
-    expect(Object.keys(plain)).toHaveLength(13);
+    expect(Object.keys(plain)).toContain("consolidated/Elixir.Shop.Price.beam");
     await removeFolder(join(folder, "_build"));
   });
   afterAll(() => removeFolder(folder));
@@ -188,10 +188,10 @@ describe("a project", () => {
 end
 `,
     });
-    expect(await mix(folder, "test")).toMatch(/1 test, 0 failures/);
+    expect(await mix(folder, "test")).toMatch(/1 test, 0 failures|Result: 1 passed/);
     expect(await instrumentedIn(ebin(folder, "test"))).not.toContain("Elixir.Shop.Cart.beam");
     const { text } = await run(["mix", "test", "--cover"], folder, { COVERED: "1" });
-    expect(text).toMatch(/1 test, 0 failures/);
+    expect(text).toMatch(/1 test, 0 failures|Result: 1 passed/);
     expect(text).toMatch(/[1-9]\d*\.\d\d% \| Shop\.Cart/);
   });
 

@@ -5,7 +5,7 @@
 import { execFile } from "node:child_process";
 import { createHash } from "node:crypto";
 import { existsSync } from "node:fs";
-import { chmod, mkdir, mkdtemp, readdir, readFile, rm, stat, writeFile } from "node:fs/promises";
+import { chmod, lstat, mkdir, mkdtemp, readdir, readFile, rm, writeFile } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { dirname, join } from "node:path";
 import { fileURLToPath } from "node:url";
@@ -104,7 +104,7 @@ export async function beamHashes(folder: string): Promise<Record<string, string>
 export async function fileStates(folder: string): Promise<Record<string, string>> {
   const states: Record<string, string> = {};
   for (const path of (await readdir(folder, { recursive: true })).sort()) {
-    const { ino, mtimeMs, ctimeMs, size } = await stat(join(folder, path));
+    const { ino, mtimeMs, ctimeMs, size } = await lstat(join(folder, path));
     states[path] = [ino, mtimeMs, ctimeMs, size].join(" ");
   }
   return states;

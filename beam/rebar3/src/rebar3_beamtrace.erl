@@ -30,7 +30,7 @@ do(State) ->
     Options = rebar_state:get(State, beamtrace, []),
     case [Key || {Key, _} <- Options, not lists:member(Key, ?OPTIONS)] of
         [] -> build(State, Options);
-        [Unknown | _] -> {error, {?MODULE, {unknown_option, Unknown}}}
+        [Unknown | _] -> failed({unknown_option, Unknown})
     end.
 
 format_error({unknown_option, Key}) ->
@@ -39,6 +39,10 @@ format_error({unknown_dependency, Name}) ->
     io_lib:format("beamtrace: there is no dependency ~ts", [Name]);
 format_error({problem, Message}) ->
     io_lib:format("nothing is instrumented: ~ts", [Message]).
+
+%% What a hook returns as an error rebar3 takes for the name of a provider.
+failed(Reason) ->
+    rebar_api:abort("~ts", [format_error(Reason)]).
 
 build(State, Options) ->
     Root = rebar_dir:root_dir(State),
@@ -53,7 +57,7 @@ build(State, Options) ->
             Results = [one(State, Common, App) || App <- Apps],
             finished(State, Results, proplists:get_value(required, Options, false));
         {error, Reason} ->
-            {error, {?MODULE, Reason}}
+            failed(Reason)
     end.
 
 one(State, Common, App) ->
@@ -81,7 +85,7 @@ finished(State, Results, Required) ->
     ],
     case lists:usort([Message || {error, #{message := Message}} <- Results]) of
         [Problem | _] when Required ->
-            {error, {?MODULE, {problem, Problem}}};
+            failed({problem, Problem});
         Problems ->
             _ = [rebar_api:warn("~ts", [format_error({problem, Problem})]) || Problem <- Problems],
             {ok, State}
