@@ -147,6 +147,12 @@ export const CHECKS: Readonly<Record<string, readonly Check[]>> = {
       quickMinutes: 20,
     },
     {
+      name: "transform-build",
+      what: "what instrumenting everything adds to mix compile --force of a hundred modules, and to builds with little to do",
+      module: "bench/transform/build-time",
+      quickMinutes: 8,
+    },
+    {
       name: "transform-call",
       what: "an instrumented call, tracing off and on, and the memory of a loop of 100 million",
       module: "bench/transform/call-cost",
