@@ -6,7 +6,7 @@
 import { type ChildProcess, spawn } from "node:child_process";
 import type { Duplex, Readable } from "node:stream";
 import type { Atom, Tuple } from "../../erlang";
-import { atom, BeamtraceError, decode, encode, type ErlMap, map, type Term, tuple } from "../../erlang";
+import { atom, BeamtraceError, decode, Encoder, type ErlMap, map, type Term, tuple } from "../../erlang";
 import { COMPILER } from "../beam-code.generated";
 
 /** Options of `startCompileServer`. */
@@ -51,6 +51,8 @@ export interface Compiler {
   ): Promise<{ readonly beam: Uint8Array; readonly warnings: readonly CompileWarning[] }>;
 }
 
+/** Memory that is kept for the next request: a large module's forms. */
+const KEPT_BYTES = 16 * 1024 * 1024;
 const OK = atom("ok");
 const key = (result: Term, name: string): Term => (result as ErlMap).get(atom(name)) as Term;
 const text = (bytes: Term): string => Buffer.from(bytes as Uint8Array).toString("utf8");
@@ -69,6 +71,7 @@ export class CompileServer implements Compiler, AsyncDisposable {
   private ended: BeamtraceError | undefined;
   private readonly exited: Promise<void>;
   private complaints = "";
+  private readonly encoder = new Encoder();
 
   /** @internal Use `startCompileServer`. */
   constructor(options: CompileServerOptions) {
@@ -179,9 +182,9 @@ export class CompileServer implements Compiler, AsyncDisposable {
   private ask(request: Term, failure: (why: string) => BeamtraceError): Promise<Term> {
     if (this.ended !== undefined) return Promise.reject(this.ended);
     const id = this.nextId++;
-    const bytes = encode(tuple(id, request));
-    const length = Buffer.alloc(4);
-    length.writeUInt32BE(bytes.length);
+    const { encoder } = this;
+    encoder.reset(KEPT_BYTES).u32(0).term(tuple(id, request));
+    const bytes = encoder.patchU32(0, encoder.length - 4).bytes();
     return new Promise((resolve, reject) => {
       this.waiting.set(id, {
         resolve: (answer) => {
@@ -191,7 +194,6 @@ export class CompileServer implements Compiler, AsyncDisposable {
         },
         reject,
       });
-      this.requests.write(length);
       this.requests.write(bytes);
     });
   }
