@@ -152,6 +152,12 @@ export const CHECKS: Readonly<Record<string, readonly Check[]>> = {
       module: "bench/transform/rabbitmq",
     },
     {
+      name: "transform-ejabberd",
+      what: "ejabberd with every module instrumented, under tsung's chat beside the plain one",
+      module: "bench/transform/ejabberd",
+      quickMinutes: 0,
+    },
+    {
       name: "elixir-suite",
       what: "Elixir's own tests on an instrumented Elixir, against the same on the plain one",
       module: "stress/elixir-suite",
