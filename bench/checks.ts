@@ -150,6 +150,7 @@ export const CHECKS: Readonly<Record<string, readonly Check[]>> = {
       name: "transform-rabbitmq",
       what: "RabbitMQ with every module instrumented, under load beside the plain one",
       module: "bench/transform/rabbitmq",
+      quickMinutes: 10,
     },
     {
       name: "transform-ejabberd",

@@ -6,17 +6,19 @@
  */
 import { mkdtempSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
-import { join } from "node:path";
+import { basename, join } from "node:path";
 import { startCompileServer } from "../../src/transform";
 import type { Row } from "../row";
 import { emptyTally, instrumentAll, type Tally } from "./corpus/instrument-all";
-import { loadAll } from "./corpus/load-all";
+import { type Loaded, loadAll } from "./corpus/load-all";
 import { type Application, applications, GROUPS, type Release, releases, seenFrom } from "./corpus/modules";
 import { inRoot } from "./corpus/packages";
 import { type ApplicationResult, Progress } from "./corpus/progress";
 
 const QUICK_EVERY = 24;
 const SHARE = 0.1;
+/** Modules that are loaded into one node at most, unless a single application has more. */
+const BUNDLE = 100;
 
 /** All the applications as one, of which a few modules are taken. */
 function sampled(all: readonly Application[]): Application[] {
@@ -41,26 +43,55 @@ async function corpusOn(
     command: inRoot(release.root, "erl"),
     codePaths: paths(({ group }) => group === "Elixir"),
   });
-  for (const application of todo) {
+  const needed = paths((one) => one.group !== "Erlang/OTP" || one.ebin.includes("beamtrace-corpus"));
+  const parent = release.root === "/" ? tmpdir() : join(release.root, "tmp");
+  for (const bundle of bundles(todo)) {
     if (performance.now() > endsAt) return;
-    const { name, group } = application;
-    const out = mkdtempSync(
-      join(release.root === "/" ? tmpdir() : join(release.root, "tmp"), "beamtrace-corpus-"),
-    );
+    const out = mkdtempSync(join(parent, "beamtrace-corpus-"));
     try {
-      const tally = await instrumentAll(application, server, out);
-      const needed = paths((one) => one.group !== "Erlang/OTP" || one.ebin.includes("beamtrace-corpus"));
-      const loaded = await loadAll(release, out, needed);
-      progress.put({ release: release.release, group, application: name, tally, loaded });
-      console.error(
-        `  OTP ${release.release} ${group} ${name}: ${tally.modules} modules, ${tally.seconds.toFixed(1)} s`,
-      );
-      for (const line of [...tally.failed, ...loaded.failed])
-        console.error(`  OTP ${release.release} ${name}: FAILED ${line}`);
+      const tallies = [];
+      for (const application of bundle) tallies.push(await instrumentAll(application, server, out));
+      const results = await loadAll(release, out, needed);
+      for (const [i, { name, group, files }] of bundle.entries()) {
+        const tally = tallies[i] as Tally;
+        const loaded: Loaded = { loaded: 0, failsAsPlain: 0, failed: [] };
+        for (const module of files.map((file) => basename(file, ".beam"))) {
+          const result = results.get(module);
+          if (result === "loaded") loaded.loaded++;
+          else if (result === "as_plain") loaded.failsAsPlain++;
+          else if (result !== undefined)
+            loaded.failed.push(`${module} is not loaded: ${result.slice(0, 300)}`);
+        }
+        progress.put({ release: release.release, group, application: name, tally, loaded });
+        console.error(
+          `  OTP ${release.release} ${group} ${name}: ${tally.modules} modules, ${tally.seconds.toFixed(1)} s`,
+        );
+        for (const line of [...tally.failed, ...loaded.failed])
+          console.error(`  OTP ${release.release} ${name}: FAILED ${line}`);
+      }
     } finally {
       rmSync(out, { recursive: true, force: true });
     }
   }
+}
+
+/** Applications that are loaded into one node: small ones of the same group, none of which has a module of another's name. */
+function bundles(todo: readonly Application[]): Application[][] {
+  const made: Application[][] = [];
+  let names = new Set<string>();
+  for (const application of todo) {
+    const own = application.files.map((file) => basename(file));
+    const last = made.at(-1);
+    const fits = names.size + own.length <= BUNDLE && !own.some((name) => names.has(name));
+    if (last !== undefined && last[0]?.group === application.group && fits) {
+      last.push(application);
+      own.forEach((name) => names.add(name));
+    } else {
+      made.push([application]);
+      names = new Set(own);
+    }
+  }
+  return made;
 }
 
 function sum(results: readonly ApplicationResult[]): Tally & { loaded: number; asPlain: number } {

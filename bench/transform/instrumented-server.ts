@@ -110,8 +110,9 @@ async function compare(
 
 /** Lines of the logs that speak of something going wrong. */
 function complaints(logs: string): string[] {
-  return readdirSync(logs)
-    .filter((name) => name.endsWith(".log"))
+  const files = readdirSync(logs).filter((name) => name.endsWith(".log"));
+  if (files.length === 0) return ["there is no log"];
+  return files
     .flatMap((name) => readFileSync(join(logs, name), "utf8").split("\n"))
     .filter((line) => CRASH.test(line));
 }

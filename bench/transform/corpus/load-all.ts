@@ -23,15 +23,15 @@ const LOAD = `
       false -> code:load_binary(M, Name ++ ".beam", B)
     end,
     case Result of
-      {module, M} -> loaded;
+      {module, M} -> {Name, loaded};
       {error, Why} ->
         %% A module whose on_load fails here fails so from its own file too.
         Plain = case code:which(M) of P when is_list(P) -> code:load_file(M); _ -> none end,
-        case Plain of {error, Why} -> as_plain; _ -> {M, Why} end
+        case Plain of {error, Why} -> {Name, as_plain}; _ -> {Name, Why} end
     end
   end || {F, B} <- Beams],
-  io:format("~nBAD ~0tp LOADED ~w AS_PLAIN ~w~n",
-    [[R || R = {_, _} <- Results], length([R || loaded = R <- Results]), length([R || as_plain = R <- Results])]),
+  Text = [[N, " ", io_lib:format("~0tp", [R]), "\\n"] || {N, R} <- Results],
+  io:format("~nRESULTS~n~ts~nEND~n", [Text]),
   halt(0).`;
 
 /** What loading came to. */
@@ -42,13 +42,13 @@ export interface Loaded {
   failed: string[];
 }
 
-/** Loads all beams of a folder. */
+/** Loads all beams of a folder; `loaded`, `as_plain` or what is wrong, by module, in both modes. */
 export async function loadAll(
   { root }: Release,
   folder: string,
   codePaths: readonly string[],
-): Promise<Loaded> {
-  const result: Loaded = { loaded: 0, failsAsPlain: 0, failed: [] };
+): Promise<Map<string, string>> {
+  const results = new Map<string, string>();
   const [program, ...leading] = inRoot(root, "erl");
   const args = [
     "-noshell",
@@ -65,19 +65,21 @@ export async function loadAll(
     ["tracing", RUNTIME_ON],
   ] as const) {
     const { stdout } = await run(program, [...leading, ...args], {
-      env: { ...process.env, BEAMTRACE_RUNTIME: runtime, ERL_CRASH_DUMP_BYTES: "0" },
+      env: { ...process.env, LANG: "C.UTF-8", BEAMTRACE_RUNTIME: runtime, ERL_CRASH_DUMP_BYTES: "0" },
       maxBuffer: 1 << 26,
       timeout: 240_000,
     }).catch((error: Error & { stdout?: string }) => ({
       stdout: `${error.stdout ?? ""} ${error.message.slice(-300)}`,
     }));
-    const [, bad, count, asPlain] = /BAD (.*) LOADED (\d+) AS_PLAIN (\d+)\n/.exec(stdout) ?? [];
-    if (bad === undefined) result.failed.push(`${mode} runtime: the node died: ${stdout.slice(-600)}`);
-    else if (bad !== "[]") result.failed.push(`${mode} runtime: ${bad.slice(0, 600)}`);
-    if (mode === "tracing") {
-      result.loaded = Number(count ?? 0);
-      result.failsAsPlain = Number(asPlain ?? 0);
+    const [, lines] = /\nRESULTS\n(.*)\nEND\n/s.exec(stdout) ?? [];
+    if (lines === undefined) throw new Error(`with the ${mode} runtime the node died: ${stdout.slice(-600)}`);
+    for (const line of lines.split("\n")) {
+      const at = line.indexOf(" ");
+      if (at < 0) continue;
+      const [module, result] = [line.slice(0, at), line.slice(at + 1)];
+      const before = results.get(module);
+      if (before === undefined || before === "loaded" || before === "as_plain") results.set(module, result);
     }
   }
-  return result;
+  return results;
 }
