@@ -10,7 +10,6 @@ import {
   BadTermError,
   BeamtraceError,
   decode,
-  encode,
   ErlMap,
   map,
   type Term,
@@ -20,7 +19,7 @@ import {
 import {
   instrumentByPlan,
   moduleFailure,
-  packetLength,
+  PacketEncoder,
   PacketReader,
   readPlan,
   RemoteCompiler,
@@ -93,6 +92,7 @@ class PortServer {
   private readonly compiler: CompilerAtTheOtherEnd;
   private readonly plans: RuleSet[] = [];
   private readonly end: (code: number) => void;
+  private readonly packets = new PacketEncoder();
   private ended = false;
 
   constructor(input: Readable, output: Writable, end: (code: number) => void) {
@@ -134,9 +134,7 @@ class PortServer {
 
   private send(term: Term): void {
     if (this.ended) return;
-    const bytes = encode(term);
-    this.output.write(packetLength(bytes));
-    this.output.write(bytes);
+    this.output.write(this.packets.encode(term));
   }
 
   private received(packet: Uint8Array): void {

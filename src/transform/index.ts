@@ -6,7 +6,7 @@ export type { Builder } from "./builder";
 export { children, walk } from "./children";
 export { CompileServer, startCompileServer } from "./compiler/compile-server";
 export type { CompileServerOptions } from "./compiler/compile-server";
-export { packetLength, PacketReader } from "./compiler/packet-reader";
+export { PacketEncoder, PacketReader } from "./compiler/packets";
 export { RemoteCompiler } from "./compiler/remote-compiler";
 export type { CompileJob, Compiler, CompileWarning, ModuleForms } from "./compiler/remote-compiler";
 export { instrumentForms } from "./inject/instrument-forms";

@@ -53,12 +53,13 @@ export interface SiteTable {
 export function withSiteTable(beam: BeamFile, table: SiteTable): BeamFile {
   const files = [...new Set(table.sites.map((site) => site.file))];
   const index = new Map(files.map((file, i) => [file, i]));
-  const sites = table.sites.map((s) =>
-    tuple(
-      ...[KIND_ATOMS[KINDS.indexOf(s.kind)]!, atom(s.function), s.arity, s.clause],
-      ...[index.get(s.file)!, s.line, s.column, s.arguments],
-    ),
-  );
+  let last = "";
+  let name = atom(last);
+  const sites = table.sites.map((s) => {
+    if (s.function !== last) name = atom((last = s.function));
+    const kind = KIND_ATOMS[KINDS.indexOf(s.kind)]!;
+    return tuple(kind, name, s.arity, s.clause, index.get(s.file)!, s.line, s.column, s.arguments);
+  });
   const term = tuple(TAG, VERSION, atom(table.module), files.map(charlist), sites);
   return withChunkTerm(beam, SITE_CHUNK, term);
 }

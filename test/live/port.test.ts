@@ -6,18 +6,8 @@ import { join } from "node:path";
 import fc from "fast-check";
 import { afterAll, beforeAll, expect, test } from "vitest";
 
-import {
-  atom,
-  decode,
-  encode,
-  type ErlMap,
-  inspect,
-  map,
-  type Term,
-  tuple,
-  type Tuple,
-} from "../../src/erlang";
-import { type CompileServer, packetLength, PacketReader } from "../../src/transform";
+import { atom, decode, type ErlMap, inspect, map, type Term, tuple, type Tuple } from "../../src/erlang";
+import { type CompileServer, PacketEncoder, PacketReader } from "../../src/transform";
 import { COMMAND } from "../support/build-project";
 import { type ErlNode, startNode } from "../support/erl-node";
 import { compileText, startCompiler } from "../support/transform";
@@ -70,8 +60,7 @@ class Client {
   }
 
   send(term: Term): void {
-    const bytes = encode(term);
-    this.raw(Buffer.concat([packetLength(bytes), bytes]));
+    this.raw(new PacketEncoder().encode(term));
   }
 
   next(): Promise<Term> {
@@ -169,7 +158,7 @@ test("requests that make no sense are refused one by one", async () => {
 });
 
 test("what is no packet, no term or no part of the conversation ends it with a reason", async () => {
-  const term = (value: Term): Buffer => Buffer.concat([packetLength(encode(value)), encode(value)]);
+  const term = (value: Term): Uint8Array => new PacketEncoder().encode(value);
   const garbage: [Uint8Array, RegExp][] = [
     [bin("GET / HTTP/1.1\r\nHost: x\r\n\r\n"), /a packet of \d+ bytes; at most/],
     [Buffer.from([0, 0, 0, 3, 1, 2, 3]), /is no external term/],
@@ -197,7 +186,7 @@ test("bytes at random never make it crash or hang", async () => {
   await fc.assert(
     fc.asyncProperty(fc.array(fc.uint8Array({ maxLength: 40 }), { maxLength: 4 }), async (packets) => {
       const client = new Client();
-      for (const bytes of packets) client.raw(Buffer.concat([packetLength(bytes), bytes]));
+      for (const bytes of packets) client.raw(Buffer.concat([Buffer.from([0, 0, 0, bytes.length]), bytes]));
       expect([0, 1]).toContain(await client.end());
       expect(client.complaints).toBe("");
     }),

@@ -5,9 +5,9 @@
  */
 import { type ChildProcess, spawn } from "node:child_process";
 import type { Duplex, Readable } from "node:stream";
-import { BeamtraceError, decode, encode, type Term, tuple, type Tuple } from "../../erlang";
+import { BeamtraceError, decode, type Term, tuple, type Tuple } from "../../erlang";
 import { COMPILER } from "../beam-code.generated";
-import { packetLength, PacketReader } from "./packet-reader";
+import { PacketEncoder, PacketReader } from "./packets";
 import { RemoteCompiler } from "./remote-compiler";
 
 /** Options of `startCompileServer`. */
@@ -33,6 +33,7 @@ export class CompileServer extends RemoteCompiler implements AsyncDisposable {
   private ended: BeamtraceError | undefined;
   private readonly exited: Promise<void>;
   private complaints = "";
+  private readonly packets = new PacketEncoder();
 
   /** @internal Use `startCompileServer`. */
   constructor(options: CompileServerOptions) {
@@ -97,11 +98,9 @@ export class CompileServer extends RemoteCompiler implements AsyncDisposable {
   protected ask(request: Term): Promise<Term> {
     if (this.ended !== undefined) return Promise.reject(this.ended);
     const id = this.nextId++;
-    const bytes = encode(tuple(id, request));
     return new Promise((resolve, reject) => {
       this.waiting.set(id, { resolve, reject });
-      this.requests.write(packetLength(bytes));
-      this.requests.write(bytes);
+      this.requests.write(this.packets.encode(tuple(id, request)));
     });
   }
 

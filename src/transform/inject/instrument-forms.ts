@@ -1,6 +1,6 @@
 /** Puts events into the functions of a module's forms. Pure: forms in, forms and site table out; the forms given are changed. */
 import { Atom, BeamtraceError, type Term, Tuple } from "../../erlang";
-import { columnOf, fileOf, type Expr, type Form, type FunctionNode, generatedAnno, lineOf } from "../forms";
+import { columnOf, fileOf, type Form, type FunctionNode, generatedAnno, lineOf } from "../forms";
 import type { Site, SiteKind, SiteTable } from "../site-table";
 import { HELPERS, HelpersInUse } from "./helpers";
 import {
@@ -125,12 +125,11 @@ export function instrumentForms(forms: Form[], options: InstrumentOptions = {}):
       known,
       helpers,
       exceptions: how.exceptions ?? "infer",
-      site: (kind: SiteKind, node: { readonly anno: Expr["anno"] }, clause, args) => {
-        sites.push({
-          ...{ id: sites.length, kind, ...name, clause, arguments: args },
-          ...{ file: fileOf(node.anno) ?? file, line: lineOf(node.anno), column: columnOf(node.anno) ?? 0 },
-        });
-        return sites.length - 1;
+      site: (kind: SiteKind, { anno }, clause, args) => {
+        const id = sites.length;
+        const place = { file: fileOf(anno) ?? file, line: lineOf(anno), column: columnOf(anno) ?? 0 };
+        sites.push({ id, kind, ...name, clause, ...place, arguments: args });
+        return id;
       },
     };
     const reason = reasonAgainst(form, nifs.has(key), context);

@@ -1,7 +1,8 @@
 /**
- * Cuts a stream of bytes into packets with a length of four bytes before each (`{packet, 4}` of Erlang's ports). A packet that is handed out is a
- * view into what was read, valid as long as its holder likes: nothing is written there again.
+ * Packets with a length of four bytes before each (`{packet, 4}` of Erlang's ports). A packet that is handed out is a view into what was read,
+ * valid as long as its holder likes: nothing is written there again.
  */
+import { Encoder, type Term } from "../../erlang";
 
 /** Bytes in, packets out. */
 export class PacketReader {
@@ -38,9 +39,17 @@ export class PacketReader {
   }
 }
 
-/** The four bytes before a packet. */
-export function packetLength(bytes: Uint8Array): Buffer {
-  const length = Buffer.alloc(4);
-  length.writeUInt32BE(bytes.length);
-  return length;
+/** Memory that is kept for the next packet: a large module's forms. */
+const KEPT_BYTES = 16 * 1024 * 1024;
+
+/** Terms into packets. */
+export class PacketEncoder {
+  private readonly encoder = new Encoder();
+
+  /** The packet of an external term, length and all. */
+  encode(term: Term): Uint8Array {
+    const { encoder } = this;
+    encoder.reset(KEPT_BYTES).u32(0).term(term);
+    return encoder.patchU32(0, encoder.length - 4).bytes();
+  }
 }
