@@ -125,6 +125,14 @@ async function compileInto(
   return { beam: withCode(beam, BeamFile.read(compiled.beam)), warnings: compiled.warnings };
 }
 
+function refuseCodeServer(module: string, options: InstrumentBeamOptions): void {
+  if (options.runtime === "present" || !CODE_SERVER.has(module)) return;
+  throw new BeamtraceError(
+    "BT_INSTRUMENT_REFUSED",
+    `${module} is run by the VM's code server: it can only be instrumented where beamtrace_rt is loaded first (runtime: "present")`,
+  );
+}
+
 /**
  * Instruments a module. Options can also be a function of the module's forms, which says what to do once they are known.
  * @throws BeamtraceError `BT_CORRUPT_BEAM`, `BT_NO_DEBUG_INFO`, `BT_UNKNOWN_FORM`, `BT_INSTRUMENT_REFUSED`, `BT_COMPILE_FAILED`:
@@ -140,17 +148,13 @@ export async function instrumentBeam(
 ): Promise<InstrumentedBeam> {
   const beam = BeamFile.read(bytes);
   const module = moduleName(beam).name;
+  if (typeof options !== "function") refuseCodeServer(module, options);
   const { forms, options: compileOptions, backend } = await formsOf(beam, compiler);
   const typed = formsFromTerm(forms);
   const chosen = typeof options === "function" ? options(typed) : options;
   const { forms: changed, ...result } = instrumentForms(typed, chosen);
   if (result.instrumented.length === 0) return { module, bytes, ...result, warnings: [] };
-  if (chosen.runtime !== "present" && CODE_SERVER.has(module)) {
-    throw new BeamtraceError(
-      "BT_INSTRUMENT_REFUSED",
-      `${module} is run by the VM's code server: it can only be instrumented where beamtrace_rt is loaded first (runtime: "present")`,
-    );
-  }
+  refuseCodeServer(module, chosen);
   const compiled = await compileInto(beam, compiler, backend, compileOptions, formsToTerm(changed));
   return {
     ...{ module, ...result, warnings: compiled.warnings },
