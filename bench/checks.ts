@@ -177,7 +177,13 @@ export const CHECKS: Readonly<Record<string, readonly Check[]>> = {
       module: "bench/transform/call-cost",
     },
   ],
-  "1.3": [],
+  "1.3": [
+    {
+      name: "transform-callback",
+      what: "a callback that tells what it did, tracing off and on, with small states and with large ones",
+      module: "bench/transform/callback-cost",
+    },
+  ],
   "1.4": [],
   "1.5": [],
 };

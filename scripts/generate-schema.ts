@@ -9,6 +9,7 @@ import { fileURLToPath, pathToFileURL } from "node:url";
 import {
   CALLER_UNDEFINED,
   EVENT_KINDS,
+  EXCEPTION_CLASSES,
   FLAG,
   GAP_HOPS,
   GC_FIELDS,
@@ -22,6 +23,7 @@ import {
   SLOT,
   SLOT_ALIAS,
   SLOT_BYTES,
+  SLOT_FRAME,
   SLOT_MARKER,
   SLOT_WORDS,
 } from "../src/buffer/event-schema";
@@ -41,6 +43,7 @@ export function erlangHeader(): string {
 
   section("Event kinds.");
   for (const [name, code] of Object.entries(EVENT_KINDS)) define(`KIND_${name.toUpperCase()}`, code);
+  define("KIND_COUNT", Math.max(...Object.values(EVENT_KINDS)) + 1);
 
   section("Types of a shape: Shape = Type bor (Size bsl 4).");
   for (const [name, code] of Object.entries(SHAPE_TYPES)) define(`SHAPE_${name.toUpperCase()}`, code);
@@ -86,6 +89,8 @@ export function cHeader(): string {
   table("SLOT", SLOT);
   table("ALIAS", SLOT_ALIAS);
   table("MARKER", SLOT_MARKER);
+  table("FRAME", SLOT_FRAME);
+  table("CLASS", EXCEPTION_CLASSES);
   table("FLAG", FLAG);
   table("IDENTITY", IDENTITY);
   define("CALLER_UNDEFINED", `${CALLER_UNDEFINED}u`);

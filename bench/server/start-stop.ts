@@ -4,6 +4,7 @@
  * first quarter; bytes must not have a slope.
  * `npx tsx bench/server/start-stop.ts [--quick] [--times 1000]`
  */
+import { setFlagsFromString } from "node:v8";
 import type { Session } from "../../src/capture";
 import { startNode, type ErlNode } from "../../test/support/erl-node";
 import type { Row } from "../row";
@@ -115,6 +116,8 @@ function rows(title: string, times: number, { samples, objects }: Samples, contr
 /** Runs both experiments, each on a node of its own. */
 export async function run(quick: boolean, options: Partial<typeof DEFAULTS> = {}): Promise<Row[]> {
   const { times } = { ...DEFAULTS, ...(quick ? { times: 100 } : {}), ...options };
+  // V8 goes on optimizing functions that run once a session for thousands of sessions; compiled code is no leak.
+  setFlagsFromString("--no-opt");
   const spec = { processes: "all", events: ["send", "receive", "procs"] } as const;
   const once = async (session: Session): Promise<void> => {
     const trace = await CountedTrace.start(session, spec);

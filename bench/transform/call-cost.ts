@@ -1,6 +1,7 @@
 /**
- * What an instrumented call costs while nobody traces, and with the tracing runtime, against the same function plain and against
- * OTP's own call trace with return; and the memory of a server loop of 100 million instrumented turns. One node, short blocks in turn.
+ * What an instrumented call costs while nobody traces, and under a session's trace, native and portable, that ships its events, against the same
+ * function plain and against OTP's own call trace with return; and the memory of a server loop of 100 million instrumented turns. One node,
+ * short blocks in turn. A block fits into the rings, and the next one waits until it has been shipped: a lost event would cost less.
  */
 import { execFileSync } from "node:child_process";
 import { mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
@@ -8,8 +9,10 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 
 import { instrumentBeam, startCompileServer } from "../../src/transform";
-import { RUNTIME_OFF, RUNTIME_ON } from "../../src/transform/beam-code.generated";
-import { startNode, type ErlNode } from "../../test/support/erl-node";
+import type { Trace } from "../../src/capture";
+import { RUNTIME_OFF } from "../../src/transform/beam-code.generated";
+import { eventually, startNode, type ErlNode } from "../../test/support/erl-node";
+import { attachTo } from "../../test/support/traced";
 import type { Row } from "../row";
 import { formatEstimate, medianEstimate } from "../server/statistics";
 
@@ -34,14 +37,14 @@ step(N) -> N > 0 andalso turns(N - 1).
 
 const INSTRUMENTED = new Set(["leaf", "pass", "leaf2", "turns", "step"]);
 
-async function load(node: ErlNode, module: string, beam: string): Promise<void> {
+export async function load(node: ErlNode, module: string, beam: string): Promise<void> {
   const loaded = await node.eval(
     `code:purge(${module}), code:load_binary(${module}, "${module}.beam", base64:decode("${beam}"))`,
   );
   if (loaded !== `{module,${module}}`) throw new Error(loaded);
 }
 
-async function prepare(node: ErlNode): Promise<void> {
+export async function prepare(node: ErlNode): Promise<void> {
   const folder = mkdtempSync(join(tmpdir(), "beamtrace-call-cost-"));
   await using compiler = await startCompileServer();
   try {
@@ -84,15 +87,104 @@ async function otpCallTrace(node: ErlNode, calls: number): Promise<number[]> {
   return JSON.parse(text) as number[];
 }
 
+/** A trace of everything that the instrumented module tells, and how many events have come. */
+interface Told {
+  readonly trace: Trace;
+  readonly delivered: () => number;
+  close(): Promise<void>;
+}
+
+export async function traced(node: ErlNode, tracer: "native" | "portable"): Promise<Told> {
+  const session = await attachTo(node, { tracer });
+  let delivered = 0;
+  const trace = await session.trace({
+    instrumented: true,
+    limits: { rate: Infinity, seconds: 3600 },
+  });
+  trace.batches$.subscribe((batch) => (delivered += batch.length));
+  return { trace, delivered: () => delivered, close: () => session.close() };
+}
+
+/** Added nanoseconds a call under a trace that ships; each round waits until its events are here. */
+export async function addedTraced(
+  node: ErlNode,
+  told: Told,
+  which: string,
+  rounds: number,
+  calls: number,
+): Promise<number[]> {
+  const added: number[] = [];
+  const blocks = 3;
+  const perCall = which === "leaf" ? 2 : 4;
+  for (let round = 0; round < rounds; round++) {
+    const before = told.delivered();
+    const text = await node.eval(
+      `[P | _] = lists:sort(cost_plain:blocks(${which}, ${blocks}, ${calls})),
+       [T | _] = lists:sort(cost_told:blocks(${which}, ${blocks}, ${calls})), T - P`,
+    );
+    added.push(Number(text));
+    await eventually(
+      () => told.delivered() - before,
+      (count) => count >= blocks * calls * perCall,
+      30_000,
+    );
+  }
+  const { lost, node: figures } = told.trace.stats;
+  if (lost > 0 || figures.lostTracer > 0) throw new Error(`${lost} events were lost: the figure would be too low`);
+  return added;
+}
+
+/** Nanoseconds of the VM's CPU for each event, draining and sending included, over many short blocks with and without the trace's module. */
+async function cpuPerEvent(node: ErlNode, told: Told, rounds: number, calls: number): Promise<number[]> {
+  const costs: number[] = [];
+  const blocks = 40;
+  for (let round = 0; round < rounds; round++) {
+    const before = told.delivered();
+    const cpu = async (module: string): Promise<number> =>
+      Number(
+        await node.eval(
+          `statistics(runtime), [begin ${module}:blocks(leaf, 1, ${calls}), timer:sleep(20) end || _ <- lists:seq(1, ${blocks})], element(2, statistics(runtime))`,
+        ),
+      );
+    const plain = await cpu("cost_plain");
+    const with_ = await cpu("cost_told");
+    costs.push(((with_ - plain) * 1e6) / (blocks * calls * 2));
+    await eventually(
+      () => told.delivered() - before,
+      (count) => count >= blocks * calls * 2,
+      30_000,
+    );
+  }
+  return costs;
+}
+
+/** Stack and heap of a process after so many turns of the instrumented loop. */
+async function sizes(node: ErlNode, turns: number): Promise<number[]> {
+  return [...(await node.eval(`cost_told:turns(${turns})`)).matchAll(/,(\d+)\}/g)].map((m) => Number(m[1]));
+}
+
+async function loop(node: ErlNode, turns: number, how: string): Promise<Row> {
+  const [stack = 0, heap = 0] = await sizes(node, 1000);
+  const [stackAfter = 1, heapAfter = 1] = await sizes(node, turns);
+  return {
+    what: `a loop of ${turns / 1e6} million instrumented turns, ${how}`,
+    target: "stack and heap as after 1,000",
+    measured: `stack ${stack} → ${stackAfter} words, heap ${heap} → ${heapAfter} words`,
+    value: stackAfter,
+    ok: stackAfter === stack && heapAfter <= 4 * heap,
+  };
+}
+
 export async function run(quick: boolean): Promise<Row[]> {
-  const node = await startNode({ distributed: false });
+  const node = await startNode();
   try {
     await prepare(node);
     const rounds = quick ? 60 : 300;
     const calls = 50_000;
+    const turns = quick ? 10_000_000 : 100_000_000;
     const rows: Row[] = [];
-    const cost = async (what: string, which: string, target: number | undefined): Promise<void> => {
-      const estimate = medianEstimate(await added(node, which, rounds, calls));
+    const cost = (what: string, samples: readonly number[], target: number | undefined): void => {
+      const estimate = medianEstimate(samples);
       rows.push({
         what,
         target: target === undefined ? "" : `≤ ${target} ns`,
@@ -102,30 +194,37 @@ export async function run(quick: boolean): Promise<Row[]> {
       });
     };
     await load(node, "beamtrace_rt", RUNTIME_OFF);
-    await cost("tracing off: entry and return", "leaf", 5);
-    await cost("tracing off: tail call (two instrumented frames)", "pass", 10);
-    await load(node, "beamtrace_rt", RUNTIME_ON);
-    await cost("tracing runtime, process not traced: entry and return", "leaf", undefined);
+    cost("tracing off: entry and return", await added(node, "leaf", rounds, calls), 5);
+    cost("tracing off: tail call (two instrumented frames)", await added(node, "pass", rounds, calls), 10);
+    rows.push(await loop(node, turns, "nobody traces"));
+
+    const native = await traced(node, "native");
+    cost("native trace that ships: entry and return", await addedTraced(node, native, "leaf", rounds, 5_000), 60);
+    cost(
+      "native trace that ships: tail call (two instrumented frames)",
+      await addedTraced(node, native, "pass", rounds, 2_500),
+      undefined,
+    );
     const otp = medianEstimate(await otpCallTrace(node, 5_000));
     rows.push({
       ...{ what: "for comparison: OTP's call trace with return", target: "", ok: true, value: otp.value },
       measured: `${formatEstimate(otp, 0)} ns a call`,
     });
-    for (const [name, runtime] of [["off", RUNTIME_OFF] as const, ["on", RUNTIME_ON] as const]) {
-      await load(node, "beamtrace_rt", runtime);
-      const turns = quick || name === "on" ? 10_000_000 : 100_000_000;
-      const sizes = async (count: number): Promise<number[]> =>
-        [...(await node.eval(`cost_told:turns(${count})`)).matchAll(/,(\d+)\}/g)].map((m) => Number(m[1]));
-      const [stack = 0, heap = 0] = await sizes(1000);
-      const [stackAfter = 1, heapAfter = 1] = await sizes(turns);
-      rows.push({
-        what: `a loop of ${turns / 1e6} million instrumented turns, runtime ${name}`,
-        target: "stack and heap as after 1,000",
-        measured: `stack ${stack} → ${stackAfter} words, heap ${heap} → ${heapAfter} words`,
-        value: stackAfter,
-        ok: stackAfter === stack && heapAfter <= 4 * heap,
-      });
-    }
+    const cpu = medianEstimate(await cpuPerEvent(node, native, quick ? 8 : 30, 10_000));
+    rows.push({
+      ...{ what: "native trace that ships: CPU of the VM, draining and sending included", target: "", ok: true },
+      ...{ measured: `${formatEstimate(cpu)} ns an event`, value: cpu.value },
+    });
+    rows.push(await loop(node, turns, "native trace"));
+    await native.close();
+
+    const portable = await traced(node, "portable");
+    cost(
+      "portable trace that ships: entry and return",
+      await addedTraced(node, portable, "leaf", rounds, 1_000),
+      undefined,
+    );
+    await portable.close();
     return rows;
   } finally {
     await node.stop();

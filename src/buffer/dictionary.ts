@@ -12,6 +12,7 @@ import { AtomTable } from "./atom-table";
 import { IdTable } from "./id-table";
 import type { AtomId, MfaId, NodeId } from "./ids";
 import { carryIds } from "./known-ids";
+import { SiteTables } from "./site-tables";
 
 /** Text of the reserved atom (id 1) that stands for every name which found no room. */
 export const DICTIONARY_FULL = "…dictionary full";
@@ -69,6 +70,8 @@ export class Dictionary {
   readonly #atomObjects: Atom[] = [];
   readonly #mfaObjects: Mfa[] = [];
   readonly #nodeObjects: NodeIdentity[] = [];
+  /** What sites of instrumented modules stand for, as far as this thread knows; not shared with others. */
+  readonly sites = new SiteTables((name) => this.atomId(name));
   /** Bytes of the log that the tables of this thread hold. */
   #read = 0;
 

@@ -7,9 +7,9 @@ import { BeamtraceError } from "../erlang/errors";
 import type { Mfa } from "./dictionary";
 import { EventCursor } from "./event-cursor";
 import type { EventFactory, PayloadArea } from "./event-factory";
-import { EVENT_KINDS, FLAG, IDENTITY, KIND_NAMES, SLOT, SLOT_WORDS } from "./event-schema";
+import { EVENT_KINDS, FLAG, IDENTITY, KIND_NAMES, SLOT, SLOT_FRAME, SLOT_WORDS } from "./event-schema";
 import type { EventKind, EventKindCode } from "./event-schema";
-import { kindTable, MFA_KINDS, OTHER_KINDS, SHAPE_KINDS } from "./kind-tables";
+import { FRAME_KINDS, kindTable, MFA_KINDS, OTHER_KINDS, SHAPE_KINDS } from "./kind-tables";
 import { processKey, type AtomId, type MfaId, type ProcessKey, type Timestamp } from "./ids";
 import { SlotBlock } from "./slot-block";
 import type { Pid, Port } from "../erlang/term";
@@ -142,6 +142,27 @@ export class EventBatch implements Iterable<TraceEvent> {
   /** Function of event `i`. */
   mfa(i: number): Mfa | undefined {
     return this.factory.dictionary.mfa(this.mfaId(i));
+  }
+
+  /** The call of event `i`, where instrumented code tells of it; else 0. */
+  callId(i: number): number {
+    const base = this.slot(i);
+    if (FRAME_KINDS[this.#words[base]! & 0xff] === 0) return 0;
+    return (
+      this.#words[base + SLOT_FRAME.idHigh]! * 0x1_0000_0000 + this.#words[base + SLOT_FRAME.idLow]!
+    );
+  }
+
+  /** Number of the site of event `i` within its module, where instrumented code tells of it; else −1. */
+  siteNumber(i: number): number {
+    const base = this.slot(i);
+    return FRAME_KINDS[this.#words[base]! & 0xff] === 0 ? -1 : this.#words[base + SLOT_FRAME.site]!;
+  }
+
+  /** Dictionary id of the instrumented module that tells event `i`; 0 when none does. */
+  moduleId(i: number): AtomId {
+    const base = this.slot(i);
+    return (FRAME_KINDS[this.#words[base]! & 0xff] === 0 ? 0 : this.#words[base + SLOT_FRAME.module]!) as AtomId;
   }
 
   /** Dictionary ids of the leading atoms of event `i`'s message, arguments, value or reason; 0 for none. */

@@ -6,13 +6,16 @@
 import {
   CALLER_UNDEFINED,
   EVENT_KINDS,
+  EXCEPTION_CLASSES,
   FLAG,
   GAP_HOPS,
   GC_FIELDS,
   IDENTITY,
   SLOT,
   SLOT_ALIAS,
+  SLOT_FRAME,
   SLOT_GAP,
+  type ExceptionClass,
   type GapHop,
 } from "./event-schema";
 import { toMinifloat } from "./minifloat";
@@ -149,6 +152,20 @@ export class EventDecoder {
         words[base + W.extra] = r.atom();
         rest -= 2;
         break;
+      case K.function_entry:
+      case K.function_return:
+        this.frame(words, base);
+        rest -= 3 + this.#shape(words, base);
+        break;
+      case K.function_tail_call:
+        this.frame(words, base);
+        rest -= 3;
+        break;
+      case K.function_exception:
+        this.frame(words, base);
+        words[base + SLOT_FRAME.class] = this.#class();
+        rest -= 4 + this.#shape(words, base);
+        break;
       case K.unknown:
         words[base + W.tag1] = r.atomOrZero();
         rest -= 1;
@@ -247,6 +264,27 @@ export class EventDecoder {
       r.skip();
     }
     return 3;
+  }
+
+  /** Id, module and site of a call of instrumented code. */
+  frame(words: Uint32Array, base: number): void {
+    const r = this.#reader;
+    const id = r.integer();
+    if (!(id >= 0 && id <= Number.MAX_SAFE_INTEGER)) throw MISFIT;
+    words[base + SLOT_FRAME.idLow] = id % 0x1_0000_0000;
+    words[base + SLOT_FRAME.idHigh] = Math.floor(id / 0x1_0000_0000);
+    words[base + SLOT_FRAME.module] = r.atom();
+    const site = r.integer();
+    if (!(site >= 0 && site <= 0xffffffff)) throw MISFIT;
+    words[base + SLOT_FRAME.site] = site;
+  }
+
+  #class(): number {
+    const r = this.#reader;
+    const name = r.dictionary.atomName(r.atom()) ?? "";
+    const known = EXCEPTION_CLASSES[name as ExceptionClass] as number | undefined;
+    if (known === undefined) throw MISFIT;
+    return known;
   }
 
   #caller(): number {

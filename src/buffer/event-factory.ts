@@ -8,6 +8,7 @@ import type { Dictionary, Mfa } from "./dictionary";
 import {
   CALLER_UNDEFINED,
   EVENT_KINDS,
+  EXCEPTION_CLASSES,
   FLAG,
   GAP_HOPS,
   IDENTITY,
@@ -15,8 +16,10 @@ import {
   SHAPE_TYPES,
   SLOT,
   SLOT_ALIAS,
+  SLOT_FRAME,
   SLOT_GAP,
   SLOT_MARKER,
+  type ExceptionClass,
   type GapHop,
   type ShapeType,
 } from "./event-schema";
@@ -42,6 +45,9 @@ const TAGS = IDENTITY;
 const SHAPE_NAMES = Object.keys(SHAPE_TYPES) as ShapeType[];
 const HOP_NAMES: GapHop[] = [];
 for (const hop of Object.keys(GAP_HOPS) as GapHop[]) HOP_NAMES[GAP_HOPS[hop]] = hop;
+const CLASS_NAMES: ExceptionClass[] = [];
+for (const name of Object.keys(EXCEPTION_CLASSES) as ExceptionClass[])
+  CLASS_NAMES[EXCEPTION_CLASSES[name]] = name;
 const NO_TAGS: readonly string[] = Object.freeze([]);
 const UNKNOWN_MFA: Mfa = Object.freeze({ module: "undefined", function: "undefined", arity: 0 });
 const SHAPE_CACHE = 1 << 12;
@@ -132,6 +138,27 @@ export class EventFactory {
           process: process as Pid,
           mfa,
           shape,
+          payload,
+        };
+      }
+      case K.function_entry:
+      case K.function_return: {
+        const kind = code === K.function_entry ? "function_entry" : "function_return";
+        const callId = frameId(words, base);
+        const module = words[base + SLOT_FRAME.module]!;
+        const siteNumber = words[base + SLOT_FRAME.site]!;
+        const payload = (flags & F.payload) === 0 ? undefined : this.#payload(words, base, area);
+        return {
+          kind,
+          timestamp,
+          source,
+          scheduler,
+          process: process as Pid,
+          callId,
+          module: this.dictionary.atomName(module) ?? "",
+          siteNumber,
+          site: this.dictionary.sites.at(module, siteNumber, source),
+          shape: this.shape(words, base),
           payload,
         };
       }
@@ -238,6 +265,39 @@ export class EventFactory {
           shape: this.shape(words, base),
           payload,
         };
+      case K.function_tail_call: {
+        const module = words[base + SLOT_FRAME.module]!;
+        const siteNumber = words[base + SLOT_FRAME.site]!;
+        return {
+          kind: "function_tail_call",
+          timestamp,
+          source,
+          scheduler,
+          process,
+          callId: frameId(words, base),
+          module: this.dictionary.atomName(module) ?? "",
+          siteNumber,
+          site: this.dictionary.sites.at(module, siteNumber, source),
+        };
+      }
+      case K.function_exception: {
+        const module = words[base + SLOT_FRAME.module]!;
+        const siteNumber = words[base + SLOT_FRAME.site]!;
+        return {
+          kind: "function_exception",
+          timestamp,
+          source,
+          scheduler,
+          process,
+          callId: frameId(words, base),
+          module: this.dictionary.atomName(module) ?? "",
+          siteNumber,
+          site: this.dictionary.sites.at(module, siteNumber, source),
+          class: CLASS_NAMES[words[base + SLOT_FRAME.class]!] ?? "error",
+          shape: this.shape(words, base),
+          payload,
+        };
+      }
       case K.port_in:
       case K.port_out:
         return {
@@ -415,6 +475,11 @@ export class EventFactory {
 }
 
 const NO_NODE = { name: "nonode@nohost", creation: 0 };
+
+/** The call's id; 53 bits. */
+function frameId(words: Uint32Array, base: number): number {
+  return words[base + SLOT_FRAME.idHigh]! * 0x1_0000_0000 + words[base + SLOT_FRAME.idLow]!;
+}
 
 function portNumber(low: number, high: number): number | bigint {
   const number = (high >>> 0) * 0x1000_0000 + (low >>> 4);

@@ -11,7 +11,8 @@ export const SLOT_WORDS = 16;
 
 /**
  * Event kinds by name; the number is what stands in a slot and on the wire. Numbers are never reused.
- * Names are the VM's own trace tags, but for `running` of ports, which carries an operation instead of a function.
+ * Names are the VM's own trace tags, but for `running` of ports, which carries an operation instead of a function, and for what
+ * instrumented code tells (`function_…`), of which the VM knows nothing.
  */
 export const EVENT_KINDS = {
   unknown: 0,
@@ -47,6 +48,10 @@ export const EVENT_KINDS = {
   closed: 30,
   gap: 31,
   marker: 32,
+  function_entry: 33,
+  function_return: 34,
+  function_tail_call: 35,
+  function_exception: 36,
 } as const;
 
 /** Name of an event kind. */
@@ -111,6 +116,17 @@ export const FLAG = {
   /** A marker whose values are numbers, in the words of SLOT_MARKER instead of a payload. */
   numbers: 64,
 } as const;
+
+/**
+ * Words of what instrumented code tells (`function_…`): the call's id as 53 bits, the number of the site within its module, the module's atom
+ * id, and of an exception the class (`EXCEPTION_CLASSES`). Shape, tags and payload are where they always are.
+ */
+export const SLOT_FRAME = { idLow: 8, idHigh: 9, site: 10, module: 14, class: 15 } as const;
+
+/** Classes of exceptions in `SLOT_FRAME.class`. */
+export const EXCEPTION_CLASSES = { error: 1, exit: 2, throw: 3 } as const;
+/** Name of a class of exceptions. */
+export type ExceptionClass = keyof typeof EXCEPTION_CLASSES;
 
 /** Value of `SLOT.extra` of a call whose caller was asked for and is not known to the VM. */
 export const CALLER_UNDEFINED = 0xffffffff;
@@ -262,6 +278,10 @@ export const RAW_ATOM_WORDS: Readonly<Partial<Record<keyof typeof EVENT_KINDS, r
   open: [6, 14],
   closed: [12, 13],
   marker: [12],
+  function_entry: [12, 13, 14],
+  function_return: [12, 13, 14],
+  function_tail_call: [14],
+  function_exception: [12, 13, 14],
 };
 
 /** Version of slot layout and agent protocol together; the holder reports it and both sides must agree. */

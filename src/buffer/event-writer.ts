@@ -8,6 +8,7 @@ import type { Dictionary, Mfa } from "./dictionary";
 import {
   CALLER_UNDEFINED,
   EVENT_KINDS,
+  EXCEPTION_CLASSES,
   FLAG,
   GAP_HOPS,
   IDENTITY,
@@ -15,6 +16,7 @@ import {
   SHAPE_TYPES,
   SLOT,
   SLOT_ALIAS,
+  SLOT_FRAME,
   SLOT_GAP,
   SLOT_MARKER,
 } from "./event-schema";
@@ -25,6 +27,10 @@ import type { SourceInfo } from "./source-info";
 import type {
   CallEvent,
   Destination,
+  FunctionEntryEvent,
+  FunctionExceptionEvent,
+  FunctionReturnEvent,
+  FunctionTailCallEvent,
   GapEvent,
   GcEvent,
   ReceiveEvent,
@@ -200,6 +206,21 @@ export class EventWriter {
         this.#shape(base, event.shape);
         if (event.payload !== undefined) this.#payload(base, event.payload);
         break;
+      case "function_entry":
+      case "function_return":
+        this.#frame(words, base, event);
+        this.#shape(base, event.shape);
+        if (event.payload !== undefined) this.#payload(base, event.payload);
+        break;
+      case "function_tail_call":
+        this.#frame(words, base, event);
+        break;
+      case "function_exception":
+        this.#frame(words, base, event);
+        words[base + SLOT_FRAME.class] = EXCEPTION_CLASSES[event.class];
+        this.#shape(base, event.shape);
+        if (event.payload !== undefined) this.#payload(base, event.payload);
+        break;
       case "spawn":
       case "spawned":
         this.#identity(words, base, source, kind === "spawn" ? event.child : event.parent);
@@ -244,6 +265,17 @@ export class EventWriter {
       default:
         kind satisfies never;
     }
+  }
+
+  #frame(
+    words: Uint32Array,
+    base: number,
+    event: FunctionEntryEvent | FunctionReturnEvent | FunctionTailCallEvent | FunctionExceptionEvent,
+  ): void {
+    words[base + SLOT_FRAME.idLow] = event.callId % 0x1_0000_0000;
+    words[base + SLOT_FRAME.idHigh] = Math.floor(event.callId / 0x1_0000_0000);
+    words[base + SLOT_FRAME.site] = event.siteNumber;
+    words[base + SLOT_FRAME.module] = this.dictionary.atomId(event.module);
   }
 
   #port(words: Uint32Array, base: number, port: Port): void {

@@ -14,7 +14,11 @@ export interface IdMapping {
 
 const NAMED_KINDS = kindTable(["register", "unregister"]);
 const EXTRA_MFA_KINDS = kindTable(["call", "spawn", "spawned"]);
-const EXTRA_ATOM_KINDS = kindTable(["exception_from", "port_in", "port_out", "open"]);
+const EXTRA_ATOM_KINDS = kindTable([
+  ...(["exception_from", "port_in", "port_out", "open"] as const),
+  // The module: SLOT_FRAME.module is SLOT.extra.
+  ...(["function_entry", "function_return", "function_tail_call", "function_exception"] as const),
+]);
 const TAG_ONLY_KINDS = kindTable(["unknown", "marker"]);
 
 /** Rewrites the ids of all slots in words [from, to). */

@@ -1,6 +1,7 @@
 /** Events: schema, ring, batches, codec, recordings, sources. */
 export {
   EVENT_KINDS,
+  EXCEPTION_CLASSES,
   FLAG,
   GAP_HOPS,
   GC_FIELDS,
@@ -11,11 +12,12 @@ export {
   SLOT,
   SLOT_ALIAS,
   SLOT_BYTES,
+  SLOT_FRAME,
   SLOT_GAP,
   SLOT_MARKER,
   SLOT_WORDS,
 } from "./event-schema";
-export type { EventKind, EventKindCode, GapHop, ShapeType } from "./event-schema";
+export type { EventKind, EventKindCode, ExceptionClass, GapHop, ShapeType } from "./event-schema";
 export { RingBuffer } from "./ring-buffer";
 export type { RingBufferOptions, RingReaderOptions } from "./ring-buffer";
 export type { RingHandle } from "./ring/handle";
@@ -44,6 +46,17 @@ export { SlotBlock } from "./slot-block";
 export type { SlotSink } from "./slot-sink";
 export { TraceBatchDecoder } from "./trace-batch-decoder";
 export type { DecodedMessage, TraceBatchDecoderOptions } from "./trace-batch-decoder";
+export {
+  embeddedSites,
+  readSiteTable,
+  SITE_CHUNK,
+  SITES_FUNCTION,
+  siteTableFromTerm,
+  siteTableOf,
+  withSiteTable,
+} from "./site-table";
+export type { CallbackTrigger, Site, SiteCallback, SiteKind, SiteTable } from "./site-table";
+export { SiteTables } from "./site-tables";
 export type * from "./trace-event";
 export { RawTraceDecoder } from "./raw-trace-decoder";
 export type { LayoutFlag, RawTraceDecoderOptions } from "./raw-trace-decoder";

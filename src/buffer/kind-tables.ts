@@ -18,6 +18,16 @@ export const SHAPE_KINDS = kindTable([
   "return_from",
   "exception_from",
   "closed",
+  "function_entry",
+  "function_return",
+  "function_exception",
+]);
+/** Kinds of instrumented code: a call's id, a module and a site. */
+export const FRAME_KINDS = kindTable([
+  "function_entry",
+  "function_return",
+  "function_tail_call",
+  "function_exception",
 ]);
 /** Kinds that have a second identity. */
 export const OTHER_KINDS = kindTable([

@@ -28,7 +28,7 @@ const R = RAW;
 const TAGS = IDENTITY;
 /** Whether records of a kind exist: gaps travel as portable events, and so do markers but for those of sampling. */
 const KNOWN = Uint8Array.from({ length: 256 }, (_, kind) =>
-  (kind > K.unknown && kind <= K.closed) || kind === K.marker ? 1 : 0,
+  (kind > K.unknown && kind <= K.closed) || (kind >= K.marker && kind <= K.function_exception) ? 1 : 0,
 );
 const SHAPED = Uint8Array.from({ length: 256 }, (_, kind) =>
   Object.entries(RAW_ATOM_WORDS).some(
@@ -161,6 +161,12 @@ export class NativeRecordDecoder {
         return;
       case K.port_in:
       case K.port_out:
+        words[base + W.extra] = this.#atom(words[base + W.extra]!);
+        return;
+      case K.function_entry:
+      case K.function_return:
+      case K.function_tail_call:
+      case K.function_exception:
         words[base + W.extra] = this.#atom(words[base + W.extra]!);
         return;
       case K.marker:

@@ -5,8 +5,9 @@
  */
 import type { Atom, Pid, Port, Reference, Term, Tuple } from "../erlang/term";
 import type { Mfa } from "./dictionary";
-import type { EventKind, GapHop, ShapeType } from "./event-schema";
+import type { EventKind, ExceptionClass, GapHop, ShapeType } from "./event-schema";
 import type { Timestamp } from "./ids";
+import type { Site } from "./site-table";
 
 /**
  * What a message, an argument list, a value or a reason looks like, without its content.
@@ -139,6 +140,44 @@ export interface ExceptionFromEvent extends ProcessEvent, WithPayload {
   readonly shape: Shape;
 }
 
+/** What the events of instrumented code have in common (docs/transform.md): which call, and where in the source. */
+interface FunctionEvent extends ProcessEvent {
+  /** The call: the same in its entry and in what ends it. Unique within the process and the trace. */
+  readonly callId: number;
+  readonly module: string;
+  /** Number of the place within its module. */
+  readonly siteNumber: number;
+  /** What the number stands for; undefined when nobody has told (`trace.sites`). */
+  readonly site: Site | undefined;
+}
+
+/** An instrumented function is entered. */
+export interface FunctionEntryEvent extends FunctionEvent, WithPayload {
+  readonly kind: "function_entry";
+  /** Shape of the arguments that the event carries (`site.arguments`): type `args`, or `none`. The payload is their list. */
+  readonly shape: Shape;
+}
+
+/** An instrumented function returns. */
+export interface FunctionReturnEvent extends FunctionEvent, WithPayload {
+  readonly kind: "function_return";
+  /** Shape of the value. */
+  readonly shape: Shape;
+}
+
+/** An instrumented function is left by a call in tail position, whose arguments have been made. */
+export interface FunctionTailCallEvent extends FunctionEvent {
+  readonly kind: "function_tail_call";
+}
+
+/** An instrumented function is left by an exception; only where it was instrumented with `exceptions: "wrap"`. */
+export interface FunctionExceptionEvent extends FunctionEvent, WithPayload {
+  readonly kind: "function_exception";
+  readonly class: ExceptionClass;
+  /** Shape of the reason; the payload is the reason. */
+  readonly shape: Shape;
+}
+
 /** Execution comes back to a function; one event for a chain of tail calls. */
 export interface ReturnToEvent extends ProcessEvent {
   readonly kind: "return_to";
@@ -250,7 +289,11 @@ export type TraceEvent =
   | ClosedEvent
   | UnknownEvent
   | GapEvent
-  | MarkerEvent;
+  | MarkerEvent
+  | FunctionEntryEvent
+  | FunctionReturnEvent
+  | FunctionTailCallEvent
+  | FunctionExceptionEvent;
 
 /** The events of some kinds: `EventOf<"send" | "receive">`. */
 export type EventOf<K extends EventKind> = TraceEvent extends infer E

@@ -58,6 +58,15 @@ function noMatch(detail: Tuple): NoMatchError {
   return new NoMatchError(`${what}.${hint}`, detail, suggestions);
 }
 
+/** Why the runtime of instrumented code could not be switched. */
+function runtimeClash(why: Term | undefined): string {
+  if (why instanceof Atom && why.name === "foreign")
+    return "the node has a module of its own called beamtrace_rt; beamtrace leaves it alone, and instrumented code can't tell anything beside it";
+  if (why instanceof Tuple)
+    return `the node's beamtrace_rt is of another version (${text(why.elements[1])}), as its instrumented modules are; use the version of beamtrace that made them, or instrument them again`;
+  return `the runtime of instrumented code could not be switched: ${text(why)}`;
+}
+
 /** The error for `{error, Detail}` in answer to a trace request. */
 export function traceRefused(detail: Term): TraceRefusedError {
   if (detail instanceof Tuple) {
@@ -101,6 +110,8 @@ export function traceRefused(detail: Term): TraceRefusedError {
           `the native tracer could not start: ${text(first)}; tracer: "auto" falls back to the portable one`,
           detail,
         );
+      case "runtime":
+        return new TraceRefusedError("BT_RUNTIME_CLASH", runtimeClash(first), detail);
       case "system_monitor_busy":
         return new TraceRefusedError(
           "BT_SYSTEM_MONITOR_BUSY",

@@ -228,6 +228,8 @@ export class FlightRecorder {
         `a flight recorder needs the native tracer: ${info.tracer.reason}`,
         atom("native"),
       );
+    if (this.#spec.portableOnly !== undefined)
+      throw new TraceRefusedError("BT_NATIVE_UNAVAILABLE", this.#spec.portableOnly, atom("native"));
     if (this.#spec.contents)
       throw new TraceRefusedError(
         "BT_NATIVE_UNAVAILABLE",

@@ -5,6 +5,12 @@
 import { OptionError } from "../erlang/errors";
 import { atom, binary, map, tuple, type ErlMap, Pid, Port, type Term } from "../erlang/term";
 import { EVENT_KINDS, type EventKind } from "../buffer/event-schema";
+import {
+  RUNTIME_BOTH,
+  RUNTIME_NATIVE,
+  RUNTIME_OFF,
+  RUNTIME_PORTABLE,
+} from "./runtime-code.generated";
 import { MatchSpec, type MatchSpecOptions, type MatchTarget } from "./match-spec";
 import { sampleOneIn } from "./match-spec/sample";
 import { boundsVolume, effectiveLimits, type EffectiveLimits, type TraceLimits } from "./limits";
@@ -31,11 +37,13 @@ const GROUPS = {
   /** Life and links of ports. */
   ports: ["open", "closed", "register", "unregister", "getting_linked", "getting_unlinked"],
   running_ports: ["port_in", "port_out"],
+  /** What instrumented code tells; with `instrumented`. */
+  functions: ["function_entry", "function_return", "function_tail_call", "function_exception"],
 } as const satisfies Record<string, readonly EventKind[]>;
 
 type KindOfTracer = Exclude<EventKind, "unknown" | "gap" | "marker">;
 
-/** What can be asked for in `events`: one event kind, or a group (`procs`, `send`, `running`, `exiting`, `gc`, `ports`, `running_ports`). */
+/** What can be asked for in `events`: one event kind, or a group (`procs`, `send`, `running`, `exiting`, `gc`, `ports`, `running_ports`, `functions`). */
 export type TraceEventName = KindOfTracer | keyof typeof GROUPS;
 
 /** Which processes to trace. */
@@ -112,6 +120,14 @@ export interface SamplingOption {
   readonly calls?: number;
 }
 
+/** What to take of what instrumented code tells (docs/transform.md). */
+export interface InstrumentedOption {
+  /** Only of these modules. Default: of all. */
+  readonly modules?: readonly string[];
+  /** Instrumented beams, as `instrumentBeam` gave them: their sites are read from here instead of from the node. */
+  readonly beams?: readonly Uint8Array[];
+}
+
 /** Options of `session.trace()`, without those that say where events go. */
 export interface TraceSpec {
   /** Default: `"all"`. */
@@ -121,6 +137,12 @@ export interface TraceSpec {
   /** Default: `["call"]` when `calls` is given; otherwise required. */
   readonly events?: readonly TraceEventName[];
   readonly calls?: readonly CallPattern[];
+  /**
+   * Events of instrumented code: `function_entry`, `function_return`, `function_tail_call`, `function_exception`, or those of them that `events` names.
+   * Module `beamtrace_rt` of the node is switched while the trace runs. What tells the native tracer is each call itself: with `processes: "new"` or
+   * `"existing"`, `inherit`, `sampling.processes` or `limits.overhead`, which only trace flags can do, the trace uses the portable tracer.
+   */
+  readonly instrumented?: boolean | InstrumentedOption;
   /** Match specification that filters sent messages on the node (`[Receiver, Message]`). */
   readonly sendSpec?: Term | MatchSpec<"send">;
   /** Match specification that filters received messages on the node (`[Node, Sender, Message]`). */
@@ -147,6 +169,9 @@ export interface TraceSpec {
   readonly batch?: { readonly events?: number; readonly milliseconds?: number };
 }
 
+/** What the library's tables hold (BT_SET_MAX of beam/native). */
+const INSTRUMENTED_MODULES_MAX = 256;
+const INSTRUMENTED_PROCESSES_MAX = 256;
 /** How long a batch may wait by default: each flush costs the node a wake-up. */
 const BATCH_MS = 50;
 
@@ -158,6 +183,8 @@ export interface ResolvedTraceSpec {
   termFor(tracer: "native" | "portable", fallback?: string): ErlMap;
   /** Contents are to travel, not only shapes. */
   readonly contents: boolean;
+  /** Why only the portable tracer will do; undefined when either does. */
+  readonly portableOnly: string | undefined;
   /** Full rings are to overwrite. */
   readonly overwrite: boolean;
   readonly limits: EffectiveLimits;
@@ -172,6 +199,7 @@ const PROCESS_FLAG: Partial<Record<EventKind, string>> = {
   return_from: "call",
   exception_from: "call",
   return_to: "return_to",
+  ...Object.fromEntries(GROUPS.functions.map((kind) => [kind, "call"])),
   in: "running",
   out: "running",
   in_exiting: "exiting",
@@ -180,6 +208,16 @@ const PROCESS_FLAG: Partial<Record<EventKind, string>> = {
   ...Object.fromEntries(GROUPS.procs.map((kind) => [kind, "procs"])),
   ...Object.fromEntries(GROUPS.gc.map((kind) => [kind, "garbage_collection"])),
 };
+
+const isFrameKind = (kind: EventKind): boolean => (GROUPS.functions as readonly EventKind[]).includes(kind);
+
+/** The builds of `beamtrace_rt` that the agent switches between. */
+const RUNTIME_BUILDS = map({
+  off: binary(Buffer.from(RUNTIME_OFF, "base64")),
+  portable: binary(Buffer.from(RUNTIME_PORTABLE, "base64")),
+  native: binary(Buffer.from(RUNTIME_NATIVE, "base64")),
+  both: binary(Buffer.from(RUNTIME_BOTH, "base64")),
+});
 
 const INHERIT_FLAG = {
   spawn: "set_on_spawn",
@@ -204,6 +242,7 @@ const SPEC_KEYS: ReadonlySet<string> = new Set<keyof TraceSpec | "into" | "signa
   "ports",
   "events",
   "calls",
+  "instrumented",
   "sendSpec",
   "receiveSpec",
   "inherit",
@@ -226,8 +265,11 @@ function expandEvents(spec: TraceSpec): Set<EventKind> {
   const kinds = new Set<EventKind>();
   if (spec.calls !== undefined && !Array.isArray(spec.calls))
     throw invalid("calls", "must be a list of patterns");
-  const names = spec.events ?? (spec.calls && spec.calls.length > 0 ? (["call"] as const) : undefined);
-  if (names === undefined || names.length === 0) {
+  const instrumented = spec.instrumented !== undefined && spec.instrumented !== false;
+  const names =
+    spec.events ??
+    (spec.calls && spec.calls.length > 0 ? (["call"] as const) : instrumented ? [] : undefined);
+  if (names === undefined || (names.length === 0 && !instrumented)) {
     throw invalid("events", 'say which events to trace, e.g. ["spawn", "exit"], or give `calls`');
   }
   for (const name of names) {
@@ -251,6 +293,10 @@ function expandEvents(spec: TraceSpec): Set<EventKind> {
       );
     }
   }
+  const told = GROUPS.functions.some((kind) => kinds.has(kind));
+  if (told && !instrumented)
+    throw invalid("instrumented", "events of instrumented code need `instrumented: true` or { modules }");
+  if (instrumented && !told) for (const kind of GROUPS.functions) kinds.add(kind);
   const calls = spec.calls ?? [];
   if (calls.length > 0) kinds.add("call");
   if (calls.some((c) => c.returns || c.exceptions || c.matchSpec !== undefined)) kinds.add("return_from");
@@ -339,7 +385,8 @@ function callTerm(pattern: CallPattern, index: number, otp: number | undefined, 
   }
   if (pattern.module === "_" && pattern.function !== undefined && pattern.function !== "_")
     throw invalid(`${at}.function`, "a wildcard over every module takes every function; name the module");
-  if (pattern.module.startsWith("beamtrace_"))
+  // The runtime of instrumented code is there to be watched; what it is called by is the traced program.
+  if (pattern.module.startsWith("beamtrace_") && pattern.module !== "beamtrace_rt")
     throw new OptionError("BT_TRACE_SPEC_INVALID", `${at}.module`, "beamtrace never traces itself");
   const mfa = tuple(atom(pattern.module), atom(pattern.function ?? "_"), pattern.arity ?? atom("_"));
   return tuple(
@@ -360,6 +407,42 @@ function defaultMatchSpec(pattern: CallPattern): Term[] {
   else if (pattern.returns) actions.push(tuple(atom("return_trace")));
   if (pattern.caller) actions.push(tuple(atom("message"), tuple(atom("caller"))));
   return actions.length === 0 ? [] : [tuple(atom("_"), [], actions)];
+}
+
+/** The modules that are asked for; undefined for all. */
+function instrumentedModules(option: TraceSpec["instrumented"]): readonly string[] | undefined {
+  if (option === undefined || typeof option === "boolean") return undefined;
+  if (typeof option !== "object" || option === null)
+    throw invalid("instrumented", "must be true, or { modules, beams }");
+  checkKeys("instrumented", option, ["modules", "beams"]);
+  const { modules, beams } = option;
+  if (beams !== undefined && !(Array.isArray(beams) && beams.every((beam) => beam instanceof Uint8Array)))
+    throw invalid("instrumented.beams", "must be a list of beams as bytes");
+  if (modules === undefined) return undefined;
+  if (!isNames(modules)) throw invalid("instrumented.modules", "must be a list of names");
+  if (modules.length === 0) throw invalid("instrumented.modules", "the list is empty");
+  if (modules.length > INSTRUMENTED_MODULES_MAX)
+    throw invalid("instrumented.modules", `at most ${INSTRUMENTED_MODULES_MAX} modules; take all of them`);
+  return modules;
+}
+
+/** What the native tracer can't do with instrumented code, where no trace flag decides. */
+function onlyPortable(spec: TraceSpec, limits: EffectiveLimits, share: number): string | undefined {
+  const what =
+    spec.processes === "new" || spec.processes === "existing"
+      ? `processes: "${spec.processes}"`
+      : spec.inherit !== undefined
+        ? "inherit"
+        : share < 1_000_000
+          ? "sampling.processes"
+          : limits.overhead !== Infinity
+            ? "limits.overhead"
+            : Array.isArray(spec.processes) && spec.processes.length > INSTRUMENTED_PROCESSES_MAX
+              ? `more than ${INSTRUMENTED_PROCESSES_MAX} processes`
+              : undefined;
+  return what === undefined
+    ? undefined
+    : `the native tracer takes no events of instrumented code with ${what}`;
 }
 
 function payloadTerm(payload: PayloadOption): Term {
@@ -478,13 +561,15 @@ export function resolveTraceSpec(spec: TraceSpec, otp?: number): ResolvedTraceSp
     throw invalid("batch.milliseconds", "must be a number from 1 to 10,000");
   let mask = 0n;
   for (const kind of kinds) mask |= 1n << BigInt(EVENT_KINDS[kind]);
+  const told = GROUPS.functions.some((kind) => kinds.has(kind));
+  const modules = instrumentedModules(spec.instrumented);
+  const processes = processesTerm(spec.processes === undefined ? "all" : spec.processes);
+  // The library hears of instrumented code without any flag.
+  const nativeFlags = new Set(processFlags);
+  if (told && ![...kinds].some((kind) => PROCESS_FLAG[kind] === "call" && !isFrameKind(kind)))
+    nativeFlags.delete("call");
   const fields: Record<string, Term> = {
-    processes:
-      processFlags.size === 0
-        ? atom("none")
-        : processesTerm(spec.processes === undefined ? "all" : spec.processes),
     ports: portsTerm(ports),
-    flags: [...processFlags].map(atom),
     port_flags: [...portFlags].map(atom),
     kinds: mask <= BigInt(Number.MAX_SAFE_INTEGER) ? Number(mask) : mask,
     calls: calls.map((call, i) => callTerm(call, i, otp, sampling.calls)),
@@ -508,16 +593,29 @@ export function resolveTraceSpec(spec: TraceSpec, otp?: number): ResolvedTraceSp
     sampling: map(sampling),
     take_over: atom(String(spec.takeOver ?? false)),
   };
+  if (told) {
+    fields["instrumented"] = map({
+      modules: modules === undefined ? atom("all") : modules.map((name) => atom(name)),
+      processes,
+      builds: RUNTIME_BUILDS,
+    });
+  }
+  const forFlags = (wanted: ReadonlySet<string>): Record<string, Term> => ({
+    ...fields,
+    processes: wanted.size === 0 ? atom("none") : processes,
+    flags: [...wanted].map(atom),
+  });
   return {
-    term: map(fields),
+    term: map(forFlags(processFlags)),
     termFor: (tracer, fallback) =>
       map({
-        ...fields,
+        ...forFlags(tracer === "native" ? nativeFlags : processFlags),
         tracer: atom(tracer),
         ...(overflow === "overwrite-oldest" && { overflow: atom("overwrite_oldest") }),
         ...(fallback !== undefined && { marker: tuple(atom("portable_tracer"), binary(fallback), 0) }),
       }),
     contents: typeof spec.payload === "object",
+    portableOnly: told ? onlyPortable(spec, limits, sampling.processes) : undefined,
     overwrite: overflow === "overwrite-oldest",
     limits,
     kinds,

@@ -249,9 +249,13 @@ export class Trace implements EventSource {
 
   /** The tracer of this trace: the session's, unless this trace asks for what that one can't do. */
   #choose(info: SessionInfo, tracer: TracerOption): TracerChoice {
+    const { contents, portableOnly } = this.#spec;
+    const obstacle = contents
+      ? "the native tracer does not carry contents (payload.maxBytes)"
+      : portableOnly;
     const choice: TracerChoice =
-      info.tracer.kind === "native" && this.#spec.contents
-        ? { kind: "portable", reason: "the native tracer does not carry contents (payload.maxBytes)" }
+      info.tracer.kind === "native" && obstacle !== undefined
+        ? { kind: "portable", reason: obstacle }
         : info.tracer;
     // Overwriting is what the rings do; the portable tracer has none.
     if ((tracer === "native" || this.#spec.overwrite) && choice.kind !== "native")
@@ -268,7 +272,7 @@ export class Trace implements EventSource {
     options: CallOptions,
   ): Promise<Term> {
     const ask = (): Promise<Term> => {
-      const failed = tracer === "auto" && this.#tracer.kind === "portable" && !this.#spec.contents;
+      const failed = tracer === "auto" && this.#tracer.kind === "portable" && !this.#spec.contents && this.#spec.portableOnly === undefined;
       const spec = this.#spec.termFor(this.#tracer.kind, failed ? this.#tracer.reason : undefined);
       return agent.request(tuple(atom("trace"), this.#id, mailbox, spec), traceRefused, options);
     };

@@ -20,7 +20,7 @@ import {
   type InstrumentOptions,
   type Refusal,
 } from "./inject/instrument-forms";
-import { type SiteTable, withSiteTable } from "./site-table";
+import { type SiteTable, withSiteTable } from "../buffer";
 
 /** Chunks that the code generator makes; they belong together and are replaced together. */
 const CODE_CHUNKS = [
@@ -153,7 +153,7 @@ export async function instrumentBeam(
   const typed = formsFromTerm(forms);
   const chosen = typeof options === "function" ? options(typed) : options;
   const { forms: changed, ...result } = instrumentForms(typed, chosen);
-  if (result.instrumented.length === 0) return { module, bytes, ...result, warnings: [] };
+  if (result.table.sites.length === 0) return { module, bytes, ...result, warnings: [] };
   refuseCodeServer(module, chosen);
   const compiled = await compileInto(beam, compiler, backend, compileOptions, formsToTerm(changed));
   return {

@@ -26,7 +26,7 @@ link(Files, Includes) ->
     Entry = [{name(?TARGET, F), A} || {?TARGET, Exports, _} <- Parsed, {F, A} <- Exports],
     %% Called by name from loader.eval and from code that erl_eval runs.
     %% And by the client through the holder.
-    ByName = [{names_slots, 0}, {janitor_unloader, 0}, {native_loader_status, 1}, {native_loader_load, 4}],
+    ByName = [{names_slots, 0}, {janitor_unloader, 0}, {native_loader_status, 1}, {native_loader_load, 4}, {runtime_sites, 1}],
     [
         {attribute, 1, module, ?TARGET},
         {attribute, 1, export, lists:usort(Entry ++ ByName ++ Spawned)}

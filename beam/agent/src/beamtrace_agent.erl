@@ -194,6 +194,7 @@ call_ended(Pid, Reason, #state{calls = Calls, timed_out = TimedOut, janitor = Ja
     case Calls of
         #{Pid := {Id, _}} ->
             beamtrace_janitor:unwatch(Janitor, Pid),
+            beamtrace_runtime:unhide(Pid),
             S1 = S#state{calls = maps:remove(Pid, Calls), timed_out = maps:remove(Pid, TimedOut)},
             case Reason of
                 normal -> S1;

@@ -3,7 +3,7 @@
 %% so the caller, who knows which flags are set, has taken scheduler id and stamp off. 0: a kind that nobody wants.
 -module(beamtrace_event).
 
--export([one/7, two/8, three/9, unknown/5, kind/2, initial_call/1]).
+-export([one/7, two/8, three/9, unknown/5, kind/2, call_kind/1, initial_call/1]).
 
 -include("beamtrace_schema.hrl").
 
@@ -24,6 +24,15 @@
 -spec one(atom(), pid() | port(), term(), integer(), non_neg_integer(), non_neg_integer(), mode()) -> event() | 0.
 one('receive', P, Msg, Dt, X, Mask, Mode) ->
     ?WANTED(?KIND_RECEIVE, Mask, content(?KIND_RECEIVE bor X, P, Msg, Dt, Mode));
+%% What instrumented code tells (docs/transform.md).
+one(call, P, {beamtrace_rt, entered, [Id, M, S, Args]}, Dt, X, Mask, Mode) ->
+    ?WANTED(?KIND_FUNCTION_ENTRY, Mask, entered(?KIND_FUNCTION_ENTRY bor X, P, {Id, M, S}, Args, Dt, Mode));
+one(call, P, {beamtrace_rt, left, [Id, M, S, Value]}, Dt, X, Mask, Mode) ->
+    ?WANTED(?KIND_FUNCTION_RETURN, Mask, left(?KIND_FUNCTION_RETURN bor X, P, {Id, M, S}, Value, Dt, Mode));
+one(call, P, {beamtrace_rt, tail_called, [Id, M, S]}, Dt, X, Mask, _) ->
+    ?WANTED(?KIND_FUNCTION_TAIL_CALL, Mask, {?KIND_FUNCTION_TAIL_CALL bor X, Dt, P, Id, M, S});
+one(call, P, {beamtrace_rt, raised, [Id, M, S, Class, Reason, _Stack]}, Dt, X, Mask, Mode) ->
+    ?WANTED(?KIND_FUNCTION_EXCEPTION, Mask, frame_raised(?KIND_FUNCTION_EXCEPTION bor X, P, {Id, M, S, Class}, Reason, Dt, Mode));
 one(call, P, MFA, Dt, X, Mask, Mode) ->
     ?WANTED(?KIND_CALL, Mask, call(?KIND_CALL bor X, P, MFA, 0, Dt, Mode));
 one(in, P, MFA, Dt, X, Mask, _) when is_pid(P) ->
@@ -90,6 +99,14 @@ three(Tag, P, D1, D2, D3, Dt, X, Mask, _) ->
 unknown(Tuple, P, Dt, X, Tag) ->
     Payload = beamtrace_trim:encode(Tuple, ?UNKNOWN_BYTES, #{}),
     {?KIND_UNKNOWN bor X, Dt, P, atom_or_0(Tag), Payload}.
+
+%% The kind of a call message by its function.
+-spec call_kind(term()) -> non_neg_integer().
+call_kind({beamtrace_rt, entered, _}) -> ?KIND_FUNCTION_ENTRY;
+call_kind({beamtrace_rt, left, _}) -> ?KIND_FUNCTION_RETURN;
+call_kind({beamtrace_rt, tail_called, _}) -> ?KIND_FUNCTION_TAIL_CALL;
+call_kind({beamtrace_rt, raised, _}) -> ?KIND_FUNCTION_EXCEPTION;
+call_kind(_) -> ?KIND_CALL.
 
 %% The kind of a trace tag.
 -spec kind(atom(), pid() | port()) -> non_neg_integer().
@@ -163,6 +180,33 @@ call(K, P, {M, F, Args}, Caller, Dt, shape) ->
 call(K, P, {M, F, Args}, Caller, Dt, {bytes, Max, Redact}) ->
     {Shape, Tag1, Tag2} = beamtrace_shape:of_args(Args),
     {K, Dt, P, M, F, Shape bsr 4, Shape, Tag1, Tag2, Caller, beamtrace_trim:encode(Args, Max, Redact)}.
+
+entered(K, P, {Id, M, S}, Args, Dt, shape) ->
+    {Shape, Tag1, Tag2} = beamtrace_shape:of_args(Args),
+    {K, Dt, P, Id, M, S, Shape, Tag1, Tag2};
+entered(K, P, {Id, M, S}, _, Dt, none) ->
+    {K, Dt, P, Id, M, S, 0, 0, 0};
+entered(K, P, {Id, M, S}, Args, Dt, {bytes, Max, Redact}) ->
+    {Shape, Tag1, Tag2} = beamtrace_shape:of_args(Args),
+    {K, Dt, P, Id, M, S, Shape, Tag1, Tag2, beamtrace_trim:encode(Args, Max, Redact)}.
+
+left(K, P, {Id, M, S}, Value, Dt, shape) ->
+    {Shape, Tag1, Tag2} = beamtrace_shape:of_term(Value),
+    {K, Dt, P, Id, M, S, Shape, Tag1, Tag2};
+left(K, P, {Id, M, S}, _, Dt, none) ->
+    {K, Dt, P, Id, M, S, 0, 0, 0};
+left(K, P, {Id, M, S}, Value, Dt, {bytes, Max, Redact}) ->
+    {Shape, Tag1, Tag2} = beamtrace_shape:of_term(Value),
+    {K, Dt, P, Id, M, S, Shape, Tag1, Tag2, beamtrace_trim:encode(Value, Max, Redact)}.
+
+frame_raised(K, P, {Id, M, S, Class}, Value, Dt, shape) ->
+    {Shape, Tag1, Tag2} = beamtrace_shape:of_term(Value),
+    {K, Dt, P, Id, M, S, Class, Shape, Tag1, Tag2};
+frame_raised(K, P, {Id, M, S, Class}, _, Dt, none) ->
+    {K, Dt, P, Id, M, S, Class, 0, 0, 0};
+frame_raised(K, P, {Id, M, S, Class}, Value, Dt, {bytes, Max, Redact}) ->
+    {Shape, Tag1, Tag2} = beamtrace_shape:of_term(Value),
+    {K, Dt, P, Id, M, S, Class, Shape, Tag1, Tag2, beamtrace_trim:encode(Value, Max, Redact)}.
 
 returned(K, P, M, F, A, Value, Dt, shape) ->
     {Shape, Tag1, Tag2} = beamtrace_shape:of_term(Value),

@@ -11,6 +11,7 @@ start(Holder, Client, Id, M, F, Args) ->
 init(_Holder, Client, Id, M, F, Args) ->
     %% No trace, of any session, sees this process.
     process_flag(sensitive, true),
+    beamtrace_runtime:hide(self()),
     Result =
         try apply(M, F, Args) of
             Value -> {return, Value}

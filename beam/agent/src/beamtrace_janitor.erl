@@ -3,12 +3,13 @@
 %% The unloading itself runs in erl_eval: no process can wait for the end of its own code.
 -module(beamtrace_janitor).
 
--export([start/3, init/3, add/4, remove/2, watch/2, unwatch/2]).
--export([unloader/0]).
+-export([start/3, init/3, add/3, remove/2, watch/2, unwatch/2]).
+-export([unload/0, unloader/0]).
 -export_type([undo/0]).
 
 -type patterns() :: [{beamtrace_session:mfargs(), [atom()]}].
--type undo() :: {beamtrace_session:handle(), patterns(), pid()}.
+%% What to undo, the tracer, and what the runtime of instrumented code is to be again where the trace has switched it.
+-type undo() :: {beamtrace_session:handle(), patterns(), pid(), beamtrace_runtime:builds() | none}.
 -type undos() :: #{term() => undo()}.
 
 %% How long the end of a killed process is waited for.
@@ -29,10 +30,10 @@ init(Holder, Name, {Undos, Pids}) ->
     Holder ! {beamtrace_janitor, self()},
     loop(Monitor, Undos, maps:from_keys(Pids, true)).
 
-%% A trace: what to undo, and its tracer.
--spec add(pid(), term(), beamtrace_session:handle(), {patterns(), pid()}) -> ok.
-add(Janitor, Key, Handle, {Patterns, Tracer}) ->
-    Janitor ! {beamtrace_add, Key, {Handle, Patterns, Tracer}},
+%% A trace.
+-spec add(pid(), term(), undo()) -> ok.
+add(Janitor, Key, Undo) ->
+    Janitor ! {beamtrace_add, Key, Undo},
     ok.
 
 -spec remove(pid(), term()) -> ok.
@@ -62,11 +63,12 @@ loop(Monitor, Undos, Pids) ->
     end.
 
 clean_up(Undos, Pids) ->
-    _ = maps:map(fun(_, {Handle, Patterns, _}) -> beamtrace_session:undo(Handle, Patterns) end, Undos),
-    Tracers = [Tracer || {_, _, Tracer} <- maps:values(Undos)],
+    _ = maps:map(fun(_, {Handle, Patterns, _, _}) -> beamtrace_session:undo(Handle, Patterns) end, Undos),
+    Tracers = [Tracer || {_, _, Tracer, _} <- maps:values(Undos)],
     Monitors = [{Pid, erlang:monitor(process, Pid)} || Pid <- Tracers ++ maps:keys(Pids)],
     _ = [exit(Pid, kill) || {Pid, _} <- Monitors],
     _ = [ended(Monitor) || {_, Monitor} <- Monitors],
+    _ = [beamtrace_runtime:settle(Tracer, Builds) || {_, _, Tracer, Builds} <- maps:values(Undos), Builds =/= none],
     unload().
 
 ended(Monitor) ->
@@ -75,6 +77,8 @@ ended(Monitor) ->
     after ?END_MS -> ok
     end.
 
+%% Unloads the agent when nobody needs it any more and this process has ended.
+-spec unload() -> ok.
 unload() ->
     {Expressions, Bindings} = unloader(),
     _ = spawn(erl_eval, exprs, [Expressions, Bindings]),
@@ -92,7 +96,7 @@ unloader() ->
     Bindings = [
         {'BeamtraceModules', beamtrace_names:modules() ++ [beamtrace_nif]},
         {'Janitor', self()},
-        {'Names', Holders ++ Janitors}
+        {'Names', [beamtrace_names:runtime() | Holders ++ Janitors]}
     ],
     {Expressions, Bindings}.
 

@@ -2,6 +2,7 @@
 %% so no trace and no session adds an atom.
 -module(beamtrace_names).
 
+-export([runtime/0]).
 -export([modules/0, is_agent_module/1, is_agent_process/1, processes/0, holders/0, slots/0, md5/0]).
 
 -define(MODULES, [
@@ -21,6 +22,7 @@
     beamtrace_patterns,
     beamtrace_recorder,
     beamtrace_rings,
+    beamtrace_runtime,
     beamtrace_sample,
     beamtrace_sampling,
     beamtrace_session,
@@ -63,6 +65,10 @@ md5() -> erlang:md5([Module:module_info(md5) || Module <- ?MODULES]).
 -spec holders() -> [pid()].
 holders() ->
     [Pid || {Holder, _} <- slots(), Pid <- [whereis(Holder)], is_pid(Pid)].
+
+%% The process that has the runtime of instrumented code.
+-spec runtime() -> atom().
+runtime() -> beamtrace_runtime.
 
 %% Names of a holder and of its janitor.
 -spec slots() -> [{atom(), atom()}].

@@ -3,7 +3,7 @@
 %% it looks at the rings now and then, the oftener the faster they fill.
 -module(beamtrace_native).
 
--export([start/1, init/2]).
+-export([start/1, init/2, instrumented/2]).
 
 -include("beamtrace_schema.hrl").
 
@@ -74,7 +74,8 @@ init(Holder, Options) ->
         {error, Reason} ->
             beamtrace_rings:refuse(Holder, Reason)
     catch
-        error:beamtrace_nif -> beamtrace_rings:refuse(Holder, not_loaded)
+        error:beamtrace_nif -> beamtrace_rings:refuse(Holder, not_loaded);
+        throw:{beamtrace, Reason} -> beamtrace_rings:refuse(Holder, Reason)
     end.
 
 open(Holder, #{limits := Limits, batch := #{events := Events, ms := FlushMs}} = Options) ->
@@ -86,6 +87,10 @@ open(Holder, #{limits := Limits, batch := #{events := Events, ms := FlushMs}} = 
         {Trace, State, Base} ->
             _ = maps:get(overflow, Options, drop_newest) =:= overwrite_oldest andalso beamtrace_nif:overwrite(Trace),
             _ = [beamtrace_nif:filter(Trace, Item, true) || Item <- maps:keys(Filter)],
+            case instrumented(Trace, Options) of
+                true -> ok;
+                false -> throw({beamtrace, too_many_processes})
+            end,
             {ok, State, #state{
                 id = maps:get(id, Options),
                 mailbox = maps:get(mailbox, Options),
@@ -101,6 +106,23 @@ open(Holder, #{limits := Limits, batch := #{events := Events, ms := FlushMs}} = 
             }};
         {error, Reason} ->
             {error, Reason}
+    end.
+
+%% What instrumented code tells comes from every process. Ours and the client's connection are not to be seen, also when their flags are long off.
+-spec instrumented(beamtrace_nif:trace(), beamtrace_tracer:options()) -> boolean().
+instrumented(_, #{instrumented := none}) ->
+    true;
+instrumented(Trace, #{instrumented := #{modules := Modules, processes := Processes}, holder := Holder, filter := Filter, scheduler := Scheduler}) ->
+    Ours = [self(), Holder | maps:keys(beamtrace_names:processes())],
+    _ = [beamtrace_runtime:hide(Pid) || Pid <- Ours ++ maps:keys(Filter), is_pid(Pid), node(Pid) =:= node()],
+    _ = Scheduler andalso [name_scheduler(Id) || Id <- lists:seq(1, erlang:system_info(schedulers_online))],
+    beamtrace_nif:instrumented(Trace, Modules, Processes).
+
+%% The library can't ask which scheduler it runs on; a process that is bound to one knows.
+name_scheduler(Id) ->
+    {_, Monitor} = spawn_opt(fun() -> beamtrace_nif:scheduler(erlang:system_info(scheduler_id)) end, [monitor, {scheduler, Id}]),
+    receive
+        {'DOWN', Monitor, process, _, _} -> ok
     end.
 
 %% Tracers that were killed have left their rings behind.

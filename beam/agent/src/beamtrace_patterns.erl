@@ -45,7 +45,7 @@ set_one(Handle, {{'_', '_', '_'} = MFA, MatchSpec, Options}) ->
     Count -
         lists:sum([
             beamtrace_session:function(Handle, {M, '_', '_'}, false, Options)
-         || M <- beamtrace_names:modules()
+         || M <- [beamtrace_rt | beamtrace_names:modules()]
         ]);
 set_one(Handle, {MFA, MatchSpec, Options}) ->
     case beamtrace_session:function(Handle, MFA, MatchSpec, Options) of

@@ -115,6 +115,7 @@ open(Holder, #{limits := Limits} = Options, #{bytes := Bytes, triggers := Trigge
             ok = beamtrace_nif:overwrite(Trace),
             _ = [beamtrace_nif:filter(Trace, Item, true) || Item <- maps:keys(Filter)],
             _ = [ok = beamtrace_nif:trigger(Trace, exit, none, Number) || {Number, exit} <- Triggers],
+            Instrumented = beamtrace_native:instrumented(Trace, Options),
             S = #state{
                 id = maps:get(id, Options),
                 holder = Holder,
@@ -127,7 +128,13 @@ open(Holder, #{limits := Limits} = Options, #{bytes := Bytes, triggers := Trigge
                 meter = beamtrace_limits:meter(Limits, ?COST_NS),
                 names = names(Triggers)
             },
-            {ok, State, arm(named(S))};
+            case Instrumented of
+                true ->
+                    {ok, State, arm(named(S))};
+                false ->
+                    ok = beamtrace_alarms:stop(Alarms),
+                    {error, {native, too_many_processes}}
+            end;
         {error, Reason} ->
             ok = beamtrace_alarms:stop(Alarms),
             {error, {native, Reason}}

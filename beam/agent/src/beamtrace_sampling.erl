@@ -159,7 +159,11 @@ groups() ->
         {send, [send], [send], ?KINDS([?KIND_SEND, ?KIND_SEND_TO_NON_EXISTING_PROCESS])},
         {garbage_collection, [garbage_collection], [],
             ?KINDS([?KIND_GC_MINOR_START, ?KIND_GC_MINOR_END, ?KIND_GC_MAJOR_START, ?KIND_GC_MAJOR_END, ?KIND_GC_MAX_HEAP_SIZE])},
-        {call, [call, return_to], [], ?KINDS([?KIND_CALL, ?KIND_RETURN_FROM, ?KIND_EXCEPTION_FROM, ?KIND_RETURN_TO])},
+        {call, [call, return_to], [], 
+            ?KINDS([
+                ?KIND_CALL, ?KIND_RETURN_FROM, ?KIND_EXCEPTION_FROM, ?KIND_RETURN_TO,
+                ?KIND_FUNCTION_ENTRY, ?KIND_FUNCTION_RETURN, ?KIND_FUNCTION_TAIL_CALL, ?KIND_FUNCTION_EXCEPTION
+            ])},
         {procs, [procs], [],
             ?KINDS([
                 ?KIND_SPAWN, ?KIND_SPAWNED, ?KIND_EXIT, ?KIND_LINK, ?KIND_UNLINK, ?KIND_GETTING_LINKED,

@@ -58,6 +58,11 @@ tracer(#{recorder := Recorder} = Spec) ->
         true -> tracer(maps:remove(recorder, Spec));
         false -> {error, {bad_spec, recorder, Recorder}}
     end;
+tracer(#{instrumented := Instrumented} = Spec) ->
+    case valid_instrumented(Instrumented) andalso honest(Spec) of
+        true -> tracer(maps:remove(instrumented, Spec));
+        false -> {error, {bad_spec, instrumented, Instrumented}}
+    end;
 tracer(#{overflow := Overflow}) when Overflow =/= drop_newest, Overflow =/= overwrite_oldest ->
     {error, {bad_spec, overflow, Overflow}};
 tracer(#{marker := {Name, _, _}} = Spec) when is_atom(Name) -> tracer(maps:remove(marker, Spec));
@@ -72,6 +77,20 @@ tracer(#{sampling := Sampling}) ->
             {error, {bad_spec, sampling, Sampling}}
     end;
 tracer(_) -> ok.
+
+valid_instrumented(#{modules := Modules, processes := Processes, builds := Builds}) ->
+    (Modules =:= all orelse (all(fun is_atom/1, Modules) andalso Modules =/= [])) andalso
+        valid(processes, Processes, #{}) andalso
+        lists:all(fun(Build) -> is_binary(maps:get(Build, Builds, none)) end, [off, portable, native, both]);
+valid_instrumented(_) ->
+    false.
+
+%% What instrumented code tells the library reaches it from every process: who carries trace flags has no say there.
+honest(#{tracer := native, instrumented := #{processes := Processes}, flags := Flags} = Spec) ->
+    Processes =/= new andalso Processes =/= existing andalso not beamtrace_targets:inherits(Flags) andalso
+        not beamtrace_sampling:wanted(Spec);
+honest(_) ->
+    true.
 
 valid_recorder(#{bytes := Bytes, keep_ns := Keep, after_ns := After, interval_ns := Interval, triggers := Triggers}) ->
     is_integer(Bytes) andalso Bytes >= 65536 andalso Bytes =< 1073741824 andalso limit(Keep) andalso

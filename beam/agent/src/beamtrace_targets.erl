@@ -76,7 +76,8 @@ flags(#{port_flags := PortFlags} = Spec) -> {process_flags(Spec), stamped(PortFl
 process_flags(#{flags := []}) ->
     [];
 process_flags(#{flags := Flags, payload := Payload, processes := Processes} = Spec) ->
-    Arity = [arity || Payload =:= none, lists:member(call, Flags)],
+    %% What instrumented code tells stands in the arguments of a call.
+    Arity = [arity || Payload =:= none, lists:member(call, Flags), not is_map_key(instrumented, Spec)],
     %% Processes of ours that start while everything new is traced are recognised by their `spawned`, and so are those that are
     %% born outside of the sample.
     New = Processes =:= all orelse Processes =:= new,

@@ -22,7 +22,9 @@
     overflow := drop_newest | overwrite_oldest,
     batch := #{events := pos_integer(), ms := pos_integer()},
     limits := beamtrace_limits:limits(),
-    filter := #{pid() | port() => true}
+    filter := #{pid() | port() => true},
+    %% What instrumented code tells: of which modules, in which processes.
+    instrumented := none | #{modules := all | [module()], processes := all | [pid()], _ => _}
 }.
 -type stats() :: #{atom() => integer()}.
 -type gap() :: none | {Count :: pos_integer(), From :: integer(), To :: integer()}.
@@ -480,6 +482,8 @@ shed_kind(Message, S) when element(3, Message) =:= spawned, tuple_size(Message) 
         true -> {filter, element(2, Message)};
         false -> shed_wanted(?KIND_SPAWNED, S)
     end;
+shed_kind(Message, S) when element(3, Message) =:= call ->
+    shed_wanted(beamtrace_event:call_kind(element(4, Message)), S);
 shed_kind(Message, S) ->
     shed_wanted(beamtrace_event:kind(element(3, Message), element(2, Message)), S).
 
@@ -502,7 +506,7 @@ control({beamtrace_threshold, Threshold}, S) ->
 control({beamtrace_mask, Mask}, #state{quota = Quota} = S) when Quota =/= 0 ->
     S#state{mask = Mask};
 control({beamtrace_kinds, {From, Ref}}, #state{kinds = Kinds} = S) ->
-    From ! {beamtrace_kinds, Ref, [length([K || K <- Kinds, K =:= Kind]) || Kind <- lists:seq(0, ?KIND_MARKER)]},
+    From ! {beamtrace_kinds, Ref, [length([K || K <- Kinds, K =:= Kind]) || Kind <- lists:seq(0, ?KIND_COUNT - 1)]},
     S;
 control({beamtrace_filter, Pids}, #state{filter = Filter} = S) ->
     S#state{filter = maps:merge(Filter, maps:from_keys(Pids, true))};

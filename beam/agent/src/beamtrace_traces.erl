@@ -22,6 +22,8 @@
     handle :: beamtrace_session:handle(),
     tracer :: pid(),
     undo :: [{beamtrace_session:mfargs(), [atom()]}],
+    %% Of the runtime of instrumented code, where this trace has switched it.
+    builds :: beamtrace_runtime:builds() | none,
     watch :: beamtrace_patterns:watch(),
     traced :: non_neg_integer(),
     %% delivering: flags are off; draining: the tracer ships what it has.
@@ -61,7 +63,7 @@ set_janitor(Janitor, S) -> S#traces{janitor = Janitor}.
 %% What a new janitor has to know.
 -spec undos(traces()) -> #{integer() => beamtrace_janitor:undo()}.
 undos(#traces{running = Running}) ->
-    maps:map(fun(_, #trace{handle = H, undo = U, tracer = T}) -> {H, U, T} end, Running).
+    maps:map(fun(_, #trace{handle = H, undo = U, tracer = T, builds = B}) -> {H, U, T, B} end, Running).
 
 -spec is_empty(traces()) -> boolean().
 is_empty(#traces{running = Running}) -> map_size(Running) =:= 0.
@@ -121,10 +123,14 @@ set(TraceId, Mailbox, Spec, #traces{janitor = Janitor} = S) ->
     end,
     Handle = beamtrace_session:open(VmTracer),
     Calls = maps:get(calls, Spec),
-    Undo = beamtrace_patterns:undo_list(Calls),
-    beamtrace_janitor:add(Janitor, TraceId, Handle, {Undo, Tracer}),
+    Builds = builds(Spec),
+    Watched = runtime_calls(Spec),
+    Undo = beamtrace_patterns:undo_list(Calls ++ Watched),
+    beamtrace_janitor:add(Janitor, TraceId, {Handle, Undo, Tracer, Builds}),
     try
+        need_runtime(Tracer, Spec, Builds),
         {Matched, Counts, Watch} = beamtrace_patterns:set(Handle, Calls),
+        _ = [1 = beamtrace_session:function(Handle, MFA, MatchSpec, How) || {MFA, MatchSpec, How} <- Watched],
         beamtrace_patterns:messages(Handle, Spec),
         Base = erlang:monotonic_time(nanosecond),
         {Sampler, {Processes, Ports}, Costs} =
@@ -135,6 +141,7 @@ set(TraceId, Mailbox, Spec, #traces{janitor = Janitor} = S) ->
             handle = Handle,
             tracer = Tracer,
             undo = Undo,
+            builds = Builds,
             watch = Watch,
             traced = Processes + Ports,
             sampler = Sampler,
@@ -159,8 +166,44 @@ set(TraceId, Mailbox, Spec, #traces{janitor = Janitor} = S) ->
         throw:{beamtrace, Reason} ->
             beamtrace_session:undo(Handle, Undo),
             beamtrace_janitor:remove(Janitor, TraceId),
+            give_up_runtime(Tracer, Builds),
             abandon(Tracer, Reason)
     end.
+
+builds(#{instrumented := #{builds := Builds}}) -> Builds;
+builds(_) -> none.
+
+%% Before the first breakpoint: those of the runtime's functions go with its code.
+need_runtime(_, _, none) ->
+    ok;
+need_runtime(Tracer, Spec, Builds) ->
+    case beamtrace_runtime:need(Tracer, maps:get(tracer, Spec, portable), Builds) of
+        ok -> ok;
+        {error, Reason} -> throw({beamtrace, Reason})
+    end.
+
+give_up_runtime(_, none) -> ok;
+give_up_runtime(Tracer, _) -> beamtrace_runtime:done(Tracer).
+
+%% Where the portable tracer sees what instrumented code tells.
+runtime_calls(#{tracer := native}) ->
+    [];
+runtime_calls(#{instrumented := #{modules := Modules}, kinds := Kinds}) ->
+    [
+        {{beamtrace_rt, F, A}, of_modules(Modules, A), [local]}
+     || {F, A, Kind} <- [
+            {entered, 4, ?KIND_FUNCTION_ENTRY},
+            {left, 4, ?KIND_FUNCTION_RETURN},
+            {tail_called, 3, ?KIND_FUNCTION_TAIL_CALL},
+            {raised, 6, ?KIND_FUNCTION_EXCEPTION}
+        ],
+        Kinds band (1 bsl Kind) =/= 0
+    ];
+runtime_calls(_) ->
+    [].
+
+of_modules(all, _) -> true;
+of_modules(Modules, Arity) -> [{['_', M | lists:duplicate(Arity - 2, '_')], [], []} || M <- Modules].
 
 follow_names(Handle, #{recorder := Recorder}, Excluded) -> beamtrace_recorder:follow(Handle, Recorder, Excluded);
 follow_names(_, _, _) -> ok.
@@ -261,7 +304,7 @@ tracer_options(TraceId, Mailbox, #{limits := Limits, batch := Batch} = Spec, Exc
                 Node when Node =:= node() -> undefined;
                 Node -> Node
             end,
-        mask => maps:get(kinds, Spec) band ((1 bsl (?KIND_MARKER + 1)) - 1),
+        mask => maps:get(kinds, Spec) band ((1 bsl ?KIND_COUNT) - 1),
         mode =>
             case maps:get(payload, Spec) of
                 {bytes, Max, Redact} -> {bytes, Max, maps:from_keys(Redact, true)};
@@ -271,8 +314,18 @@ tracer_options(TraceId, Mailbox, #{limits := Limits, batch := Batch} = Spec, Exc
         overflow => maps:get(overflow, Spec, drop_newest),
         batch => Batch,
         limits => Limits,
-        filter => Excluded
+        filter => Excluded,
+        instrumented => instrumented(Spec, Excluded)
     }.
+
+%% The library is told of the processes themselves.
+instrumented(#{tracer := native, instrumented := #{processes := Processes} = Instrumented} = Spec, Excluded) ->
+    {Pids, _} = beamtrace_targets:roots(Spec#{processes := Processes, flags := [call]}, Excluded),
+    Instrumented#{processes := Pids};
+instrumented(#{instrumented := Instrumented}, _) ->
+    Instrumented;
+instrumented(_, _) ->
+    none.
 
 timers(TraceId, #{limits := #{seconds := Seconds}}, Watch) ->
     [timer(TraceId, stats, ?STATS_MS)] ++
@@ -480,6 +533,7 @@ ended(#trace{id = Id, handle = Handle, undo = Undo, tracer = Tracer, timers = Ti
         {'DOWN', Monitor, process, _, _} -> ok
     end,
     beamtrace_session:undo(Handle, Undo),
+    give_up_runtime(Tracer, Trace#trace.builds),
     beamtrace_janitor:remove(S#traces.janitor, Id),
     S1 = S#traces{
         running = maps:remove(Id, S#traces.running),

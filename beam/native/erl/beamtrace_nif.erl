@@ -7,6 +7,8 @@
 -export([open/4, drain/2, mask/2, filter/3, shut/1, free/1, reap/1, usage/0]).
 -export([overwrite/1, trigger/4, arm/1, look/1, window/3, peek/2]).
 -export([share/2, produced/1, mark/5]).
+-export([enter/2, enter/3, enter/4, enter/5, enter/6, enter/7, enter/8, enter_list/3, leave/4, tail/3, exception/6]).
+-export([instrumented/3, hide/2, scheduler/1]).
 -export([layout/4, proven/1, identity/1, shape/1, args/1, initial_call/3]).
 -export([enabled/3, enabled_call/3, enabled_garbage_collection/3, enabled_ports/3, enabled_procs/3, enabled_receive/3]).
 -export([enabled_running_ports/3, enabled_running_procs/3, enabled_send/3]).
@@ -17,6 +19,8 @@
 -nifs([open/4, drain/2, mask/2, filter/3, shut/1, free/1, reap/1, usage/0]).
 -nifs([overwrite/1, trigger/4, arm/1, look/1, window/3, peek/2]).
 -nifs([share/2, produced/1, mark/5]).
+-nifs([enter/2, enter/3, enter/4, enter/5, enter/6, enter/7, enter/8, enter_list/3, leave/4, tail/3, exception/6]).
+-nifs([instrumented/3, hide/2, scheduler/1]).
 -nifs([layout/4, proven/1, identity/1, shape/1, args/1, initial_call/3]).
 -nifs([enabled/3, enabled_call/3, enabled_garbage_collection/3, enabled_ports/3, enabled_procs/3, enabled_receive/3]).
 -nifs([enabled_running_ports/3, enabled_running_procs/3, enabled_send/3]).
@@ -127,6 +131,42 @@ produced(_State) -> ?STUB.
 %% A marker in the ring; `false` when there is no room.
 -spec mark(State :: non_neg_integer(), Name :: atom(), pid() | port() | undefined, A :: number(), B :: number()) -> boolean().
 mark(_State, _Name, _Process, _A, _B) -> ?STUB.
+
+%% Called by instrumented code through beamtrace_rt (frames.h). `enter` gives the frame's id, even, or 0 where no trace takes the frame.
+-spec enter(module(), non_neg_integer()) -> non_neg_integer().
+enter(_M, _Site) -> ?STUB.
+-spec enter(module(), non_neg_integer(), term()) -> non_neg_integer().
+enter(_M, _Site, _A) -> ?STUB.
+-spec enter(module(), non_neg_integer(), term(), term()) -> non_neg_integer().
+enter(_M, _Site, _A, _B) -> ?STUB.
+-spec enter(module(), non_neg_integer(), term(), term(), term()) -> non_neg_integer().
+enter(_M, _Site, _A, _B, _C) -> ?STUB.
+-spec enter(module(), non_neg_integer(), term(), term(), term(), term()) -> non_neg_integer().
+enter(_M, _Site, _A, _B, _C, _D) -> ?STUB.
+-spec enter(module(), non_neg_integer(), term(), term(), term(), term(), term()) -> non_neg_integer().
+enter(_M, _Site, _A, _B, _C, _D, _E) -> ?STUB.
+-spec enter(module(), non_neg_integer(), term(), term(), term(), term(), term(), term()) -> non_neg_integer().
+enter(_M, _Site, _A, _B, _C, _D, _E, _F) -> ?STUB.
+-spec enter_list(module(), non_neg_integer(), [term()]) -> non_neg_integer().
+enter_list(_M, _Site, _Arguments) -> ?STUB.
+-spec leave(non_neg_integer(), module(), non_neg_integer(), term()) -> ok.
+leave(_Id, _M, _Site, _Result) -> ?STUB.
+-spec tail(non_neg_integer(), module(), non_neg_integer()) -> ok.
+tail(_Id, _M, _Site) -> ?STUB.
+-spec exception(non_neg_integer(), module(), non_neg_integer(), error | exit | throw, term(), [term()]) -> ok.
+exception(_Id, _M, _Site, _Class, _Reason, _Stack) -> ?STUB.
+
+%% The trace takes frames of these modules in these processes from now on; `false`: too many. Once a trace.
+-spec instrumented(trace(), [module()] | all, [pid()] | all) -> boolean().
+instrumented(_Trace, _Modules, _Processes) -> ?STUB.
+
+%% A process of beamtrace's, whose frames no trace takes.
+-spec hide(pid(), boolean()) -> ok.
+hide(_Process, _Hidden) -> ?STUB.
+
+%% Tells the library which scheduler this is.
+-spec scheduler(pos_integer()) -> ok.
+scheduler(_Id) -> ?STUB.
 
 %% What the library reads of terms directly; for beamtrace_native_check.
 -spec layout(pos_integer(), boolean(), Bits, Bits) -> ok when

@@ -43,7 +43,8 @@
     X(full, "full") \
     X(busy, "busy") \
     X(process_untraced, "process_untraced") \
-    X(unproven, "unproven")
+    X(unproven, "unproven") \
+    X(all, "all")
 
 static struct {
 #define BT_ATOM(name, text) ERL_NIF_TERM name;

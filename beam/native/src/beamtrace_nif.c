@@ -2,7 +2,7 @@
  * beamtrace's native tracer: an erl_tracer that writes 64-byte records into lock-free rings, one for each scheduler, and what the agent needs
  * to drain them. Design: docs/native-tracer.md. The hot path is record.h; this file is the library's face to the VM.
  */
-#include "control.h"
+#include "frames.h"
 #include "probe.h"
 #include "recorder.h"
 
@@ -150,6 +150,20 @@ static ErlNifFunc functions[] = {
     {"look", 1, trace_look, 0},
     {"window", 3, trace_window, 0},
     {"peek", 2, trace_peek, 0},
+    {"enter", 2, frame_enter, 0},
+    {"enter", 3, frame_enter, 0},
+    {"enter", 4, frame_enter, 0},
+    {"enter", 5, frame_enter, 0},
+    {"enter", 6, frame_enter, 0},
+    {"enter", 7, frame_enter, 0},
+    {"enter", 8, frame_enter, 0},
+    {"enter_list", 3, frame_enter_list, 0},
+    {"leave", 4, frame_leave, 0},
+    {"tail", 3, frame_tail, 0},
+    {"exception", 6, frame_exception, 0},
+    {"instrumented", 3, trace_instrumented, 0},
+    {"hide", 2, frame_hide, 0},
+    {"scheduler", 1, frame_scheduler, 0},
     {"layout", 4, layout, 0},
     {"proven", 1, proven, 0},
     {"identity", 1, identity, 0},
@@ -176,6 +190,8 @@ static int load(ErlNifEnv *env, void **priv_data, ERL_NIF_TERM load_info)
     /* Where dlclose keeps the memory this is not the first time. */
     atomic_store(&bt_proven, false);
     atomic_store(&bt_next_ring, 0);
+    bt_frames_begin(now);
+    bt_tune_begin();
     for (uint32_t i = 0; i < BT_TRACES; i++)
         bt_places[i].generation = now & BT_GENERATION_MASK;
     /* Never taken over from another load of this module: what that one has opened lies in its own table. */

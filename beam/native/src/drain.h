@@ -6,6 +6,7 @@
 #define BEAMTRACE_DRAIN_H
 
 #include "callbacks.h"
+#include "clock.h"
 #include "translate.h"
 
 #define BT_CAPACITY_MIN 64u
@@ -48,6 +49,7 @@ static void bt_shut(bt_trace *trace)
         return;
     atomic_store(&place->state, 0);
     atomic_store(&place->mask, 0);
+    atomic_fetch_and(&bt_told, ~(UINT64_C(1) << (place - bt_places)));
     atomic_store(&place->trace, NULL);
 }
 
@@ -103,6 +105,16 @@ static void bt_set_clock(bt_trace *trace, bool first)
             return;
         }
     }
+}
+
+/* Keeps the counter's rate up to date where it is used. */
+static void bt_tune_for(bt_trace *trace)
+{
+    if (!atomic_load_explicit(&trace->told.on, memory_order_relaxed))
+        return;
+    enif_mutex_lock(bt_table_lock);
+    bt_tune();
+    enif_mutex_unlock(bt_table_lock);
 }
 
 static bt_trace *bt_allocate(uint32_t rings, uint64_t capacity)
@@ -353,6 +365,7 @@ BT_NIF(trace_drain)
     if (atomic_exchange(&trace->consuming, true))
         return enif_make_badarg(env);
     bt_set_clock(trace, false);
+    bt_tune_for(trace);
     now = enif_monotonic_time(ERL_NIF_NSEC);
     lost = bt_rings_losses(trace->rings) + bt_rings_hold(trace->rings);
     count = bt_rings_prepare(trace->rings, (double)(now - trace->base), max, &cut);

@@ -486,7 +486,7 @@ BT_INLINE void bt_emit(ErlNifEnv *env, bt_term state, uint32_t kind, bt_term tra
     record = bt_ring_reserve(ring);
     if (record == NULL)
         return;
-    bt_write(env, trace, self, record, kind, tracee, subject, options, bt_now(trace));
+    bt_write(env, trace, self, record, kind, tracee, subject, options, bt_ring_in_order(ring, bt_now(trace)));
     bt_ring_commit(ring);
 }
 

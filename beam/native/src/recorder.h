@@ -100,6 +100,7 @@ BT_NIF(trace_look)
     if (trace == NULL)
         return enif_make_badarg(env);
     bt_set_clock(trace, false);
+    bt_tune_for(trace);
     now = enif_monotonic_time(ERL_NIF_NSEC);
     triggers = &trace->triggers;
     fired = bt_atoms.none;

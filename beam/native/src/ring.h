@@ -22,6 +22,7 @@
 typedef union {
     uint32_t words[BT_SLOT_WORDS];
     double doubles[BT_SLOT_WORDS / 2];
+    uint64_t pairs[BT_SLOT_WORDS / 2]; /* two words each */
 } bt_record;
 
 static_assert(sizeof(bt_record) == BT_SLOT_BYTES, "a record has the size of a slot");
@@ -44,6 +45,11 @@ typedef struct {
     bt_record *records;
     uint64_t mask;
     uint64_t segment;
+    /* The last stamp, and what cheap ones are made from (clock.h). */
+    double last;
+    double anchor_stamp;
+    uint64_t anchor_ticks;
+    uint64_t anchor_process;
     /* Position of the oldest record × 2, + BT_HELD. The consumer's while it holds the ring, else the producer's. */
     _Alignas(BT_CACHE_LINE) _Atomic uint64_t tail;
     /* The consumer's: the next record to read, not before the tail; and where positions began. */
@@ -110,6 +116,15 @@ static inline bt_record *bt_ring_reserve(bt_ring *ring)
     if (__builtin_expect(head - ring->known_tail > ring->mask, 0) && !bt_ring_room(ring, head))
         return NULL;
     return &ring->records[head & ring->mask];
+}
+
+/* Producer: a stamp that does not go back. */
+static inline double bt_ring_in_order(bt_ring *ring, double stamp)
+{
+    if (__builtin_expect(stamp < ring->last, 0))
+        stamp = ring->last;
+    ring->last = stamp;
+    return stamp;
 }
 
 /* Producer: makes the reserved record visible. */

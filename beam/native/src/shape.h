@@ -31,7 +31,13 @@ static inline uint32_t bt_leading(ErlNifEnv *env, bt_term t)
     return 0;
 }
 
-static inline bt_shape bt_shape_of_tuple(ErlNifEnv *env, int arity, const bt_term *elements)
+/*
+ * In line where it counts: a shape that is returned by a function goes through memory in two halves that are read as one, for which the
+ * processor has to wait.
+ */
+#define BT_SHAPE_INLINE static inline __attribute__((always_inline))
+
+BT_SHAPE_INLINE bt_shape bt_shape_of_tuple(ErlNifEnv *env, int arity, const bt_term *elements)
 {
     bt_shape s = {bt_shape_word(BT_SHAPE_TUPLE, (uint64_t)arity), 0, 0};
 
@@ -54,17 +60,15 @@ static inline uint32_t bt_count_list(ErlNifEnv *env, bt_term list)
     return count;
 }
 
-static inline bt_shape bt_shape_of_boxed(ErlNifEnv *env, bt_term t, int layout)
+BT_SHAPE_INLINE bt_shape bt_shape_of_boxed(ErlNifEnv *env, bt_term t, int layout)
 {
     bt_shape s = {BT_SHAPE_OTHER, 0, 0};
-    const bt_term *elements;
     bt_term module;
     size_t pairs;
-    int arity;
     int64_t bits;
 
-    if (enif_get_tuple(env, t, &arity, &elements))
-        return bt_shape_of_tuple(env, arity, elements);
+    if (bt_is_tuple(t))
+        return bt_shape_of_tuple(env, (int)bt_header_arity(bt_box(t)[0]), bt_box(t) + 1);
     bits = bt_bits(t, layout);
     if (bits >= 0) {
         s.shape = bits % 8 == 0 ? bt_shape_word(BT_SHAPE_BINARY, (uint64_t)bits / 8)
@@ -90,8 +94,7 @@ static inline bt_shape bt_shape_of_boxed(ErlNifEnv *env, bt_term t, int layout)
     return s;
 }
 
-/* Of a message, a return value, an exit reason. */
-static inline bt_shape bt_shape_of(ErlNifEnv *env, bt_term t, int layout)
+BT_SHAPE_INLINE bt_shape bt_shape_of_any(ErlNifEnv *env, bt_term t, int layout)
 {
     bt_shape s = {BT_SHAPE_OTHER, 0, 0};
 
@@ -113,6 +116,10 @@ static inline bt_shape bt_shape_of(ErlNifEnv *env, bt_term t, int layout)
     }
     return s;
 }
+
+/* Of a message, a return value, an exit reason. */
+static bt_shape bt_shape_of(ErlNifEnv *env, bt_term t, int layout) __attribute__((noinline));
+static bt_shape bt_shape_of(ErlNifEnv *env, bt_term t, int layout) { return bt_shape_of_any(env, t, layout); }
 
 /* Of the arguments of a call. */
 static inline bt_shape bt_shape_of_args(ErlNifEnv *env, bt_term args, uint32_t *arity)

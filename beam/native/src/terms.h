@@ -31,6 +31,7 @@ static inline bool bt_is_local_port(bt_term t) { return (t & 0xf) == 0x7; }
 static inline bool bt_is_nil(bt_term t) { return t == 0x3b; }
 static inline bool bt_is_list(bt_term t) { return (t & 0x3) == 0x1; }
 static inline bool bt_is_boxed(bt_term t) { return (t & 0x3) == 0x2; }
+static inline bt_term bt_make_small(uint64_t n) { return n << 4 | 0xf; }
 static inline int64_t bt_small(bt_term t) { return (int64_t)t >> 4; }
 
 /* An atom in a 32-bit word; 0, as for no atom, for one beyond the largest atom table that a node can have by default × 60. */
@@ -40,6 +41,7 @@ static inline const uint64_t *bt_box(bt_term t) { return (const uint64_t *)(uint
 
 /* Low six bits of a header word. */
 enum {
+    BT_TAG_TUPLE = 0x00,
     BT_TAG_REF = 0x10,
     BT_TAG_FUN = 0x14,
     BT_TAG_FLOAT = 0x18,
@@ -55,6 +57,8 @@ enum {
 
 static inline uint64_t bt_header_arity(uint64_t header) { return header >> 6; }
 
+/* Of a boxed term. */
+static inline bool bt_is_tuple(bt_term t) { return (bt_box(t)[0] & 0x3f) == BT_TAG_TUPLE; }
 static inline bool bt_is_float(bt_term t) { return bt_is_boxed(t) && (bt_box(t)[0] & 0x3f) == BT_TAG_FLOAT; }
 
 /* Bits of a bit string, -1 for what is none. */

@@ -27,6 +27,15 @@
 
 enum { BT_MODE_NONE, BT_MODE_SHAPE };
 
+/* Words that are not 0: modules or processes. Filled before anybody looks. */
+#define BT_SET_SIZE 512
+#define BT_SET_MAX 256
+
+typedef struct {
+    uint32_t count;
+    uint64_t at[BT_SET_SIZE];
+} bt_set;
+
 typedef struct bt_trace bt_trace;
 
 /* One place of the table. */
@@ -58,6 +67,14 @@ struct bt_trace {
     _Alignas(BT_CACHE_LINE) _Atomic uint64_t filter[BT_FILTER_SIZE];
     _Atomic bool filter_fresh[BT_FILTER_SIZE];
     _Atomic uint32_t filter_news;
+    /* What instrumented code tells of, where it is to (frames.h). */
+    struct {
+        _Atomic bool on;
+        bool every_module;
+        bool every_process;
+        bt_set modules;
+        bt_set processes;
+    } told;
     bt_triggers triggers;
     /* Processes that were born outside of the sample, by their hash. */
     _Atomic uint64_t born[BT_BORN_SIZE];
@@ -78,6 +95,9 @@ struct bt_trace {
 };
 
 static bt_place bt_places[BT_TRACES];
+
+/* Places whose traces want what instrumented code tells, one bit each. */
+static _Atomic uint64_t bt_told;
 
 /*
  * Threads that are no scheduler, or a dirty one, and may be inside a trace. The barrier over all schedulers does not reach them; they count
@@ -133,6 +153,38 @@ static inline bool bt_filtered(bt_trace *trace, uint64_t process)
             return false;
     }
     return false;
+}
+
+static inline uint32_t bt_set_place(uint64_t word) { return (uint32_t)(word * UINT64_C(0x9E3779B97F4A7C15) >> 55); }
+
+static_assert(BT_SET_SIZE == 512 && BT_SET_MAX < BT_SET_SIZE, "bt_set_place gives nine bits, and a place is always free");
+
+static inline bool bt_set_has(const bt_set *set, uint64_t word)
+{
+    uint32_t at = bt_set_place(word);
+
+    while (set->at[at] != 0) {
+        if (set->at[at] == word)
+            return true;
+        at = (at + 1) % BT_SET_SIZE;
+    }
+    return false;
+}
+
+/* False when there is no room. */
+static inline bool bt_set_add(bt_set *set, uint64_t word)
+{
+    uint32_t at = bt_set_place(word);
+
+    if (bt_set_has(set, word))
+        return true;
+    if (set->count == BT_SET_MAX)
+        return false;
+    while (set->at[at] != 0)
+        at = (at + 1) % BT_SET_SIZE;
+    set->at[at] = word;
+    set->count++;
+    return true;
 }
 
 /* `fresh`: the agent is to be told. False when there is no room. */

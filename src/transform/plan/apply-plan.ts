@@ -4,7 +4,7 @@ import type { Compiler } from "../compiler/remote-compiler";
 import { instrumentForms } from "../inject/instrument-forms";
 import { formsOfBeam, type InstrumentedBeam, instrumentBeam, recompile } from "../instrument";
 import { printForms } from "../print";
-import { SITE_CHUNK } from "../site-table";
+import { SITE_CHUNK } from "../../buffer";
 import { factsOfBeam, factsOfForms } from "./module-facts";
 import type { RuleSet } from "./plan";
 
@@ -31,7 +31,7 @@ export async function instrumentByPlan(
   const result: InstrumentedBeam = rules.mayInclude(facts)
     ? await instrumentBeam(bytes, compiler, (forms) => {
         const all = factsOfForms(facts, forms);
-        return { select: (fun) => rules.decide(fun, all), runtime: rules.runtime };
+        return { select: (fun) => rules.decide(fun, all), ...rules.options };
       })
     : nothing;
   if (result.instrumented.length > 0) {

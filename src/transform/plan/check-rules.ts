@@ -76,8 +76,10 @@ function checkAlone(rule: PlanRule, wrong: (message: string) => void): void {
     );
     return;
   }
-  if (rule.exclude !== undefined && rule.exceptions !== undefined)
-    wrong('"exceptions" says how to instrument, but what it matches is excluded');
+  for (const option of ["exceptions", "callbacks"] as const) {
+    if (rule.exclude !== undefined && rule[option] !== undefined)
+      wrong(`"${option}" says how to instrument, but what it matches is excluded`);
+  }
   const matcher = rule.include ?? rule.exclude ?? {};
   const names = (value: string | readonly string[] | undefined): readonly string[] => [value ?? []].flat();
   for (const name of names(matcher.module)) {

@@ -57,7 +57,10 @@ export function compileRule(rule: PlanRule, where: string): CompiledRule {
     where,
     text: ruleText(rule),
     verdict,
-    options: rule.exceptions === undefined ? {} : { exceptions: rule.exceptions },
+    options: {
+      ...(rule.exceptions === undefined ? {} : { exceptions: rule.exceptions }),
+      ...(rule.callbacks === undefined ? {} : { callbacks: rule.callbacks }),
+    },
     ...(modules === undefined ? {} : { modules }),
     ...(applications === undefined ? {} : { applications }),
     ...(behaviours === undefined ? {} : { behaviours }),

@@ -5,7 +5,7 @@ export type { CompiledRule } from "./compiled-rule";
 export { explainPlan } from "./explain";
 export type { MatchedModule, PlanExplanation, RuleExplanation } from "./explain";
 export { InstrumentationPlan, parsePlan, readPlan, RuleSet } from "./plan";
-export type { PlanInput } from "./plan";
+export type { ModuleOptions, PlanInput } from "./plan";
 export { PlanError } from "./plan-error";
 export type { PlanProblem } from "./plan-error";
 export type { PlanRule, PlanSource } from "./plan-schema";

@@ -33,10 +33,28 @@ const matcherEntries = {
 };
 const matcher = object(matcherEntries);
 
+const BYTES = "a number from 1 to 65536";
+
 const ruleEntries = {
   include: v.exactOptional(matcher),
   exclude: v.exactOptional(matcher),
   exceptions: v.exactOptional(v.picklist(["infer", "wrap"], '"infer" or "wrap"')),
+  callbacks: v.exactOptional(
+    v.union(
+      [
+        v.picklist(["none", "shape"]),
+        object({
+          maxBytes: v.pipe(
+            v.number(BYTES),
+            v.integer(BYTES),
+            v.minValue(1, BYTES),
+            v.maxValue(65_536, BYTES),
+          ),
+        }),
+      ],
+      '"none", "shape" or {"maxBytes": a number from 1 to 65536}',
+    ),
+  ),
   note: v.exactOptional(v.string("text")),
 };
 const rule = object(ruleEntries);
@@ -48,6 +66,7 @@ const planEntries = {
   version: v.exactOptional(v.literal(1, "1, the only version there is")),
   note: v.exactOptional(v.string("text")),
   runtime: v.exactOptional(v.picklist(["embedded", "present"], '"embedded" or "present"')),
+  embedSites: v.exactOptional(v.boolean("true or false")),
   rules: v.exactOptional(rules),
   environments: v.exactOptional(
     v.record(

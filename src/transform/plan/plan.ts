@@ -5,28 +5,29 @@
 import { readFile } from "node:fs/promises";
 import { BeamtraceError } from "../../erlang";
 import type { InjectOptions } from "../inject/instrument-function";
+import type { InstrumentBeamOptions } from "../instrument";
 import { checkRules } from "./check-rules";
 import { type CompiledRule, ruleMatchesFunction, ruleMatchesModule } from "./compiled-rule";
 import type { FunctionFacts, ModuleFacts } from "./module-facts";
 import { PlanError, type PlanProblem } from "./plan-error";
 import { checkForm, type PlanSource } from "./plan-schema";
 
+/** Options of a plan that are none of a function's. */
+export type ModuleOptions = Pick<InstrumentBeamOptions, "runtime" | "embedSites">;
+
 /** The rules that hold in one environment. */
 export class RuleSet {
   /** Undefined: the plan makes no difference between environments. */
   readonly environment: string | undefined;
   readonly rules: readonly CompiledRule[];
-  readonly runtime: "embedded" | "present";
+  /** What holds for modules as a whole. */
+  readonly options: ModuleOptions;
 
   /** @internal Use `InstrumentationPlan.rulesFor`. */
-  constructor(
-    environment: string | undefined,
-    rules: readonly CompiledRule[],
-    runtime: "embedded" | "present",
-  ) {
+  constructor(environment: string | undefined, rules: readonly CompiledRule[], options: ModuleOptions) {
     this.environment = environment;
     this.rules = rules;
-    this.runtime = runtime;
+    this.options = options;
   }
 
   /** Whether nothing can be instrumented, whatever the module. */
@@ -59,19 +60,19 @@ export class InstrumentationPlan {
   readonly name: string;
   private readonly shared: readonly CompiledRule[];
   private readonly byEnvironment: ReadonlyMap<string, readonly CompiledRule[]> | undefined;
-  private readonly runtime: "embedded" | "present";
+  private readonly options: ModuleOptions;
 
   /** @internal Use `parsePlan`. */
   constructor(
     name: string,
     shared: readonly CompiledRule[],
     byEnvironment: ReadonlyMap<string, readonly CompiledRule[]> | undefined,
-    runtime: "embedded" | "present",
+    options: ModuleOptions,
   ) {
     this.name = name;
     this.shared = shared;
     this.byEnvironment = byEnvironment;
-    this.runtime = runtime;
+    this.options = options;
   }
 
   /** Environments that the plan names; undefined when its rules hold in all. */
@@ -84,12 +85,12 @@ export class InstrumentationPlan {
    * @throws PlanError `BT_PLAN_INVALID` when the plan names environments and none is given.
    */
   rulesFor(environment?: string): RuleSet {
-    if (this.byEnvironment === undefined) return new RuleSet(undefined, this.shared, this.runtime);
+    if (this.byEnvironment === undefined) return new RuleSet(undefined, this.shared, this.options);
     if (environment === undefined) {
       const message = `its rules depend on the environment, so say which: ${[...this.byEnvironment.keys()].join(", ")}`;
       throw new PlanError(this.name, [{ where: "environments", message }]);
     }
-    return new RuleSet(environment, this.byEnvironment.get(environment) ?? [], this.runtime);
+    return new RuleSet(environment, this.byEnvironment.get(environment) ?? [], this.options);
   }
 }
 
@@ -131,7 +132,10 @@ export function parsePlan(input: PlanInput, name = "the plan"): InstrumentationP
     problems.push({ where: "", message: 'it has no "rules" and no "environments"' });
   }
   if (problems.length > 0) throw new PlanError(name, problems);
-  return new InstrumentationPlan(name, shared.rules, byEnvironment, plan.runtime ?? "embedded");
+  return new InstrumentationPlan(name, shared.rules, byEnvironment, {
+    runtime: plan.runtime ?? "embedded",
+    embedSites: plan.embedSites ?? false,
+  });
 }
 
 /**

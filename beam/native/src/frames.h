@@ -1,0 +1,382 @@
+/*
+ * What instrumented code tells (docs/transform.md): the runtime module calls these functions at the entry and at the end of a frame, in every
+ * process of the node, traced or not. No allocation, no lock, no send. The gate is one relaxed load. What a trace takes is told by its own sets of
+ * modules and processes, as the VM's trace flags have no say here. Erlang code runs on normal schedulers only, so that the barrier over these
+ * reaches everybody who is inside.
+ */
+#ifndef BEAMTRACE_FRAMES_H
+#define BEAMTRACE_FRAMES_H
+
+#include "clock.h"
+#include "control.h"
+#include "drain.h"
+#include "probe.h"
+
+static_assert(BT_TRACES == 64, "a bit for each place");
+static_assert(BT_RINGS_MAX <= 1024, "ten bits of an id tell the scheduler");
+
+/* Ids of frames are even: twice (count × 1024 + ring), below 2^53 so that a double holds them. */
+#define BT_FRAME_RING_BITS 10
+#define BT_FRAME_COUNT_MASK ((UINT64_C(1) << (52 - BT_FRAME_RING_BITS)) - 1)
+#define BT_HIDDEN_SIZE 256
+#define BT_THREADS_SIZE 4096
+
+/* Frames so far, by scheduler; each the scheduler's own. Begins with the clock, so that ids of another load are not met again. */
+static struct {
+    _Alignas(BT_CACHE_LINE) uint64_t count;
+} bt_frames[BT_RINGS_MAX];
+static uint64_t bt_frames_base;
+
+/* Processes of beamtrace's, which may run instrumented code as well. One may take another's place, whose frames are then seen. */
+static _Atomic uint64_t bt_hidden[BT_HIDDEN_SIZE];
+
+/* What a thread is, by its thread pointer: thread-specific data as the VM offers it costs a fourth of all that is done here. */
+static struct {
+    _Atomic uintptr_t thread;
+    _Atomic bt_self self;
+} bt_threads[BT_THREADS_SIZE];
+
+/* The environment's second word is the process, whose first word is its pid: proved before it is relied on. */
+static _Atomic bool bt_env_shows_process;
+
+static inline uint32_t bt_hidden_place(bt_term process) { return (uint32_t)(process * UINT64_C(0x9E3779B97F4A7C15) >> 56); }
+
+static inline bool bt_is_hidden(bt_term process)
+{
+    return atomic_load_explicit(&bt_hidden[bt_hidden_place(process)], memory_order_relaxed) == process;
+}
+
+static inline uint32_t bt_thread_place(uintptr_t thread) { return (uint32_t)((uint64_t)thread * UINT64_C(0x9E3779B97F4A7C15) >> 52); }
+
+static_assert(BT_HIDDEN_SIZE == 256 && BT_THREADS_SIZE == 4096, "eight and twelve bits");
+
+/* The entry of this thread, which nobody else writes; the first free one when it has none. NULL: no room. */
+static uint32_t bt_thread_entry(uintptr_t thread)
+{
+    uint32_t place = bt_thread_place(thread);
+
+    for (uint32_t i = 0; i < BT_THREADS_SIZE; i++) {
+        uint32_t at = (place + i) % BT_THREADS_SIZE;
+        uintptr_t found = atomic_load_explicit(&bt_threads[at].thread, memory_order_relaxed);
+
+        if (found == thread)
+            return at;
+        if (found == 0 && atomic_compare_exchange_strong(&bt_threads[at].thread, &found, thread))
+            return at;
+    }
+    return BT_THREADS_SIZE;
+}
+
+/* Once a thread, and where two threads have one place. */
+static bt_self bt_frame_thread(uintptr_t thread) __attribute__((noinline));
+static bt_self bt_frame_thread(uintptr_t thread)
+{
+    uint32_t at = bt_thread_entry(thread);
+    bt_self self;
+
+    if (at < BT_THREADS_SIZE && (self = atomic_load_explicit(&bt_threads[at].self, memory_order_relaxed)) != 0)
+        return self;
+    self = bt_get_self();
+    if (at < BT_THREADS_SIZE)
+        atomic_store_explicit(&bt_threads[at].self, self, memory_order_relaxed);
+    return self;
+}
+
+BT_INLINE bt_self bt_frame_self(void)
+{
+    uintptr_t thread = (uintptr_t)__builtin_thread_pointer();
+    uint32_t at = bt_thread_place(thread);
+    bt_self self = atomic_load_explicit(&bt_threads[at].self, memory_order_relaxed);
+
+    if (__builtin_expect(atomic_load_explicit(&bt_threads[at].thread, memory_order_relaxed) == thread && self != 0, 1))
+        return self;
+    return bt_frame_thread(thread);
+}
+
+/* The library is loaded: nobody is inside. */
+static void bt_frames_begin(uint64_t now)
+{
+    atomic_store(&bt_told, 0);
+    memset(bt_threads, 0, sizeof bt_threads);
+    memset(bt_hidden, 0, sizeof bt_hidden);
+    bt_frames_base = now & BT_FRAME_COUNT_MASK;
+    memset(bt_frames, 0, sizeof bt_frames);
+    atomic_store(&bt_env_shows_process, false);
+}
+
+BT_INLINE uint64_t bt_frame_id(uint32_t ring)
+{
+    uint64_t count = (bt_frames_base + ++bt_frames[ring].count) & BT_FRAME_COUNT_MASK;
+
+    return (count << BT_FRAME_RING_BITS | ring) << 1;
+}
+
+BT_INLINE bool bt_takes_frame(bt_trace *trace, bt_term module, bt_term process)
+{
+    return (trace->told.every_module || bt_set_has(&trace->told.modules, module)) &&
+           (trace->told.every_process || bt_set_has(&trace->told.processes, process)) && !bt_filtered(trace, process);
+}
+
+typedef struct {
+    uint32_t kind;
+    uint32_t class;
+    uint64_t id;
+    bt_term module;
+    uint32_t site;
+    bt_term process;
+} bt_frame;
+
+#define BT_PAIR(low, high) ((uint64_t)(low) | (uint64_t)(high) << 32)
+
+static_assert(BT_SLOT_HEAD == 0 && BT_SLOT_FLAGS == 1 && BT_STAMP == 1 && BT_SLOT_TRACEE_LOW == 4 && BT_FRAME_ID_LOW == 8 &&
+                  BT_FRAME_SITE == 10 && BT_SLOT_SHAPE == 11 && BT_SLOT_TAG1 == 12 && BT_SLOT_TAG2 == 13 && BT_FRAME_MODULE == 14 &&
+                  BT_FRAME_CLASS == 15,
+              "the record is written in pairs of words");
+
+/* Writes the event into the ring of this scheduler. */
+BT_INLINE void bt_write_frame(bt_trace *trace, bt_self self, const bt_frame *frame, bt_shape shape)
+{
+    bt_ring *ring;
+    bt_record *r;
+    double stamp;
+
+    if (__builtin_expect(bt_self_ring(self) >= trace->rings->count, 0)) {
+        /* More schedulers than rings: that is none of those that the trace was opened for. */
+        atomic_fetch_add_explicit(&trace->rings->refused, 1, memory_order_relaxed);
+        return;
+    }
+    ring = &trace->rings->rings[bt_self_ring(self)];
+    r = bt_ring_reserve(ring);
+    if (r == NULL)
+        return;
+    stamp = bt_ring_in_order(ring, bt_cheap_now(trace, ring, frame->process));
+    if (__builtin_expect(trace->mode != BT_MODE_SHAPE, 0))
+        shape.shape = shape.tag1 = shape.tag2 = 0;
+    r->pairs[0] = frame->kind;
+    if (__builtin_expect(trace->scheduler && bt_self_scheduler(self) != 0, 0))
+        r->words[BT_SLOT_HEAD] |= (bt_self_scheduler(self) - 1) << 16;
+    r->doubles[BT_STAMP] = stamp;
+    r->pairs[2] = frame->process;
+    r->pairs[3] = 0;
+    r->pairs[4] = frame->id;
+    r->pairs[5] = BT_PAIR(frame->site, shape.shape);
+    r->pairs[6] = BT_PAIR(shape.tag1, shape.tag2);
+    r->pairs[7] = BT_PAIR(bt_atom_word(frame->module), frame->class);
+    bt_ring_commit(ring);
+}
+
+/* The next of the traces that the bits of `told` name, or NULL. */
+BT_INLINE bt_trace *bt_next_told(uint64_t *told)
+{
+    while (*told != 0) {
+        uint32_t at = (uint32_t)__builtin_ctzll(*told);
+        bt_trace *trace = atomic_load_explicit(&bt_places[at].trace, memory_order_acquire);
+
+        *told &= *told - 1;
+        /* The place may have been given to another trace since. */
+        if (trace != NULL && atomic_load_explicit(&trace->told.on, memory_order_acquire))
+            return trace;
+    }
+    return NULL;
+}
+
+static inline const uint64_t *bt_env_process(const ErlNifEnv *env)
+{
+    uint64_t words[2];
+
+    memcpy(words, env, sizeof words);
+    return (const uint64_t *)(uintptr_t)words[1];
+}
+
+/* Asking the VM who this is costs as much as the rest of what is read. */
+BT_INLINE bool bt_frame_process(ErlNifEnv *env, bt_term *process)
+{
+    ErlNifPid pid;
+
+    if (__builtin_expect(atomic_load_explicit(&bt_env_shows_process, memory_order_relaxed), 1)) {
+        *process = *bt_env_process(env);
+        return true;
+    }
+    if (enif_self(env, &pid) == NULL)
+        return false;
+    *process = pid.pid;
+    return true;
+}
+
+/* In a process that is no callback's. */
+static void bt_prove_env(ErlNifEnv *env)
+{
+    ErlNifPid pid;
+
+    if (atomic_load(&bt_env_shows_process) || !bt_readable(env, 2) ||
+        !bt_readable(bt_env_process(env), 1) || enif_self(env, &pid) == NULL)
+        return;
+    atomic_store(&bt_env_shows_process, *bt_env_process(env) == pid.pid);
+}
+
+/* Entry: the frame's id, 0 when no trace takes it. */
+BT_INLINE ERL_NIF_TERM bt_enter(ErlNifEnv *env, const ERL_NIF_TERM argv[], bt_shape shape)
+{
+    uint64_t told = atomic_load_explicit(&bt_told, memory_order_acquire);
+    bt_self self = bt_frame_self();
+    bt_frame frame = {BT_KIND_FUNCTION_ENTRY, 0, 0, argv[0], (uint32_t)bt_small(argv[1]), 0};
+    bt_trace *trace;
+
+    if (bt_self_who(self) != BT_SCHEDULER_THREAD || bt_self_ring(self) >= BT_RINGS_MAX || !bt_frame_process(env, &frame.process) ||
+        bt_is_hidden(frame.process))
+        return bt_make_small(0);
+    while ((trace = bt_next_told(&told)) != NULL) {
+        if (!bt_takes_frame(trace, frame.module, frame.process))
+            continue;
+        if (frame.id == 0)
+            frame.id = bt_frame_id(bt_self_ring(self));
+        if (bt_wanted(trace->place, frame.kind))
+            bt_write_frame(trace, self, &frame, shape);
+    }
+    return bt_make_small(frame.id);
+}
+
+/* What ends a frame. Ids that are odd are not ours. */
+BT_INLINE void bt_end_frame(ErlNifEnv *env, const ERL_NIF_TERM argv[], uint32_t kind, uint32_t class, bt_shape shape)
+{
+    uint64_t told = atomic_load_explicit(&bt_told, memory_order_acquire);
+    bt_self self = bt_frame_self();
+    bt_frame frame = {kind, class, (uint64_t)bt_small(argv[0]), argv[1], (uint32_t)bt_small(argv[2]), 0};
+    bt_trace *trace;
+
+    if ((frame.id & 1) != 0 || bt_self_who(self) != BT_SCHEDULER_THREAD || !bt_frame_process(env, &frame.process) ||
+        bt_is_hidden(frame.process))
+        return;
+    while ((trace = bt_next_told(&told)) != NULL)
+        if (bt_takes_frame(trace, frame.module, frame.process) && bt_wanted(trace->place, kind))
+            bt_write_frame(trace, self, &frame, shape);
+}
+
+#define BT_GATE_CLOSED __builtin_expect(atomic_load_explicit(&bt_told, memory_order_relaxed) == 0, 0)
+
+/* enter(Module, Site, Argument...) -> Id | 0 */
+BT_NIF(frame_enter)
+{
+    bt_shape shape;
+
+    if (BT_GATE_CLOSED)
+        return bt_make_small(0);
+    shape.shape = bt_shape_word(BT_SHAPE_ARGS, (uint64_t)argc - 2);
+    shape.tag1 = argc > 2 ? bt_leading(env, argv[2]) : 0;
+    shape.tag2 = argc > 3 ? bt_leading(env, argv[3]) : 0;
+    return bt_enter(env, argv, shape);
+}
+
+/* enter_list(Module, Site, Arguments) -> Id | 0 */
+BT_NIF(frame_enter_list)
+{
+    uint32_t arity;
+
+    BT_UNUSED;
+    if (BT_GATE_CLOSED)
+        return bt_make_small(0);
+    return bt_enter(env, argv, bt_shape_of_args(env, argv[2], &arity));
+}
+
+/* leave(Id, Module, Site, Result) -> ok */
+BT_NIF(frame_leave)
+{
+    BT_UNUSED;
+    if (!BT_GATE_CLOSED)
+        bt_end_frame(env, argv, BT_KIND_FUNCTION_RETURN, 0, bt_shape_of_any(env, argv[3], bt_layout));
+    return bt_atoms.ok;
+}
+
+/* tail(Id, Module, Site) -> ok */
+BT_NIF(frame_tail)
+{
+    static const bt_shape none = {0, 0, 0};
+
+    BT_UNUSED;
+    if (!BT_GATE_CLOSED)
+        bt_end_frame(env, argv, BT_KIND_FUNCTION_TAIL_CALL, 0, none);
+    return bt_atoms.ok;
+}
+
+/* exception(Id, Module, Site, Class, Reason, Stack) -> ok */
+BT_NIF(frame_exception)
+{
+    uint32_t class = argv[3] == bt_atoms.error ? BT_CLASS_ERROR : argv[3] == bt_atoms.exit ? BT_CLASS_EXIT : BT_CLASS_THROW;
+
+    BT_UNUSED;
+    if (!BT_GATE_CLOSED)
+        bt_end_frame(env, argv, BT_KIND_FUNCTION_EXCEPTION, class, bt_shape_of(env, argv[4], bt_layout));
+    return bt_atoms.ok;
+}
+
+/* `all`, or the list's terms. False when they are too many, or none of these. */
+static bool bt_get_set(ErlNifEnv *env, bt_term list, bool *every, bt_set *set, bool atoms)
+{
+    bt_term item;
+
+    if (list == bt_atoms.all) {
+        *every = true;
+        return true;
+    }
+    while (enif_get_list_cell(env, list, &item, &list))
+        if (!(atoms ? bt_is_atom(item) : bt_is_local_pid(item)) || !bt_set_add(set, item))
+            return false;
+    return bt_is_nil(list);
+}
+
+/* instrumented(Trace, Modules | all, Processes | all) -> boolean(): from now on the trace takes frames. False: too many. Once a trace. */
+BT_NIF(trace_instrumented)
+{
+    bt_handle *handle;
+    bt_trace *trace;
+
+    BT_UNUSED;
+    if (!bt_get_handle(env, argv[0], &handle) || atomic_load(&handle->trace->told.on))
+        return enif_make_badarg(env);
+    trace = handle->trace;
+    bt_prove_env(env);
+    if (!bt_get_set(env, argv[1], &trace->told.every_module, &trace->told.modules, true) ||
+        !bt_get_set(env, argv[2], &trace->told.every_process, &trace->told.processes, false))
+        return bt_atoms.false_;
+    enif_mutex_lock(bt_table_lock);
+    bt_tune();
+    if (atomic_load(&trace->place->trace) == trace) {
+        atomic_store(&trace->told.on, true);
+        atomic_fetch_or(&bt_told, UINT64_C(1) << (trace->place - bt_places));
+    }
+    enif_mutex_unlock(bt_table_lock);
+    return bt_atoms.true_;
+}
+
+/* hide(Process, Hidden) -> ok: one of ours. */
+BT_NIF(frame_hide)
+{
+    uint64_t process = argv[0];
+
+    BT_UNUSED;
+    if (!bt_is_local_pid(process))
+        return enif_make_badarg(env);
+    if (argv[1] == bt_atoms.true_)
+        atomic_store_explicit(&bt_hidden[bt_hidden_place(process)], process, memory_order_relaxed);
+    else if (bt_is_hidden(process))
+        atomic_store_explicit(&bt_hidden[bt_hidden_place(process)], 0, memory_order_relaxed);
+    return bt_atoms.ok;
+}
+
+/* scheduler(Id) -> ok: the number of the scheduler that this runs on. */
+BT_NIF(frame_scheduler)
+{
+    uint32_t at = bt_thread_entry((uintptr_t)__builtin_thread_pointer());
+    bt_self self = bt_get_self();
+    unsigned id;
+
+    BT_UNUSED;
+    if (!enif_get_uint(env, argv[0], &id) || id > 0x7ff)
+        return enif_make_badarg(env);
+    self = bt_set_self(bt_self_who(self), bt_self_ring(self), id + 1);
+    if (at < BT_THREADS_SIZE)
+        atomic_store_explicit(&bt_threads[at].self, self, memory_order_relaxed);
+    return bt_atoms.ok;
+}
+
+#endif
