@@ -111,6 +111,25 @@ class Project {
   }
 }
 
+/** CPU seconds that the BEAM takes to generate the code of the plain modules once more, from forms in memory, nothing put in: what no second pass can go below. */
+async function codeGeneration(ebin: string): Promise<number> {
+  const script = `
+    modules = for file <- Path.wildcard(hd(System.argv()) <> "/*.beam") do
+      {:ok, {module, [debug_info: {:debug_info_v1, backend, data}]}} = :beam_lib.chunks(to_charlist(file), [:debug_info])
+      {:ok, forms} = backend.debug_info(:erlang_v1, module, data, [])
+      {forms, elem(data, 1).compile_opts}
+    end
+    :erlang.statistics(:runtime)
+    for {forms, options} <- modules do
+      {:ok, core, _} = :v3_core.module(forms, options)
+      passes = [:no_spawn_compiler_process, :from_core, :no_core_prepare, :no_auto_import, :return, :binary]
+      {:ok, _, _, _} = :compile.noenv_forms(core, passes ++ options)
+    end
+    IO.write(elem(:erlang.statistics(:runtime), 1))`;
+  const { stdout } = await execute("elixir", ["-e", script, ebin]);
+  return Number(stdout) / 1000;
+}
+
 const percent = (samples: readonly number[]): string =>
   `${formatEstimate(
     bootstrap(
@@ -167,6 +186,9 @@ export async function run(quick: boolean): Promise<Row[]> {
     if (Number(modules) < MODULES) throw new Error(`only ${modules} modules were instrumented`);
     const full = await pairs(plain, told, quick ? 5 : 15, (project) => project.build("--force"));
     const all = (pick: (pair: Pair) => number): number[] => full.map(pick);
+    const again: number[] = [];
+    for (let round = 0; round < 3; round++)
+      again.push(await codeGeneration(join(plain.folder, "_build/dev/lib/big/ebin")));
     const rows: Row[] = [
       shareRow(
         `${modules} modules, ${functions} functions: CPU of Node over that of the build`,
@@ -179,6 +201,12 @@ export async function run(quick: boolean): Promise<Row[]> {
         0.6,
         all((p) => (p.told.vm + p.told.node) / p.plain.vm - 1),
         "",
+      ),
+      shareRow(
+        "for comparison: the code generation of the plain modules alone",
+        undefined,
+        again.map((cpu) => cpu / median(all((p) => p.plain.vm))),
+        " of the build's CPU",
       ),
       shareRow(
         "time added on the clock",

@@ -130,7 +130,8 @@ export async function addedTraced(
     );
   }
   const { lost, node: figures } = told.trace.stats;
-  if (lost > 0 || figures.lostTracer > 0) throw new Error(`${lost} events were lost: the figure would be too low`);
+  if (lost > 0 || figures.lostTracer > 0)
+    throw new Error(`${lost} events were lost: the figure would be too low`);
   return added;
 }
 
@@ -199,7 +200,11 @@ export async function run(quick: boolean): Promise<Row[]> {
     rows.push(await loop(node, turns, "nobody traces"));
 
     const native = await traced(node, "native");
-    cost("native trace that ships: entry and return", await addedTraced(node, native, "leaf", rounds, 5_000), 60);
+    cost(
+      "native trace that ships: entry and return",
+      await addedTraced(node, native, "leaf", rounds, 5_000),
+      60,
+    );
     cost(
       "native trace that ships: tail call (two instrumented frames)",
       await addedTraced(node, native, "pass", rounds, 2_500),
@@ -212,7 +217,11 @@ export async function run(quick: boolean): Promise<Row[]> {
     });
     const cpu = medianEstimate(await cpuPerEvent(node, native, quick ? 8 : 30, 10_000));
     rows.push({
-      ...{ what: "native trace that ships: CPU of the VM, draining and sending included", target: "", ok: true },
+      ...{
+        what: "native trace that ships: CPU of the VM, draining and sending included",
+        target: "",
+        ok: true,
+      },
       ...{ measured: `${formatEstimate(cpu)} ns an event`, value: cpu.value },
     });
     rows.push(await loop(node, turns, "native trace"));

@@ -14,7 +14,6 @@ import {
   mustRun,
   type Outcome,
   removeFolder,
-  run,
   writeFiles,
 } from "../support/build-project";
 import { type ErlNode, startNode } from "../support/erl-node";

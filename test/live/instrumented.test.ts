@@ -72,7 +72,8 @@ function lines(events: readonly TraceEvent[]): string[] {
   return events.flatMap((event) => {
     if (!("callId" in event)) return [];
     if (!ids.has(event.callId)) ids.set(event.callId, ids.size + 1);
-    const shape = "shape" in event ? ` ${event.shape.type}/${event.shape.size}[${event.shape.tags.join()}]` : "";
+    const shape =
+      "shape" in event ? ` ${event.shape.type}/${event.shape.size}[${event.shape.tags.join()}]` : "";
     return [`${ids.get(event.callId)} ${event.kind} ${event.module}#${event.siteNumber}${shape}`];
   });
 }

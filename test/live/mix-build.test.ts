@@ -1,5 +1,5 @@
 /** The Mix compiler on real projects: what it instruments, what it leaves, and that it does nothing when nothing has changed. */
-import { readFile, rm, writeFile } from "node:fs/promises";
+import { readFile, rm } from "node:fs/promises";
 import { join } from "node:path";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
 
@@ -12,11 +12,12 @@ import {
   makeFolder,
   MIX_DEPENDENCY,
   mustRun,
+  packInto,
   removeFolder,
   run,
   writeFiles,
 } from "../support/build-project";
-import { type ErlNode, startNode } from "../support/erl-node";
+import { startNode } from "../support/erl-node";
 import { entriesOf } from "../support/told-events";
 import { ELIXIR_EBIN } from "../support/transform";
 
@@ -429,4 +430,23 @@ end
     const after = await beamHashes(join(folder, "_build"));
     for (const [path, hash] of Object.entries(before)) expect([path, after[path]]).toEqual([path, hash]);
   });
+});
+
+test("it works out of node_modules, from what npm packs", async () => {
+  const folder = await makeFolder({
+    ...SOURCES,
+    "mix.exs": MIX_EXS().replace(
+      MIX_DEPENDENCY,
+      '{:beamtrace, path: "node_modules/beamtrace/beam/mix", runtime: false}',
+    ),
+    "beamtrace.json": PLAN,
+  });
+  try {
+    await packInto(join(folder, "node_modules"));
+    const packed = await fileStates(join(folder, "node_modules/beamtrace"));
+    expect(await mix(folder, "compile")).toMatch(/Instrumented 6 modules of shop/);
+    expect(changed(packed, await fileStates(join(folder, "node_modules/beamtrace")))).toEqual([]);
+  } finally {
+    await removeFolder(folder);
+  }
 });

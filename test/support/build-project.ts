@@ -5,7 +5,18 @@
 import { execFile } from "node:child_process";
 import { createHash } from "node:crypto";
 import { existsSync } from "node:fs";
-import { chmod, lstat, mkdir, mkdtemp, readdir, readFile, rm, writeFile } from "node:fs/promises";
+import {
+  chmod,
+  lstat,
+  mkdir,
+  mkdtemp,
+  readdir,
+  readFile,
+  rename,
+  rm,
+  symlink,
+  writeFile,
+} from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { dirname, join } from "node:path";
 import { fileURLToPath } from "node:url";
@@ -115,3 +126,26 @@ export const changed = (before: Record<string, string>, after: Record<string, st
   [...new Set([...Object.keys(before), ...Object.keys(after)])]
     .filter((key) => before[key] !== after[key])
     .sort();
+
+/** The package as npm would install it, with what it depends on. */
+export async function packInto(modules: string): Promise<void> {
+  await mkdir(modules, { recursive: true });
+  const pack = (command: string, ...args: string[]): Promise<string> =>
+    new Promise((resolve, reject) =>
+      execFile(command, args, { cwd: PROJECT }, (error, stdout) =>
+        error === null ? resolve(stdout) : reject(error),
+      ),
+    );
+  const [file = ""] = (
+    await pack("npm", "pack", "--silent", "--ignore-scripts", "--pack-destination", modules)
+  )
+    .trim()
+    .split("\n");
+  await pack("tar", "-xzf", join(modules, file), "-C", modules);
+  await rename(join(modules, "package"), join(modules, "beamtrace"));
+  const { dependencies } = JSON.parse(await readFile(join(PROJECT, "package.json"), "utf8")) as {
+    dependencies: Record<string, string>;
+  };
+  for (const name of Object.keys(dependencies))
+    await symlink(join(PROJECT, "node_modules", name), join(modules, name));
+}

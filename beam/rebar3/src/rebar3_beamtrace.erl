@@ -13,6 +13,8 @@
 -define(PROVIDER, beamtrace).
 -define(OPTIONS, [plan, environment, dependencies, node, required, cli]).
 
+%% States are rebar3's own, opaque to plugins.
+-spec init(term()) -> {ok, term()}.
 init(State) ->
     Provider = providers:create([
         {name, ?PROVIDER},
@@ -26,6 +28,7 @@ init(State) ->
     ]),
     {ok, rebar_state:add_provider(State, Provider)}.
 
+-spec do(term()) -> {ok, term()}.
 do(State) ->
     Options = rebar_state:get(State, beamtrace, []),
     case [Key || {Key, _} <- Options, not lists:member(Key, ?OPTIONS)] of
@@ -33,6 +36,7 @@ do(State) ->
         [Unknown | _] -> failed({unknown_option, Unknown})
     end.
 
+-spec format_error({unknown_option, term()} | {unknown_dependency, binary()} | {problem, binary()}) -> iolist().
 format_error({unknown_option, Key}) ->
     io_lib:format("beamtrace has no option ~tp; there are: ~ts", [Key, lists:join(", ", [atom_to_list(O) || O <- ?OPTIONS])]);
 format_error({unknown_dependency, Name}) ->
