@@ -122,9 +122,13 @@ export function factsOfBeam(beam: BeamFile, application?: string): ModuleFacts {
 /** All that rules ask. */
 export function factsOfForms(beam: ModuleFacts, forms: readonly Form[]): ModuleFacts {
   const exported = exportedFunctions(forms);
+  let behaviours: readonly string[] | undefined;
   return {
     ...beam,
-    behaviours: withOtherNames(behavioursOf(forms)),
+    // Few rules ask for them, and finding them takes a look at every call.
+    get behaviours() {
+      return (behaviours ??= withOtherNames(behavioursOf(forms)));
+    },
     functions: forms.flatMap((form) =>
       form.type === "function"
         ? [
