@@ -1,7 +1,7 @@
 /**
  * What a callback costs that tells what it did: a module with gen_server's callbacks, plain and instrumented, called directly in short blocks in
- * turn; with the runtime that does nothing and with the one that makes summaries, of a small state, of one of a million keys and of one whose
- * values are equal copies of large ones. The summary's time must not grow with the state.
+ * turn; with the runtime that does nothing and with the one that makes summaries, of a state of five keys, of one of a million and of one of 42
+ * whose values are large. The summary must not grow with the state.
  */
 import { execFileSync } from "node:child_process";
 import { mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";

@@ -19,6 +19,7 @@ import {
   siteTables,
 } from "../../src/transform";
 import { callbackLine } from "../support/callbacks";
+import { expectClean } from "../support/clean";
 import { type ErlNode, startNode } from "../support/erl-node";
 import { attachTo, collect, type Collected } from "../support/traced";
 import { compileElixir, ELIXIR_EBIN, fixture, load, startCompiler } from "../support/transform";
@@ -45,6 +46,7 @@ beforeAll(async () => {
 });
 afterAll(async () => {
   await session.close();
+  await expectClean(node, { modules: ["beamtrace_rt"] });
   await compiler.close();
   await node.stop();
 });

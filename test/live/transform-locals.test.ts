@@ -16,6 +16,7 @@ import {
   siteTables,
 } from "../../src/transform";
 import type { Session } from "../../src/capture";
+import { expectClean } from "../support/clean";
 import { type ErlNode, startNode } from "../support/erl-node";
 import { attachTo, collect } from "../support/traced";
 import {
@@ -41,6 +42,7 @@ beforeAll(async () => {
 });
 afterAll(async () => {
   await session.close();
+  await expectClean(node, { modules: ["beamtrace_rt"] });
   await compiler.close();
   await node.stop();
 });

@@ -165,12 +165,12 @@ info() -> {beamtrace_rt, ?ABI, ?BUILD}.
 -define(LIST_MAX, 16).
 -define(NONE, '-beamtrace-none-').
 
--type shape() :: none | {Type :: atom(), Size :: non_neg_integer(), Tags :: [atom()]}.
+-type shape() :: {Type :: atom(), Size :: non_neg_integer(), Tags :: [atom()]}.
 %% `Different` keys have other values for sure; of `Rebuilt` ones the value is another term, too large to compare.
 -type changes() :: none | {Different :: [term()], Rebuilt :: [term()], Whole :: boolean()}.
 -type summary() ::
-    {Outcome :: atom(), Trigger :: shape(), Caller :: term(), Reply :: shape(), Reason :: shape(), Next :: [{atom(), term()}],
-        Names :: {[term()], [term()]}, Before :: shape(), After :: shape(), changes(), Assigns :: changes(), Values :: [term()]}.
+    {Outcome :: atom(), Trigger :: none | shape(), Caller :: term(), Reply :: none | shape(), Reason :: none | shape(), Next :: [{atom(), term()}],
+        Names :: {[term()], [term()]}, Before :: none | shape(), After :: none | shape(), changes(), Assigns :: changes(), Values :: [term()]}.
 
 -spec callback(id(), module(), site(), how(), context(), term()) -> ok.
 callback(Id, M, S, How, Context, Result) ->
