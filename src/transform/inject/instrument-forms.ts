@@ -9,7 +9,6 @@ import {
   type Anno,
   columnOf,
   fileOf,
-  type Expr,
   type Form,
   type FunctionNode,
   generatedAnno,
