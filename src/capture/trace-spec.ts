@@ -5,12 +5,7 @@
 import { OptionError } from "../erlang/errors";
 import { atom, binary, map, tuple, type ErlMap, Pid, Port, type Term } from "../erlang/term";
 import { EVENT_KINDS, type EventKind } from "../buffer/event-schema";
-import {
-  RUNTIME_BOTH,
-  RUNTIME_NATIVE,
-  RUNTIME_OFF,
-  RUNTIME_PORTABLE,
-} from "./runtime-code.generated";
+import { RUNTIME_BOTH, RUNTIME_NATIVE, RUNTIME_OFF, RUNTIME_PORTABLE } from "./runtime-code.generated";
 import { MatchSpec, type MatchSpecOptions, type MatchTarget } from "./match-spec";
 import { sampleOneIn } from "./match-spec/sample";
 import { boundsVolume, effectiveLimits, type EffectiveLimits, type TraceLimits } from "./limits";

@@ -250,9 +250,7 @@ export class Trace implements EventSource {
   /** The tracer of this trace: the session's, unless this trace asks for what that one can't do. */
   #choose(info: SessionInfo, tracer: TracerOption): TracerChoice {
     const { contents, portableOnly } = this.#spec;
-    const obstacle = contents
-      ? "the native tracer does not carry contents (payload.maxBytes)"
-      : portableOnly;
+    const obstacle = contents ? "the native tracer does not carry contents (payload.maxBytes)" : portableOnly;
     const choice: TracerChoice =
       info.tracer.kind === "native" && obstacle !== undefined
         ? { kind: "portable", reason: obstacle }
@@ -272,7 +270,11 @@ export class Trace implements EventSource {
     options: CallOptions,
   ): Promise<Term> {
     const ask = (): Promise<Term> => {
-      const failed = tracer === "auto" && this.#tracer.kind === "portable" && !this.#spec.contents && this.#spec.portableOnly === undefined;
+      const failed =
+        tracer === "auto" &&
+        this.#tracer.kind === "portable" &&
+        !this.#spec.contents &&
+        this.#spec.portableOnly === undefined;
       const spec = this.#spec.termFor(this.#tracer.kind, failed ? this.#tracer.reason : undefined);
       return agent.request(tuple(atom("trace"), this.#id, mailbox, spec), traceRefused, options);
     };

@@ -5,15 +5,7 @@ import { OptionError } from "../../erlang/errors";
 import { type Callback, callbacksOf } from "../behaviours/callbacks";
 import { type Continuation, continuationsOf } from "../behaviours/continuations";
 import { builderAt } from "../builder";
-import {
-  type Anno,
-  columnOf,
-  fileOf,
-  type Form,
-  type FunctionNode,
-  generatedAnno,
-  lineOf,
-} from "../forms";
+import { type Anno, columnOf, fileOf, type Form, type FunctionNode, generatedAnno, lineOf } from "../forms";
 import { HELPERS, HelpersInUse } from "./helpers";
 import { fileAttribute, injectLocals, type LocalsRequest } from "./locals";
 import {
