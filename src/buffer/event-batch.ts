@@ -148,9 +148,7 @@ export class EventBatch implements Iterable<TraceEvent> {
   callId(i: number): number {
     const base = this.slot(i);
     if (FRAME_KINDS[this.#words[base]! & 0xff] === 0) return 0;
-    return (
-      this.#words[base + SLOT_FRAME.idHigh]! * 0x1_0000_0000 + this.#words[base + SLOT_FRAME.idLow]!
-    );
+    return this.#words[base + SLOT_FRAME.idHigh]! * 0x1_0000_0000 + this.#words[base + SLOT_FRAME.idLow]!;
   }
 
   /** Number of the site of event `i` within its module, where instrumented code tells of it; else −1. */
@@ -162,7 +160,9 @@ export class EventBatch implements Iterable<TraceEvent> {
   /** Dictionary id of the instrumented module that tells event `i`; 0 when none does. */
   moduleId(i: number): AtomId {
     const base = this.slot(i);
-    return (FRAME_KINDS[this.#words[base]! & 0xff] === 0 ? 0 : this.#words[base + SLOT_FRAME.module]!) as AtomId;
+    return (
+      FRAME_KINDS[this.#words[base]! & 0xff] === 0 ? 0 : this.#words[base + SLOT_FRAME.module]!
+    ) as AtomId;
   }
 
   /** Dictionary ids of the leading atoms of event `i`'s message, arguments, value or reason; 0 for none. */
