@@ -6,7 +6,7 @@
 import { Dictionary } from "../src/buffer/dictionary";
 import { EventBatch } from "../src/buffer/event-batch";
 import { EventFactory } from "../src/buffer/event-factory";
-import { EVENT_KINDS, FLAG, RAW, SLOT, SLOT_BYTES, SLOT_WORDS } from "../src/buffer/event-schema";
+import { EVENT_KINDS, FLAG, RAW, SLOT, SLOT_BYTES, SLOT_FRAME, SLOT_WORDS } from "../src/buffer/event-schema";
 import { SlotBlock } from "../src/buffer/slot-block";
 import { TraceBatchDecoder } from "../src/buffer/trace-batch-decoder";
 import { BeamtraceError } from "../src/erlang/errors";
@@ -47,7 +47,10 @@ export function wellFormed(random: Random, seq: number, records: number, receive
   let stamp = random.below(1000);
   for (let i = 0; i < records; i++) {
     const base = i * SLOT_WORDS;
-    const kind = 1 + random.below(EVENT_KINDS.closed);
+    const kind =
+      random.below(4) === 0
+        ? EVENT_KINDS.function_entry + random.below(4)
+        : 1 + random.below(EVENT_KINDS.closed);
     if (random.below(16) === 0) stamp = random.below(1000);
     words[base + SLOT.head] = kind | (random.below(4) << 16);
     floats[base / 2 + 1] = stamp += random.below(100);
@@ -63,6 +66,15 @@ export function wellFormed(random: Random, seq: number, records: number, receive
         words[base + RAW.module] = atomWord(1 + random.below(ATOMS));
         words[base + RAW.function] = atomWord(1 + random.below(ATOMS));
         words[base + RAW.arity] = random.below(10);
+        break;
+      case EVENT_KINDS.function_entry:
+      case EVENT_KINDS.function_return:
+      case EVENT_KINDS.function_tail_call:
+      case EVENT_KINDS.function_exception:
+        words[base + SLOT_FRAME.idLow] = 2 * random.below(1 << 20);
+        words[base + SLOT_FRAME.site] = random.below(1000);
+        words[base + SLOT_FRAME.module] = atomWord(1 + random.below(ATOMS));
+        words[base + SLOT_FRAME.class] = random.below(4);
         break;
       case EVENT_KINDS.spawn:
       case EVENT_KINDS.spawned:

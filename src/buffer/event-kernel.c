@@ -29,11 +29,13 @@ typedef signed char s16 __attribute__((vector_size(16)));
 #define ATOM_BYTES 64
 #define PREFIX_BYTES 64
 
-enum { SMALL_TUPLE = 104, SMALL_INTEGER = 97, INTEGER = 98, ATOM = 119, REFERENCE = 90, BINARY = 109 };
+enum { SMALL_TUPLE = 104, SMALL_INTEGER = 97, INTEGER = 98, SMALL_BIG = 110, ATOM = 119, REFERENCE = 90, BINARY = 109 };
 /* What is behind the process, by kind; FORM_* of event-kernel.ts. */
-enum { F_IDENTITY = 1, F_MFA = 2, F_SHAPE = 4, F_CALLER = 8, F_GC = 16, F_INITIAL = 32, F_CLASS = 64 };
+enum { F_IDENTITY = 1, F_MFA = 2, F_SHAPE = 4, F_CALLER = 8, F_GC = 16, F_INITIAL = 32, F_CLASS = 64, F_FRAME = 128 };
 /* Words of a slot; a test compares what comes out with the general decoder's. */
 enum { W_FLAGS = 1, W_TRACEE = 4, W_PAYLOAD_AT = 6, W_OTHER = 8, W_MFA = 10, W_SHAPE = 11, W_TAG1 = 12, W_EXTRA = 14 };
+/* Of a call of instrumented code: its id, the site; the module is W_EXTRA. */
+enum { W_ID = 8, W_SITE = 10 };
 enum { FLAG_PAYLOAD = 1, FLAG_ALIAS = 4, ID_PID = 3, ID_ATOM = 11 };
 enum { ALL = 0, OTHER = 1, NEW_MFA = 2, NEW_ATOM = 3 };
 
@@ -306,6 +308,32 @@ __attribute__((export_name("decode"))) u32 decode(u32 at, u32 length, u32 count,
                 u32 name;
                 READ_ATOM(name);
                 slot[W_OTHER] = (name << 4) | ID_ATOM;
+            }
+        }
+        if (form & F_FRAME) {
+            /* Ids are below 2^53. */
+            if (p[0] == SMALL_INTEGER) {
+                slot[W_ID] = p[1];
+                p += 2;
+            } else if (p[0] == INTEGER) {
+                slot[W_ID] = big(p + 1);
+                if ((i32)slot[W_ID] < 0) LEAVE(OTHER);
+                p += 5;
+            } else {
+                u32 bytes = p[1];
+                if (p[0] != SMALL_BIG || p[2] != 0 || bytes < 4 || bytes > 7 || (bytes == 7 && p[9] >= 32)) LEAVE(OTHER);
+                slot[W_ID] = word(p + 3);
+                slot[W_ID + 1] = word(p + 7) & ((1u << (8 * (bytes - 4))) - 1);
+                p += 3 + bytes;
+            }
+            READ_ATOM(slot[W_EXTRA]);
+            if (p[0] == SMALL_INTEGER) {
+                slot[W_SITE] = p[1];
+                p += 2;
+            } else {
+                slot[W_SITE] = big(p + 1);
+                if (p[0] != INTEGER || (i32)slot[W_SITE] < 0) LEAVE(OTHER);
+                p += 5;
             }
         }
         if (form & F_MFA) READ_MFA(slot[W_MFA]);

@@ -40,6 +40,8 @@ const enum Has {
   initial = 32,
   /** Class of an exception, between function and shape. */
   class = 64,
+  /** Id, module and site of a call of instrumented code. */
+  frame = 128,
 }
 const FORMS = new Uint8Array(256);
 FORMS[K.spawn] = FORMS[K.spawned] = Has.identity | Has.mfa | Has.initial;
@@ -50,6 +52,8 @@ FORMS[K.in] = FORMS[K.out] = FORMS[K.return_to] = Has.mfa;
 FORMS[K.in_exiting] = FORMS[K.out_exiting] = FORMS[K.out_exited] = Has.mfa;
 FORMS[K.return_from] = Has.mfa | Has.shape;
 FORMS[K.exception_from] = Has.mfa | Has.class | Has.shape;
+FORMS[K.function_entry] = FORMS[K.function_return] = Has.frame | Has.shape;
+FORMS[K.function_tail_call] = Has.frame;
 FORMS[K.call] = Has.mfa | Has.shape | Has.caller;
 FORMS[K.gc_minor_start] = FORMS[K.gc_minor_end] = FORMS[K.gc_major_start] = FORMS[K.gc_major_end] = Has.gc;
 /** Elements of such an event, the three in front included, a payload not. */
@@ -58,6 +62,7 @@ const ARITIES = FORMS.map(
     3 +
     (form & Has.identity ? 1 : 0) +
     (form & Has.mfa ? 3 : 0) +
+    (form & Has.frame ? 3 : 0) +
     (form & Has.initial ? 3 : 0) +
     (form & Has.shape ? 3 : 0) +
     (form & Has.caller ? 1 : 0) +

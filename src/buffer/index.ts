@@ -62,6 +62,8 @@ export { RawTraceDecoder } from "./raw-trace-decoder";
 export type { LayoutFlag, RawTraceDecoderOptions } from "./raw-trace-decoder";
 export { EventWriter } from "./event-writer";
 export { CODEC_VERSION, EventCodec } from "./event-codec";
+export { pairCalls } from "./pair-calls";
+export type { CallEnd, FunctionCall, PairCallsOptions } from "./pair-calls";
 export { byProcess, flatten, ofKind, rate, select } from "./operators";
 export type { ProcessEvents, RateOptions, RateWindow } from "./operators";
 export { Weights, weighted } from "./weights";

@@ -13,6 +13,7 @@ const ALL = 256;
 export class SiteTables {
   readonly #atomId: (name: string) => AtomId;
   readonly #tables = new Map<number, SiteTable>();
+  readonly #missing = new Map<number, (module: number) => void>();
   #last = -1;
   #sites: readonly Site[] | undefined;
 
@@ -43,12 +44,20 @@ export class SiteTables {
     return this.at(this.#atomId(module), site, source);
   }
 
+  /** Has a callback told of a module, by the id of its atom, when an event of this source has one that is not known. Once for each run of such events. */
+  onMissing(source: number, callback: ((module: number) => void) | undefined): void {
+    if (callback === undefined) this.#missing.delete(source);
+    else this.#missing.set(source, callback);
+    this.#last = -1;
+  }
+
   /** The same by the id of the module's atom. */
   at(module: number, site: number, source: number): Site | undefined {
     const key = module * 512 + source;
     if (key !== this.#last) {
       this.#sites = (this.#tables.get(key) ?? this.#tables.get(module * 512 + ALL))?.sites;
       this.#last = key;
+      if (this.#sites === undefined) this.#missing.get(source)?.(module);
     }
     return this.#sites?.[site];
   }

@@ -5,6 +5,7 @@ export { Session } from "./session";
 export type { SessionEvents } from "./session";
 export { Trace } from "./trace";
 export type { TraceOptions } from "./trace";
+export type { TraceSites } from "./trace-sites";
 export { FlightRecorder } from "./flight-recorder";
 export type { FlightRecorderOptions } from "./flight-recorder";
 export { FlightRecording } from "./flight-recording";
@@ -18,6 +19,7 @@ export type {
 } from "./recorder-triggers";
 export type {
   CallPattern,
+  InstrumentedOption,
   PayloadOption,
   PortSelection,
   ProcessSelection,

@@ -25,6 +25,7 @@ import type { SessionInfo, TracerChoice } from "./session-info";
 import type { SessionCloseReason, SessionStatus, TraceEndReason } from "./session-status";
 import type { LinkHost, TraceFeed } from "./trace-feed";
 import { resolveTraceSpec, type ResolvedTraceSpec, type TraceSpec } from "./trace-spec";
+import { TraceSites } from "./trace-sites";
 import { nodeStats, type NodeStats, type TraceStats } from "./trace-stats";
 
 /** Options of `session.trace()`. */
@@ -74,6 +75,8 @@ export class Trace implements EventSource {
   #lastMessage: Promise<void> = Promise.resolve();
   #lostBefore = 0;
 
+  /** What the sites of instrumented code stand for; see `instrumented`. */
+  readonly sites: TraceSites;
   /** The ring that the events go to. */
   readonly ring: RingBuffer;
   /** Resolves with the reason when the trace has ended and all its events are in the ring; never rejects. */
@@ -94,6 +97,11 @@ export class Trace implements EventSource {
         "into",
         "the ring is closed; a trace needs one that is open",
       );
+    const { instrumented } = options;
+    this.sites = new TraceSites(
+      this.ring.dictionary,
+      typeof instrumented === "object" ? (instrumented.beams ?? []) : [],
+    );
     this.ended = new Promise((resolve) => (this.#settleEnded = resolve));
     this.#stats = new BehaviorSubject(this.stats);
     this.stats$ = this.#stats.asObservable();
@@ -335,6 +343,7 @@ export class Trace implements EventSource {
       const reply = await this.#request(agent, feed.mailbox, info, tracer, options);
       const value = reply instanceof ErlMap ? reply.get(atom("matched")) : undefined;
       this.#matched = typeof value === "number" ? value : 0;
+      await this.#openSites(agent, options);
     } catch (error) {
       // After a time-out or abort the node may still start it.
       const undone = agent.request(tuple(atom("stop"), this.#id), traceRefused, {
@@ -344,6 +353,18 @@ export class Trace implements EventSource {
       this.#closeFeed();
       throw error;
     }
+  }
+
+  /** Of modules that are named the sites are known from the first event on. */
+  async #openSites(agent: AgentClient, options: CallOptions): Promise<void> {
+    const { instrumented } = this.#options;
+    if (instrumented === undefined || instrumented === false) return;
+    this.sites.opened(agent, this.#sourceId);
+    const unknown =
+      typeof instrumented === "object"
+        ? (instrumented.modules ?? []).filter((module) => !this.ring.dictionary.sites.has(module))
+        : [];
+    if (unknown.length > 0) await this.sites.load(unknown, options);
   }
 
   async #stop(options: CallOptions): Promise<void> {
@@ -371,6 +392,7 @@ export class Trace implements EventSource {
   }
 
   #closeFeed(): void {
+    this.sites.closed();
     this.#feed?.close();
     this.#feed = undefined;
     this.#leaveRing?.();

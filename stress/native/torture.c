@@ -26,6 +26,7 @@ static struct {
     nif enabled, enabled_gc, enabled_send, enabled_receive, enabled_procs, trace, trace_gc, trace_receive, trace_procs;
     nif open, drain, mask, filter, shut, free, reap, share, produced, mark, usage, layout, proven;
     nif overwrite, trigger, arm, look, window, peek;
+    nif enter, leave, tail, instrumented, hide;
 } f;
 
 static struct {
@@ -60,6 +61,11 @@ static struct {
     {"look", &f.look},
     {"window", &f.window},
     {"peek", &f.peek},
+    {"enter", &f.enter},
+    {"leave", &f.leave},
+    {"tail", &f.tail},
+    {"instrumented", &f.instrumented},
+    {"hide", &f.hide},
 };
 
 static struct {
@@ -82,7 +88,7 @@ static struct {
 static _Atomic bool stopping;
 static _Atomic bool pausing;
 static _Atomic uint32_t next_id = 1;
-static _Atomic uint64_t delivered_in_all, lost_in_all, fired_in_all, stopped_in_all, killed_in_all, loads;
+static _Atomic uint64_t delivered_in_all, lost_in_all, fired_in_all, frames_in_all, stopped_in_all, killed_in_all, loads;
 static pthread_rwlock_t loaded = PTHREAD_RWLOCK_INITIALIZER;
 static term a_send, a_receive, a_gc, a_spawned, a_exit, a_extra, a_true, a_trace, a_size, a_m, a_f, a_undefined, a_status;
 
@@ -132,13 +138,35 @@ static void status(ErlNifEnv *env, term pid)
     }
 }
 
+/* An instrumented call: what is told of it is numbered by its sites. Erlang code runs on schedulers only. */
+static void call(ErlNifEnv *env, uint32_t number, uint64_t *seed)
+{
+    term result = vm_tuple(env, 2, (term[]){a_m, a_f});
+    term id;
+
+    env->callback = true;
+    id = f.enter(env, 4, (term[]){a_m, SMALL(++processes[number].events), a_f, SMALL(1)});
+    if (id != SMALL(0)) {
+        if ((id >> 4) % 2 != 0)
+            fail("an odd id");
+        if (next(seed) % 2 == 0)
+            (void)f.leave(env, 4, (term[]){id, a_m, SMALL(++processes[number].events), result});
+        else
+            (void)f.tail(env, 3, (term[]){id, a_m, SMALL(++processes[number].events)});
+    }
+    env->callback = false;
+}
+
 static void live(ErlNifEnv *env, int thread, uint32_t number, uint64_t *seed)
 {
     term pid = PID(processes[number].id);
     term none = vm_map(env, 0, NULL);
 
+    env->pid = pid;
     if (next(seed) % 4 == 0)
         status(env, pid);
+    if (vm_thread_type == ERL_NIF_THR_NORMAL_SCHEDULER && next(seed) % 2 == 0)
+        call(env, number, seed);
 
     switch (next(seed) % 8) {
     case 0: {
@@ -177,8 +205,10 @@ static void live(ErlNifEnv *env, int thread, uint32_t number, uint64_t *seed)
 static void *work(void *argument)
 {
     int thread = (int)(intptr_t)argument;
-    ErlNifEnv env = {malloc(4096 * sizeof(uint64_t)), 0, 4096, false};
+    ErlNifEnv env = {.heap = malloc(4096 * sizeof(uint64_t)), .size = 4096};
     uint64_t seed = 0x9E3779B97F4A7C15u * (uint64_t)(thread + 1);
+
+    env.process = &env.pid;
 
     vm_thread_type = thread < SCHEDULERS     ? ERL_NIF_THR_NORMAL_SCHEDULER
                      : thread < THREADS - 1 ? ERL_NIF_THR_DIRTY_CPU_SCHEDULER
@@ -223,7 +253,7 @@ typedef struct {
     ErlNifEnv env;
     uint64_t seed;
     term trace;
-    uint64_t delivered, lost;
+    uint64_t delivered, lost, frames;
     seen_event *seen; /* by process: the last event's number */
 } manager;
 
@@ -254,6 +284,18 @@ static void check(manager *m, const uint32_t *w)
         if (seen->id == id && w[9] <= seen->number)
             fail("events of a process out of order");
         *seen = (seen_event){id, w[9]};
+        break;
+    case BT_KIND_FUNCTION_ENTRY:
+    case BT_KIND_FUNCTION_RETURN:
+    case BT_KIND_FUNCTION_TAIL_CALL:
+        if (w[BT_FRAME_MODULE] != a_m || (w[BT_FRAME_ID_LOW] & 1) != 0 || (w[BT_FRAME_ID_LOW] | w[BT_FRAME_ID_HIGH]) == 0)
+            fail("a torn frame");
+        if (kind == BT_KIND_FUNCTION_ENTRY && (w[BT_SLOT_SHAPE] != (BT_SHAPE_ARGS | 2 << 4) || w[BT_SLOT_TAG1] != a_f))
+            fail("a torn entry");
+        if (seen->id == id && w[BT_FRAME_SITE] <= seen->number)
+            fail("frames of a process out of order");
+        *seen = (seen_event){id, w[BT_FRAME_SITE]};
+        m->frames++;
         break;
     case BT_KIND_SEND:
         if (w[BT_SLOT_SHAPE] != (BT_SHAPE_TUPLE | 3 << 4) || w[BT_SLOT_TAG1] != a_m || w[BT_SLOT_TAG2] != a_f)
@@ -381,10 +423,11 @@ static void one_trace(manager *m)
     bool killed = next(&m->seed) % 4 == 0;
     bool overwriting = next(&m->seed) % 2 == 0;
     bool recording = overwriting && next(&m->seed) % 2 == 0;
+    bool telling = next(&m->seed) % 2 == 0;
     int arity;
 
     m->env.used = 0;
-    m->delivered = m->lost = 0;
+    m->delivered = m->lost = m->frames = 0;
     memset(m->seen, 0, SEEN * sizeof *m->seen);
     /* Rings for fewer schedulers than there are: the rest take the guarded one. */
     argv[0] = SMALL(1 + next(&m->seed) % SCHEDULERS);
@@ -397,6 +440,9 @@ static void one_trace(manager *m)
     m->trace = e[0];
     if (overwriting)
         (void)f.overwrite(&m->env, 1, &m->trace);
+    if (telling && f.instrumented(&m->env, 3, (term[]){m->trace, next(&m->seed) % 2 == 0 ? vm_atom("all") : vm_cell(&m->env, a_m, NIL),
+                                                       vm_atom("all")}) != a_true)
+        fail("instrumented refuses");
     if (recording) {
         (void)f.trigger(&m->env, 4, (term[]){m->trace, vm_atom("exit"), vm_atom("none"), SMALL(7)});
         (void)f.trigger(&m->env, 4, (term[]){m->trace, SMALL(3), PID(next(&m->seed) % PROCESSES), SMALL(8)});
@@ -443,6 +489,8 @@ static void one_trace(manager *m)
     barrier(0, SCHEDULERS);
     if (recording && exact && record(m) != m->delivered)
         fail("the last window is not all that was written");
+    if (telling && !recording)
+        atomic_fetch_add(&frames_in_all, m->frames);
     while (!recording && drain(m) > 0)
         ;
     /* Others may be inside still, and write. */
@@ -450,7 +498,11 @@ static void one_trace(manager *m)
         (void)sched_yield();
     for (int i = 0; i < THREADS; i++)
         called += atomic_load(&flags[m->place].called[i]);
-    if (exact ? m->delivered + m->lost != called : m->delivered + m->lost > called) {
+    /* Nobody counts the frames; of the other events none is missing but what is lost. */
+    if (telling) {
+        if (exact && !recording && (m->delivered - m->frames > called || m->delivered - m->frames + m->lost < called))
+            fail("produced is less than delivered, or more than delivered + lost");
+    } else if (exact ? m->delivered + m->lost != called : m->delivered + m->lost > called) {
         fprintf(stderr, "%s: called for %llu times, %llu delivered, %llu lost\n", exact ? "exact" : "at most",
                 (unsigned long long)called, (unsigned long long)m->delivered, (unsigned long long)m->lost);
         fail("produced is not delivered + lost");
@@ -478,8 +530,10 @@ static void reap(manager *m)
 static void *manage(void *argument)
 {
     int place = (int)(intptr_t)argument;
-    manager m = {place, {malloc((1u << 20) * 8), 0, 1u << 20, false}, 0xD1B54A32D192ED03u * (uint64_t)(place + 1), 0, 0, 0, NULL};
+    manager m = {.place = place, .env = {.heap = malloc((1u << 20) * 8), .size = 1u << 20}, .seed = 0xD1B54A32D192ED03u * (uint64_t)(place + 1)};
 
+    m.env.pid = PID(0x7fffffe);
+    m.env.process = &m.env.pid;
     m.seen = malloc(SEEN * sizeof *m.seen);
     vm_thread_type = ERL_NIF_THR_NORMAL_SCHEDULER;
     while (!atomic_load(&stopping)) {
@@ -500,7 +554,7 @@ ErlNifEntry *nif_init(void);
 
 static ErlNifEntry *load(const char *path, void **library)
 {
-    ErlNifEnv env = {malloc(4096 * 8), 0, 4096, false};
+    ErlNifEnv env = {.heap = malloc(4096 * 8), .size = 4096};
     term list = NIL;
     ErlNifEntry *entry;
     void *private_data = NULL;
@@ -542,7 +596,7 @@ static ErlNifEntry *load(const char *path, void **library)
 /* All traces have ended, nobody runs. */
 static void unload(ErlNifEntry *entry, void *library)
 {
-    ErlNifEnv env = {malloc(64 * 8), 0, 64, false};
+    ErlNifEnv env = {.heap = malloc(64 * 8), .size = 64};
     term last = SMALL(0);
     const term *e;
     int arity;
@@ -597,9 +651,9 @@ int main(int argc, char **argv)
     for (int i = 0; i < THREADS + MANAGERS; i++)
         (void)pthread_join(threads[i], NULL);
     unload(entry, library);
-    printf("%llu traces stopped, %llu killed, %llu loads; %llu events delivered, %llu lost; %llu triggers; %u processes\n",
+    printf("%llu traces stopped, %llu killed, %llu loads; %llu events delivered, %llu lost; %llu frames; %llu triggers; %u processes\n",
            (unsigned long long)stopped_in_all, (unsigned long long)killed_in_all, (unsigned long long)loads,
            (unsigned long long)delivered_in_all, (unsigned long long)lost_in_all,
-           (unsigned long long)fired_in_all, next_id);
-    return stopped_in_all > 0 && delivered_in_all > 0 && fired_in_all > 0 ? 0 : 1;
+           (unsigned long long)frames_in_all, (unsigned long long)fired_in_all, next_id);
+    return stopped_in_all > 0 && delivered_in_all > 0 && fired_in_all > 0 && frames_in_all > 0 ? 0 : 1;
 }

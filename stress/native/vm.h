@@ -30,11 +30,15 @@ typedef ERL_NIF_TERM term;
 #define SMALL(n) ((term)((uint64_t)(n) << 4 | 0xf))
 #define ATOM(i) ((term)((uint64_t)(i) << 6 | 0xb))
 
+/* The second word is the process, whose first word is its pid, as in the VM. */
 struct enif_environment_t {
+    void *module;
+    uint64_t *process;
     uint64_t *heap;
     size_t used;
     size_t size;
     bool callback; /* nothing may be made in it */
+    uint64_t pid;  /* of the process that runs, where it is asked for */
 };
 
 struct enif_resource_type_t {
@@ -263,6 +267,12 @@ VM int enif_is_port(ErlNifEnv *env, ERL_NIF_TERM t) { return (void)env, (t & 0xf
 VM void *enif_alloc(size_t size) { return malloc(size); }
 VM void enif_free(void *at) { free(at); }
 VM int enif_consume_timeslice(ErlNifEnv *env, int percent) { return (void)env, percent > 100; }
+VM ErlNifPid *enif_self(ErlNifEnv *env, ErlNifPid *pid)
+{
+    pid->pid = *env->process;
+    return pid;
+}
+
 VM int enif_thread_type(void) { return vm_thread_type; }
 
 VM ErlNifTime enif_monotonic_time(ErlNifTimeUnit unit)

@@ -3,7 +3,7 @@ import { describe, expect, test } from "vitest";
 import { Dictionary } from "../../src/buffer/dictionary";
 import { EventBatch } from "../../src/buffer/event-batch";
 import { EventFactory } from "../../src/buffer/event-factory";
-import { EVENT_KINDS } from "../../src/buffer/event-schema";
+import { EVENT_KINDS, SLOT } from "../../src/buffer/event-schema";
 import { keyHigh, keyLow, processKey } from "../../src/buffer/ids";
 import { fromMinifloat, MINIFLOAT_MAX, toMinifloat } from "../../src/buffer/minifloat";
 import { SlotBlock } from "../../src/buffer/slot-block";
@@ -42,7 +42,8 @@ describe("EventBatch", () => {
           const key = batch.process(i);
           if (event.process === undefined) expect(key).toBe(0);
           // A key is a double: exact below 2^49 processes.
-          else if (keyHigh(key) < 2 ** 21) expect(batch.identityOf(key)).toBe(event.process);
+          else if (batch.words[batch.slot(i) + SLOT.traceeHigh]! < 2 ** 21)
+            expect(batch.identityOf(key)).toBe(event.process);
           expect(cursor.process).toBe(key);
           expect(cursor.event()).toEqual(event);
           expect(batch.mfa(i)).toEqual("mfa" in event ? event.mfa : undefined);

@@ -8,6 +8,7 @@ import {
   CALLBACK_TRACE,
   type CallbackEvent,
   CallbackReader,
+  callbacks,
   type CompileServer,
   instrumentBeam,
   type InstrumentBeamOptions,
@@ -177,6 +178,31 @@ describe("gen_server", () => {
     expect(puts[20]?.changes).toEqual({ changed: [21], rebuilt: [], complete: true });
     expect(puts[199]?.changes?.complete).toBe(false);
   });
+});
+
+test("as a stream, with the sites that the session knows", async () => {
+  const plain = await compileErlang(node, fixture("bt_counter.erl"));
+  const { bytes } = await instrumentBeam(plain, compiler);
+  await load(node, "bt_counter", bytes);
+  await trace.stop();
+  await using own = await session.trace({
+    ...CALLBACK_TRACE,
+    instrumented: { modules: ["bt_counter"], beams: [bytes] },
+  });
+  const found: string[] = [];
+  const done = own.events$
+    .pipe(callbacks(own.sites))
+    .forEach(({ callback, outcome, site }) => void found.push(`${callback} ${outcome} ${site.line}`));
+  await node.eval(
+    "{ok, P} = bt_counter:start({map, 1}), {delegated, 1} = gen_server:call(P, {delegated, 1})",
+  );
+  await own.stop();
+  await done;
+  expect(found).toEqual([
+    expect.stringMatching(/^init\/1 ok \d+$/),
+    expect.stringMatching(/^handle_call\/3 reply \d+$/),
+  ]);
+  await unload(node, "bt_counter");
 });
 
 describe("values", () => {

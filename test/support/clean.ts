@@ -17,13 +17,17 @@ Sessions = case erlang:function_exported(trace, session_info, 1) orelse code:ens
 end,
 Modules = [{module, M} || {M, _} <- code:all_loaded(), Ours(M)] ++
           [{old_code, M} || M <- [beamtrace_agent, beamtrace_nif], erlang:check_old_code(M)],
+Runtime = case erlang:module_loaded(beamtrace_rt) andalso erlang:function_exported(beamtrace_rt, info, 0) andalso element(3, beamtrace_rt:info()) of
+  Build when Build =:= false; Build =:= off -> [];
+  Build -> [{runtime, Build}]
+end,
 Names = [{name, N} || N <- registered(), Ours(N)],
 Procs = [{process, P, I} || P <- processes(), {initial_call, {M, _, _} = I} <- [erlang:process_info(P, initial_call)], Ours(M)],
 Hidden = [{hidden, N} || N <- nodes(hidden)],
 Breakpoints = [{breakpoint, {M, F, A}, T} || M <- __MODULES__, {F, A} <- M:module_info(functions), {traced, T} <- [catch erlang:trace_info({M, F, A}, traced)], T =/= false, T =/= undefined],
 OnLoad = [{on_load, T} || {traced, T} <- [catch erlang:trace_info(on_load, traced)], T =/= false, T =/= undefined],
 SendRecv = [{K, T} || K <- [send, 'receive'], {match_spec, T} <- [catch erlang:trace_info(K, match_spec)], T =/= true, T =/= [], T =/= undefined],
-Legacy ++ New ++ Sessions ++ Modules ++ Names ++ Procs ++ Hidden ++ Breakpoints ++ OnLoad ++ SendRecv`;
+Legacy ++ New ++ Sessions ++ Modules ++ Runtime ++ Names ++ Procs ++ Hidden ++ Breakpoints ++ OnLoad ++ SendRecv`;
 
 /** What is left on the node, as printed terms; `"[]"` when nothing is. `modules`: those whose functions were traced. */
 export function leftovers(node: ErlNode, modules: readonly string[] = []): Promise<string> {

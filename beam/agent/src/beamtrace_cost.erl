@@ -82,7 +82,8 @@ measure(false, Worker) ->
         overflow => drop_newest,
         batch => #{events => 512, ms => 10},
         limits => #{events => infinity, rate => infinity, seconds => infinity, memory => infinity, queue => infinity, overhead => infinity},
-        filter => #{}
+        filter => #{},
+        instrumented => none
     }),
     Handle = beamtrace_session:open(Tracer),
     try

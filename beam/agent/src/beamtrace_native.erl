@@ -3,7 +3,7 @@
 %% it looks at the rings now and then, the oftener the faster they fill.
 -module(beamtrace_native).
 
--export([start/1, init/2, instrumented/2]).
+-export([start/1, init/2, instrumented/2, named/0]).
 
 -include("beamtrace_schema.hrl").
 
@@ -120,10 +120,17 @@ instrumented(Trace, #{instrumented := #{modules := Modules, processes := Process
 
 %% The library can't ask which scheduler it runs on; a process that is bound to one knows.
 name_scheduler(Id) ->
-    {_, Monitor} = spawn_opt(fun() -> beamtrace_nif:scheduler(erlang:system_info(scheduler_id)) end, [monitor, {scheduler, Id}]),
+    {_, Monitor} = spawn_opt(?MODULE, named, [], bound_to(Id)),
     receive
         {'DOWN', Monitor, process, _, _} -> ok
     end.
+
+%% Not in the specifications of OTP.
+-spec bound_to(pos_integer()) -> [term()].
+bound_to(Id) -> [monitor, {scheduler, Id}].
+
+-spec named() -> ok.
+named() -> beamtrace_nif:scheduler(erlang:system_info(scheduler_id)).
 
 %% Tracers that were killed have left their rings behind.
 reap({_, 0}) ->

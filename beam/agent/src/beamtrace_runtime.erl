@@ -4,8 +4,8 @@
 %% traces end with it. It goes around the code server, as instrumented code does where it misses the module: the code server may run such code.
 -module(beamtrace_runtime).
 
--export([need/3, done/1, settle/2, sites/1, hide/1, unhide/1]).
--export([init/1]).
+-export([need/3, settle/2, sites/1, hide/1, unhide/1]).
+-export([init/1, found/1]).
 -export_type([builds/0, kind/0]).
 
 -type kind() :: native | portable.
@@ -28,30 +28,27 @@
     builds :: builds(),
     %% What was there before: nothing, or a runtime of ours.
     before :: absent | off,
-    users = #{} :: #{pid() => kind()}
+    users = #{} :: #{pid() => kind()},
+    %% Somebody has asked for something.
+    asked = false :: boolean(),
+    %% How often to try yet to get rid of the old code, when there is nothing else to do.
+    tries = ?PURGE_TRIES :: non_neg_integer()
 }).
 
 %% The node has the runtime that this trace needs; call it before the first breakpoint is set. `{native, …}`: the portable one would do.
 -spec need(pid(), kind(), builds()) -> ok | {error, term()}.
 need(Tracer, Kind, Builds) -> ask({need, Tracer, Kind}, Builds, ?PURGE_TRIES).
 
-%% The trace of this tracer does not need it any more. Returns when that is seen to.
--spec done(pid()) -> ok.
-done(Tracer) ->
-    case whereis(?NAME) of
-        undefined -> ok;
-        Pid -> _ = call(Pid, {done, Tracer}), ok
-    end.
-
-%% For a janitor, when the tracer has ended: that the runtime does nothing again, also where the process here was killed as well.
+%% The trace of this tracer does not need it any more. Returns when that is seen to; where the process here has been killed by another one.
 -spec settle(pid(), builds()) -> ok.
 settle(Tracer, Builds) ->
-    case is_on(found()) of
+    case is_on(found(?RT)) of
         true ->
             _ = ask({done, Tracer}, Builds, ?PURGE_TRIES),
             ok;
         false ->
-            done(Tracer)
+            _ = [call(Pid, {done, Tracer}) || Pid <- [whereis(?NAME)], is_pid(Pid)],
+            ok
     end.
 
 ask(_, _, 0) ->
@@ -91,7 +88,7 @@ init(Builds) ->
         true ->
             hide(self()),
             Before =
-                case found() of
+                case found(?RT) of
                     absent -> absent;
                     _ -> off
                 end,
@@ -100,31 +97,46 @@ init(Builds) ->
         error:badarg -> ok
     end.
 
-loop(S) ->
-    receive
-        {{need, Tracer, Kind}, From, Ref} ->
-            {Answer, S1} = needed(Tracer, Kind, S),
-            From ! {beamtrace_runtime, Ref, Answer},
-            go_on(S1);
-        {{done, Tracer}, From, Ref} ->
-            S1 = forget(Tracer, S),
-            From ! {beamtrace_runtime, Ref, ok},
-            go_on(S1);
-        {'EXIT', Tracer, _} ->
-            go_on(forget(Tracer, S));
-        _ ->
-            loop(S)
+%% What may need the module finds no old code in the way: it goes as soon as nobody is in it any more. Somebody who is suspended in the middle
+%% of a call can also keep the last trace's build in its place; then this process stays, and the agent with it, until that one goes on.
+loop(#state{users = Users, asked = Asked, tries = Tries} = S) ->
+    Idle = map_size(Users) =:= 0,
+    Owing = Asked andalso Idle andalso is_on(found(?RT)),
+    Old = Owing orelse (Tries > 0 andalso erlang:check_old_code(?RT)),
+    case Asked andalso Idle andalso not Old of
+        true ->
+            %% Whoever asks now finds another one, or hears that this one has gone. The agent may go with it.
+            true = unregister(?NAME),
+            beamtrace_janitor:unload();
+        false ->
+            receive
+                {{need, Tracer, Kind}, From, Ref} ->
+                    {Answer, S1} = needed(Tracer, Kind, S),
+                    From ! {beamtrace_runtime, Ref, Answer},
+                    loop(S1#state{asked = true, tries = ?PURGE_TRIES});
+                {{done, Tracer}, From, Ref} ->
+                    S1 = forget(Tracer, S),
+                    From ! {beamtrace_runtime, Ref, ok},
+                    loop(S1#state{asked = true, tries = ?PURGE_TRIES});
+                {'EXIT', Tracer, _} ->
+                    loop((forget(Tracer, S))#state{asked = true, tries = ?PURGE_TRIES});
+                _ ->
+                    loop(S)
+            after timeout(Asked, Old) ->
+                _ = Old andalso soft_purge(),
+                _ = Owing andalso put_back(S),
+                loop(S#state{asked = true, tries = max(0, Tries - 1)})
+            end
     end.
 
-go_on(#state{users = Users} = S) when map_size(Users) > 0 -> loop(S);
-go_on(_) ->
-    %% Whoever asks now finds another one, or hears that this one has gone. The agent may go with it.
-    true = unregister(?NAME),
-    beamtrace_janitor:unload().
+timeout(_, true) -> ?PURGE_MS;
+timeout(true, false) -> infinity;
+%% Whoever started this has died before it could ask.
+timeout(false, false) -> ?ANSWER_MS.
 
 needed(Tracer, Kind, #state{users = Users} = S) ->
     S1 = S#state{users = Users#{Tracer => Kind}},
-    case found() of
+    case found(?RT) of
         foreign ->
             {{error, {runtime, foreign}}, S};
         {abi, Abi} ->
@@ -148,23 +160,26 @@ link_to(Tracer) ->
         error:noproc -> self() ! {'EXIT', Tracer, noproc}, true
     end.
 
-forget(Tracer, #state{users = Users, before = Before} = S) ->
+forget(Tracer, #state{users = Users} = S) ->
     true = unlink(Tracer),
     S1 = S#state{users = maps:remove(Tracer, Users)},
-    Found = found(),
-    _ =
-        case is_on(Found) orelse (Found =:= off andalso Before =:= absent) of
-            true when map_size(S1#state.users) =:= 0, Before =:= absent ->
-                case instrumented() of
-                    [] -> delete();
-                    [_ | _] -> switch(Found, off, S1)
-                end;
-            true ->
-                switch(Found, build(S1), S1);
-            false ->
-                ok
-        end,
+    _ = put_back(S1),
     S1.
+
+%% What those need who are left; after the last one, what was there before.
+put_back(#state{users = Users, before = Before} = S) ->
+    Found = found(?RT),
+    case is_on(Found) orelse (Found =:= off andalso Before =:= absent) of
+        true when map_size(Users) =:= 0, Before =:= absent ->
+            case instrumented() of
+                [] -> delete();
+                [_ | _] -> switch(Found, off, S)
+            end;
+        true ->
+            switch(Found, build(S), S);
+        false ->
+            ok
+    end.
 
 is_on(Build) -> lists:member(Build, [portable, native, both]).
 
@@ -179,15 +194,16 @@ build(#state{users = Users}) ->
         _ -> both
     end.
 
--spec found() -> absent | foreign | {abi, term()} | build().
-found() ->
-    case erlang:module_loaded(?RT) of
+%% Exported only so that nobody concludes which build it is from the one that is compiled beside this.
+-spec found(module()) -> absent | foreign | {abi, term()} | build().
+found(Module) ->
+    case erlang:module_loaded(Module) of
         false ->
             absent;
         true ->
-            try ?RT:info() of
-                {?RT, ?ABI, Build} -> Build;
-                {?RT, Abi, _} -> {abi, Abi};
+            try Module:info() of
+                {Module, ?ABI, Build} -> Build;
+                {Module, Abi, _} -> {abi, Abi};
                 _ -> foreign
             catch
                 error:undef -> foreign
@@ -212,8 +228,6 @@ load(Beam) ->
                 Prepared ->
                     case erlang:finish_loading([Prepared]) of
                         ok ->
-                            %% What needs it finds no old code in the way.
-                            _ = purged(?PURGE_TRIES),
                             ok;
                         {Reason, _} ->
                             {error, {runtime, Reason}}
@@ -224,14 +238,15 @@ load(Beam) ->
     end.
 
 delete() ->
-    _ = purged(?PURGE_TRIES) andalso erlang:delete_module(?RT),
-    purged(?PURGE_TRIES).
+    purged(?PURGE_TRIES) andalso erlang:delete_module(?RT).
 
 %% Never the other purge: it would kill who is put off in the middle of a call.
+soft_purge() -> erts_code_purger:soft_purge(?RT).
+
 purged(0) ->
     false;
 purged(Tries) ->
-    case not erlang:check_old_code(?RT) orelse erts_code_purger:soft_purge(?RT) of
+    case not erlang:check_old_code(?RT) orelse soft_purge() of
         true ->
             true;
         false ->

@@ -183,7 +183,7 @@ need_runtime(Tracer, Spec, Builds) ->
     end.
 
 give_up_runtime(_, none) -> ok;
-give_up_runtime(Tracer, _) -> beamtrace_runtime:done(Tracer).
+give_up_runtime(Tracer, Builds) -> beamtrace_runtime:settle(Tracer, Builds).
 
 %% Where the portable tracer sees what instrumented code tells.
 runtime_calls(#{tracer := native}) ->

@@ -66,7 +66,7 @@ raised(_, _, _, _, _, _) -> ok.
     _ = ?MODULE:entered(Id, M, S, Arguments),
     Id
 end).
--define(TELL(Native, Portable), begin
+-define(TELL(Terms, Native, Portable), begin
     _ = Native,
     Portable
 end).
@@ -74,7 +74,7 @@ end).
 -else.
 
 -define(ENTER(Native, Arguments), Native).
--define(TELL(Native, Portable), Native).
+-define(TELL(Terms, Native, Portable), Native).
 
 -endif.
 -else.
@@ -85,7 +85,7 @@ end).
     _ = ?MODULE:entered(Id, M, S, Arguments),
     Id
 end).
--define(TELL(Native, Portable), Portable).
+-define(TELL(Terms, Native, Portable), Portable).
 
 -else.
 
@@ -93,8 +93,8 @@ end).
     _ = {M, S, fun() -> Arguments end},
     0
 end).
--define(TELL(Native, Portable), begin
-    _ = fun() -> Portable end,
+-define(TELL(Terms, Native, Portable), begin
+    _ = Terms,
     ok
 end).
 
@@ -126,14 +126,14 @@ enter(M, S, A, B, C, D, E, F) -> ?ENTER(beamtrace_nif:enter(M, S, A, B, C, D, E,
 enter_list(M, S, Arguments) -> ?ENTER(beamtrace_nif:enter_list(M, S, Arguments), Arguments).
 
 -spec leave(id(), module(), site(), term()) -> ok.
-leave(Id, M, S, Result) -> ?TELL(beamtrace_nif:leave(Id, M, S, Result), ?MODULE:left(Id, M, S, Result)).
+leave(Id, M, S, Result) -> ?TELL(({Id, M, S, Result}), beamtrace_nif:leave(Id, M, S, Result), ?MODULE:left(Id, M, S, Result)).
 
 -spec tail(id(), module(), site()) -> ok.
-tail(Id, M, S) -> ?TELL(beamtrace_nif:tail(Id, M, S), ?MODULE:tail_called(Id, M, S)).
+tail(Id, M, S) -> ?TELL(({Id, M, S}), beamtrace_nif:tail(Id, M, S), ?MODULE:tail_called(Id, M, S)).
 
 -spec exception(id(), module(), site(), error | exit | throw, term(), [term()]) -> ok.
 exception(Id, M, S, Class, Reason, Stack) ->
-    ?TELL(beamtrace_nif:exception(Id, M, S, Class, Reason, Stack), ?MODULE:raised(Id, M, S, Class, Reason, Stack)).
+    ?TELL(({Id, M, S, Class, Reason, Stack}), beamtrace_nif:exception(Id, M, S, Class, Reason, Stack), ?MODULE:raised(Id, M, S, Class, Reason, Stack)).
 
 %% Whose module this is, and which build: how a session knows what it finds on a node.
 -spec info() -> {beamtrace_rt, pos_integer(), off | portable | native | both}.

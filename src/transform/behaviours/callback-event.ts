@@ -94,7 +94,7 @@ export interface CallbackEvent {
   readonly values: CallbackValues | undefined;
 }
 
-/** What knows the sites of modules: `SiteTables`, or what `siteTables` gives. */
+/** What knows the sites of modules: `trace.sites`, or what `siteTables` gives. */
 export interface SiteLookup {
   find(module: string, site: number, source?: number): Site | undefined;
 }

@@ -122,8 +122,8 @@ export class CallbackReader {
 /**
  * Only the callbacks, as what they did. One that leaves by a tail call comes when its end is known, or when the process begins the next one.
  * @example
- * const trace = await session.trace({ ...CALLBACK_TRACE, processes: { application: "shop" } });
- * trace.events$.pipe(callbacks(siteTables([table]))).subscribe(({ callback, outcome, changes }) => …);
+ * const trace = await session.trace({ ...CALLBACK_TRACE, instrumented: { modules: ["Elixir.Shop.Cart"] } });
+ * trace.events$.pipe(callbacks(trace.sites)).subscribe(({ callback, outcome, changes }) => …);
  */
 export function callbacks(sites: SiteLookup): OperatorFunction<TraceEvent, CallbackEvent> {
   return (events$) =>

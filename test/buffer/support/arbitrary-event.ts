@@ -105,6 +105,18 @@ const term: fc.Arbitrary<Term> = fc.letrec<{ term: Term }>((tie) => ({
 const payload = fc.option(term, { nil: undefined });
 const payloadTerms = (p: Term | undefined): Term[] => (p === undefined ? [] : [encode(p)]);
 
+/** A call of instrumented code: id, module, site. */
+const frame = fc
+  .record({
+    callId: fc.oneof(fc.nat({ max: 70_000 }), fc.maxSafeNat()),
+    module: name,
+    siteNumber: fc.oneof(fc.nat({ max: 300 }), fc.nat({ max: 0x7fffffff })),
+  })
+  .map(({ callId, module, siteNumber }) => ({
+    terms: [callId, Atom.of(module), siteNumber] as Term[],
+    fields: { callId, module, siteNumber, site: undefined },
+  }));
+
 const gcValue = fc.oneof(fc.nat({ max: 5000 }), fc.nat({ max: 2 ** 40 }));
 
 /** The elements behind K, Dt and Tracee, and the fields behind kind, process and scheduler. */
@@ -210,6 +222,26 @@ const rest: fc.Arbitrary<Rest> = fc.oneof(
       process,
       terms: [...mfaTerms(m), Atom.of(cls), ...s.terms, ...payloadTerms(p)],
       fields: { mfa: m, class: cls, shape: s.shape, payload: p },
+    })),
+  fc
+    .tuple(
+      fc.constantFrom("function_entry" as const, "function_return" as const),
+      ...([localPid, frame, shape, payload] as const),
+    )
+    .map(([kind, process, f, s, p]): Rest => ({
+      ...{ kind, process, terms: [...f.terms, ...s.terms, ...payloadTerms(p)] },
+      fields: { ...f.fields, shape: s.shape, payload: p },
+    })),
+  fc.tuple(localPid, frame).map(([process, f]): Rest => ({
+    ...{ kind: "function_tail_call", process, terms: f.terms },
+    fields: f.fields,
+  })),
+  fc
+    .tuple(localPid, frame, fc.constantFrom("error", "exit", "throw"), shape, payload)
+    .map(([process, f, cls, s, p]): Rest => ({
+      ...{ kind: "function_exception", process },
+      terms: [...f.terms, Atom.of(cls), ...s.terms, ...payloadTerms(p)],
+      fields: { ...f.fields, class: cls, shape: s.shape, payload: p },
     })),
   fc
     .tuple(

@@ -1,0 +1,117 @@
+/**
+ * What the sites of a trace's instrumented modules stand for. Tables come from beams that the user gives or from the node, which is asked for a
+ * module when its first event object is made: the module answers itself, or its file does if that is of the code that runs. Owned by its trace;
+ * the tables belong to the ring's dictionary, where the objects' `site` comes from.
+ */
+import {
+  readSiteTable,
+  siteTableFromTerm,
+  siteTableOf,
+  type Dictionary,
+  type Site,
+  type SiteTable,
+} from "../buffer";
+import { BeamFile, BeamtraceError, decode } from "../erlang";
+import { atom, Atom, Tuple, type Term } from "../erlang/term";
+import type { AgentClient } from "./agent-client";
+import type { CallOptions } from "./deadline";
+
+/** Sites by module and number. */
+export class TraceSites {
+  readonly #dictionary: Dictionary;
+  readonly #asked = new Set<string>();
+  #source = 0;
+  #agent: AgentClient | undefined;
+  #wanted: string[] = [];
+  #asking: Promise<unknown> | undefined;
+
+  /** @internal */
+  constructor(dictionary: Dictionary, beams: readonly Uint8Array[]) {
+    this.#dictionary = dictionary;
+    for (const bytes of beams) {
+      const table = readSiteTable(BeamFile.read(bytes));
+      if (table === undefined)
+        throw new BeamtraceError(
+          "BT_CORRUPT_BEAM",
+          "instrumented.beams: one has no sites; it is not instrumented",
+        );
+      this.add(table);
+    }
+  }
+
+  /** Modules whose sites are known. */
+  get modules(): readonly string[] {
+    return this.#dictionary.sites.modules;
+  }
+
+  /** The site of an event's module and number, when it is known. */
+  find(module: string, siteNumber: number): Site | undefined {
+    return this.#dictionary.sites.find(module, siteNumber, this.#source);
+  }
+
+  /** Adds the sites of a module: `instrumentBeam` gives them as `table`. */
+  add(table: SiteTable): void {
+    this.#dictionary.sites.add(table);
+    this.#asked.add(table.module);
+  }
+
+  /**
+   * Asks the node for the sites of these modules, or of all instrumented ones that are loaded; also again, after a module has been loaded anew.
+   * Resolves with the modules whose sites it can't tell: those that were loaded from memory, or whose file is not that of their code.
+   */
+  async load(modules?: readonly string[], options: CallOptions = {}): Promise<readonly string[]> {
+    if (this.#agent === undefined) throw new BeamtraceError("BT_CLOSED", "the trace has ended");
+    const which = modules === undefined ? atom("all") : modules.map((name) => atom(name));
+    const answer = await this.#agent.call("beamtrace_agent", "runtime_sites", [which], options);
+    const unknown: string[] = [];
+    for (const entry of Array.isArray(answer) ? (answer as readonly Term[]) : []) {
+      const [module, told] = entry instanceof Tuple ? entry.elements : [];
+      if (!(module instanceof Atom)) continue;
+      this.#asked.add(module.name);
+      const table = tableOf(told);
+      if (table === undefined) unknown.push(module.name);
+      else this.#dictionary.sites.add(table, this.#source);
+    }
+    return unknown;
+  }
+
+  /** @internal The trace has begun, or begun again. */
+  opened(agent: AgentClient, source: number): void {
+    this.#agent = agent;
+    this.#source = source;
+    this.#asked.clear();
+    this.#dictionary.sites.onMissing(source, (module) => this.#want(module));
+  }
+
+  /** @internal */
+  closed(): void {
+    this.#agent = undefined;
+    this.#dictionary.sites.onMissing(this.#source, undefined);
+  }
+
+  /** Modules that are met in one go are asked for in one. */
+  #want(id: number): void {
+    const module = this.#dictionary.atomName(id);
+    if (module === undefined || this.#asked.has(module)) return;
+    this.#asked.add(module);
+    this.#wanted.push(module);
+    this.#asking ??= Promise.resolve().then(async () => {
+      const modules = this.#wanted;
+      this.#wanted = [];
+      this.#asking = undefined;
+      // Without an answer events keep their numbers.
+      if (this.#agent !== undefined) await this.load(modules).catch(() => undefined);
+    });
+  }
+}
+
+function tableOf(told: Term | undefined): SiteTable | undefined {
+  const [how, bytes] = told instanceof Tuple ? told.elements : [];
+  if (!(how instanceof Atom) || !(bytes instanceof Uint8Array)) return undefined;
+  try {
+    return how.name === "code" ? siteTableOf(bytes) : siteTableFromTerm(decode(bytes));
+  } catch {
+    // A table of another version: the numbers stay.
+    return undefined;
+  }
+}
