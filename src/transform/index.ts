@@ -13,13 +13,10 @@ export { builderAt } from "./builder";
 export type { Builder } from "./builder";
 export { children, walk } from "./children";
 export { CompileServer, startCompileServer } from "./compiler/compile-server";
-export type {
-  CompileJob,
-  Compiler,
-  CompileServerOptions,
-  CompileWarning,
-  ModuleForms,
-} from "./compiler/compile-server";
+export type { CompileServerOptions } from "./compiler/compile-server";
+export { PacketEncoder, PacketReader } from "./compiler/packets";
+export { RemoteCompiler } from "./compiler/remote-compiler";
+export type { CompileJob, Compiler, CompileWarning, ModuleForms } from "./compiler/remote-compiler";
 export { instrumentForms } from "./inject/instrument-forms";
 export type { FunctionName, InstrumentedForms, InstrumentOptions, Refusal } from "./inject/instrument-forms";
 export { expressionLines } from "./inject/locals";
@@ -28,6 +25,7 @@ export { instrumentBeam, recompile } from "./instrument";
 export type { InstrumentBeamOptions, InstrumentedBeam } from "./instrument";
 export { locals, LOCALS_TRACE, localsEvent } from "./locals-event";
 export type { LocalsEvent, LocalVariable } from "./locals-event";
+export * from "./plan";
 export { printExpr, printForm, printForms, printFunction } from "./print";
 export { FreshNames, variableNames } from "./scope";
 export { readSiteTable, SITE_CHUNK, withSiteTable } from "../buffer";

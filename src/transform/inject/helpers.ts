@@ -5,7 +5,7 @@
  */
 import { atom, type Atom } from "../../erlang";
 import { RUNTIME_OFF } from "../beam-code.generated";
-import { builderAt } from "../builder";
+import { type Builder, builderAt } from "../builder";
 import type { Anno, Expr, FunctionNode } from "../forms";
 
 const RUNTIME = "beamtrace_rt";
@@ -32,10 +32,10 @@ export class HelpersInUse {
   private readonly names = new Set<Atom>();
 
   /** Callee and arguments of the call that tells of an entry. */
-  enter(args: readonly Expr[], list: (items: readonly Expr[]) => Expr): { name: Atom; args: Expr[] } {
+  enter(args: readonly Expr[], b: Builder): { name: Atom; args: Expr[] } {
     if (args.length > MAX_SINGLE_ARGUMENTS) {
       this.names.add(HELPERS.enterList);
-      return { name: HELPERS.enterList, args: [list(args)] };
+      return { name: HELPERS.enterList, args: [b.list(args)] };
     }
     this.enterArities.add(args.length);
     return { name: HELPERS.enter, args: [...args] };

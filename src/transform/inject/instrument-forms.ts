@@ -5,16 +5,7 @@ import { OptionError } from "../../erlang/errors";
 import { type Callback, callbacksOf } from "../behaviours/callbacks";
 import { type Continuation, continuationsOf } from "../behaviours/continuations";
 import { builderAt } from "../builder";
-import {
-  type Anno,
-  columnOf,
-  fileOf,
-  type Expr,
-  type Form,
-  type FunctionNode,
-  generatedAnno,
-  lineOf,
-} from "../forms";
+import { type Anno, columnOf, fileOf, type Form, type FunctionNode, generatedAnno, lineOf } from "../forms";
 import { HELPERS, HelpersInUse } from "./helpers";
 import { fileAttribute, injectLocals, type LocalsRequest } from "./locals";
 import {
@@ -42,8 +33,10 @@ export interface Refusal extends FunctionName {
 export interface InstrumentOptions extends InjectOptions {
   /** Lines before which the values of the variables in scope are told, whether their functions are selected or not. */
   readonly locals?: readonly LocalsRequest[];
-  /** Which functions; all when not given. */
-  readonly select?: (fun: FunctionName & { readonly module: string; readonly exported: boolean }) => boolean;
+  /** Which functions; all when not given. Options in place of `true` hold for that function instead of the general ones. */
+  readonly select?: (
+    fun: FunctionName & { readonly module: string; readonly exported: boolean },
+  ) => boolean | InjectOptions;
   /**
    * Also exports a function that gives the module's sites, for code that is loaded from memory or stripped of its chunks, where a
    * session can't read them from the file. Default false: what the module exports stays as it is.
@@ -76,6 +69,14 @@ const pairs = (forms: readonly Form[], name: string): string[] =>
         : [],
     );
   });
+
+/** Functions (`name/arity`) that other modules may call. */
+export function exportedFunctions(forms: readonly Form[]): ReadonlySet<string> {
+  if (!exportsEverything(forms)) return new Set(pairs(forms, "export"));
+  return new Set(
+    forms.flatMap((form) => (form.type === "function" ? [`${form.name.name}/${form.arity}`] : [])),
+  );
+}
 
 /** `-compile(export_all)`, alone or among others. */
 function exportsEverything(forms: readonly Form[]): boolean {
@@ -130,17 +131,19 @@ export function instrumentForms(forms: Form[], options: InstrumentOptions = {}):
       `module ${module.name} is instrumented already: give the forms of its debug info`,
     );
   }
-  const exported = new Set(pairs(forms, "export"));
+  const exported = exportedFunctions(forms);
   const nifs = new Set(pairs(forms, "nifs"));
   const known = new Set([
     ...functions.map((form) => `${form.name.name}/${form.arity}`),
     ...pairs(forms, "import"),
   ]);
-  const exportsAll = exportsEverything(forms);
-  const maxBytes = callbackBytes(options.callbacks ?? "shape");
+  // A wrong option is one whether or not any function has it.
+  callbackBytes(options.callbacks ?? "shape");
   const callbacks =
-    maxBytes === undefined ? undefined : callbacksOf(forms, (key) => exportsAll || exported.has(key));
-  const continuations = continuationsOf(forms, callbacks ?? new Map(), module.name, { known });
+    options.callbacks === "none" && options.select === undefined
+      ? new Map<string, Callback>()
+      : callbacksOf(forms, (key) => exported.has(key));
+  const continuations = continuationsOf(forms, callbacks, module.name, { known });
   const sites: Site[] = [];
   const helpers = new HelpersInUse();
   const instrumented: FunctionName[] = [];
@@ -158,24 +161,27 @@ export function instrumentForms(forms: Form[], options: InstrumentOptions = {}):
     if (form.type !== "function") continue;
     const name: FunctionName = { function: form.name.name, arity: form.arity };
     const key = `${name.function}/${name.arity}`;
-    const isExported = exportsAll || exported.has(key);
-    const callback = callbacks?.get(key) ?? asCallback(key, continuations.get(key));
+    const isExported = exported.has(key);
+    const chosen = options.select?.({ ...name, module: module.name, exported: isExported }) ?? true;
+    if (chosen === false) continue;
+    const how: InjectOptions = chosen === true ? options : { ...options, ...chosen };
+    const maxBytes = callbackBytes(how.callbacks ?? "shape");
+    const callback =
+      maxBytes === undefined ? undefined : (callbacks.get(key) ?? asCallback(key, continuations.get(key)));
     const marked =
       callback === undefined
         ? {}
         : { callback: { behaviour: callback.behaviour, name: callback.name, trigger: callback.trigger } };
-    if (options.select?.({ ...name, module: module.name, exported: isExported }) === false) continue;
     const context: ModuleContext = {
       ...{ known, helpers, module: module.name },
-      exceptions: options.exceptions ?? "infer",
+      exceptions: how.exceptions ?? "infer",
       callback: callback === undefined ? undefined : { is: callback, maxBytes: maxBytes ?? 0 },
-      site: (kind: SiteKind, node: { readonly anno: Expr["anno"] }, clause, args, callee) => {
+      site: (kind: SiteKind, { anno }, clause, args, callee) => {
+        const id = sites.length;
         const calls = callee === undefined ? {} : { callee };
-        sites.push({
-          ...{ id: sites.length, kind, ...name, clause, arguments: args, ...calls, ...marked },
-          ...{ file: fileOf(node.anno) ?? file, line: lineOf(node.anno), column: columnOf(node.anno) ?? 0 },
-        });
-        return sites.length - 1;
+        const place = { file: fileOf(anno) ?? file, line: lineOf(anno), column: columnOf(anno) ?? 0 };
+        sites.push({ id, kind, ...name, clause, ...place, arguments: args, ...calls, ...marked });
+        return id;
       },
     };
     const reason = reasonAgainst(form, nifs.has(key), context);

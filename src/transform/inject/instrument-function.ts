@@ -103,7 +103,7 @@ class ClauseInjector {
     const b = builderAt(anno);
     const site = this.context.site("entry", clause, this.clause, captured);
     const args = captured.map((i) => this.nameArgument(clause, i));
-    const entry = this.context.helpers.enter(args, b.list);
+    const entry = this.context.helpers.enter(args, b);
     const enter = b.call(entry.name, [b.integer(site), ...entry.args]);
     const name = this.names.next("BeamtraceId");
     this.id = b.variable(name);
@@ -381,14 +381,18 @@ class ClauseInjector {
     const raised = b.call(this.context.helpers.use("exception"), [
       this.frame(last),
       b.integer(site),
-      ...[kind, reason, stack].map(b.variable),
+      ...[kind, reason, stack].map((name) => b.variable(name)),
     ]);
     const node = b.try(clause.body, [
       b.clause(
         [b.tuple(b.variable(kind), b.variable(reason), b.variable(stack))],
         [
           this.whenTraced(last, raised),
-          b.remoteCall("erlang", "raise", [kind, reason, stack].map(b.variable)),
+          b.remoteCall(
+            "erlang",
+            "raise",
+            [kind, reason, stack].map((name) => b.variable(name)),
+          ),
         ],
       ),
     ]);
