@@ -4,8 +4,6 @@ import { DOMAIN, startEjabberd } from "./ejabberd-node";
 import { startChat, type ChatLoad } from "./tsung";
 import type { PacedWorkload } from "./workloads";
 
-const LOGIN_ATTEMPTS = 4;
-
 export interface ChatLoadOptions {
   /** Messages a second. */
   readonly rate: number;
@@ -36,25 +34,15 @@ export async function ejabberdWorkload({
       return rate;
     },
     async start() {
-      // On a crowded machine a login may fail, and tsung then carries on without one. A message to somebody whom the server doesn't know to be online is
-      // stored or refused, which is other work: all of them log in again.
-      for (let attempt = 1; ; attempt += 1) {
-        chat = await startChat({ xmppPort, domain: DOMAIN, users, bytes });
-        try {
-          await eventually(
-            () =>
-              node.eval(
-                "length([S || S <- ejabberd_sm:dirty_get_my_sessions_list(), is_integer(element(5, S))])",
-              ),
-            (available) => Number(available) === users,
-          );
-          break;
-        } catch (error) {
-          await chat.stop();
-          chat = undefined;
-          if (attempt === LOGIN_ATTEMPTS) throw error;
-        }
-      }
+      chat = await startChat({ xmppPort, domain: DOMAIN, users, bytes });
+      // A message to somebody whom the server doesn't know to be online is stored or refused, which is other work.
+      await eventually(
+        () =>
+          node.eval(
+            "length([S || S <- ejabberd_sm:dirty_get_my_sessions_list(), is_integer(element(5, S))])",
+          ),
+        (available) => Number(available) === users,
+      );
       await chat.setRate(rate);
     },
     units() {

@@ -1,9 +1,10 @@
 /**
  * Traces that start and stop in one session, and sessions that come and go, a thousand times each: neither the node nor this process may grow.
  * What has an identity (atoms, processes, ports, modules, tables; sockets, timers, descriptors) must be exactly as many at the end as after the
- * first tenth; bytes must not have a slope.
+ * first quarter; bytes must not have a slope.
  * `npx tsx bench/server/start-stop.ts [--quick] [--times 1000]`
  */
+import { setFlagsFromString } from "node:v8";
 import type { Session } from "../../src/capture";
 import { startNode, type ErlNode } from "../../test/support/erl-node";
 import type { Row } from "../row";
@@ -53,13 +54,13 @@ interface Samples {
   readonly objects: readonly [first: number, last: number];
 }
 
-/** Repeats `once`, with footprints on the way, after a first tenth that is not looked at. */
+/** Repeats `once`, with footprints on the way, after a first quarter that is not looked at: heaps find their size. */
 async function sampled(node: ErlNode, times: number, once: () => Promise<void>): Promise<Samples> {
   // Asking loads code and makes atoms, the first time.
   await nodeFootprint(node);
   await liveObjects();
   const idle = await nodeFootprint(node);
-  const warmUp = Math.ceil(times / 10);
+  const warmUp = Math.ceil(times / 4);
   for (let i = 0; i < warmUp; i += 1) await once();
   const samples: Sample[] = [];
   const first = await liveObjects();
@@ -115,6 +116,8 @@ function rows(title: string, times: number, { samples, objects }: Samples, contr
 /** Runs both experiments, each on a node of its own. */
 export async function run(quick: boolean, options: Partial<typeof DEFAULTS> = {}): Promise<Row[]> {
   const { times } = { ...DEFAULTS, ...(quick ? { times: 100 } : {}), ...options };
+  // V8 goes on optimizing functions that run once a session for thousands of sessions; compiled code is no leak.
+  setFlagsFromString("--no-opt");
   const spec = { processes: "all", events: ["send", "receive", "procs"] } as const;
   const once = async (session: Session): Promise<void> => {
     const trace = await CountedTrace.start(session, spec);

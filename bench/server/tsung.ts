@@ -45,11 +45,11 @@ const configuration = (
   </options>
   <sessions>
     <session probability="100" name="chat" type="${MODULE}" bidi="true">
-      <request><jabber type="connect" ack="local" regexp="/stream:features>"/></request>
-      <request><jabber type="auth_sasl" ack="local" regexp="success"/></request>
-      <request><jabber type="connect" ack="local" regexp="/stream:features>"/></request>
-      <request><jabber type="auth_sasl_bind" ack="local" regexp="/jid>"/></request>
-      <request><jabber type="auth_sasl_session" ack="local" regexp="result"/></request>
+      <request><jabber type="connect" ack="parse"/></request>
+      <request><jabber type="auth_sasl" ack="parse"/></request>
+      <request><jabber type="connect" ack="parse"/></request>
+      <request><jabber type="auth_sasl_bind" ack="parse"/></request>
+      <request><jabber type="auth_sasl_session" ack="parse"/></request>
       <request><jabber type="presence:initial" ack="no_ack"/></request>
       <for from="1" to="1000000000" var="round">
         <setdynvars sourcetype="erlang" callback="${MODULE}:pace"><var name="think"/><var name="due"/></setdynvars>

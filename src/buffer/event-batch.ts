@@ -167,7 +167,8 @@ export class EventBatch implements Iterable<TraceEvent> {
 
   /** Event `i` as an object that is yours. */
   event(i: number): TraceEvent {
-    if (!(i >= 0 && i < this.length)) throw new RangeError(`no event ${i} in a batch of ${this.length}`);
+    if (!(i >= 0 && i < this.length && Number.isInteger(i)))
+      throw new RangeError(`no event ${i} in a batch of ${this.length}`);
     this.#requireValid();
     return this.factory.event(this.#words, this.#floats, this.slot(i), this.#payload);
   }

@@ -6,6 +6,7 @@ import { OptionError } from "../erlang/errors";
 import type { CallOptions } from "./deadline";
 import { checkReattach, type ReattachOptions } from "./reattach";
 import type { TracerOption } from "./native-loader";
+import { nearNames } from "./near-names";
 import { querySessionInfo, type SessionInfo } from "./session-info";
 import { Session } from "./session";
 import { localHost, type LinkHost } from "./trace-feed";
@@ -31,6 +32,24 @@ export interface AttachOptions extends ConnectOptions {
   /** Socket and decoding in a worker thread, so that neither waits for what this thread does. Same API. Default: false. */
   readonly worker?: boolean;
 }
+
+const OPTIONS: Readonly<Record<keyof AttachOptions, true>> = {
+  cookie: true,
+  epmd: true,
+  tls: true,
+  name: true,
+  replaceExisting: true,
+  setupTimeoutMs: true,
+  tickMs: true,
+  silenceMs: true,
+  maxFrameBytes: true,
+  signal: true,
+  callTimeoutMs: true,
+  leaseMs: true,
+  tracer: true,
+  reattach: true,
+  worker: true,
+};
 
 const DEFAULT_LEASE_MS = 10_000;
 const DEFAULT_CALL_TIMEOUT_MS = 5_000;
@@ -59,6 +78,15 @@ export async function attach(target: ConnectTarget, options: AttachOptions = {})
     worker = false,
     ...rest
   } = options;
+  for (const key of Object.keys(options))
+    if (!Object.hasOwn(OPTIONS, key)) {
+      const [near] = nearNames(key, Object.keys(OPTIONS), 1);
+      throw new OptionError(
+        "BT_OPTION_INVALID",
+        key,
+        `there is no such option${near === undefined ? `; options are ${Object.keys(OPTIONS).join(", ")}` : `; did you mean ${near}?`}`,
+      );
+    }
   if (!(callTimeoutMs > 0))
     throw new OptionError("BT_OPTION_INVALID", "callTimeoutMs", "must be a positive number of milliseconds");
   if (!(leaseMs >= 500 && leaseMs <= 3_600_000))

@@ -13,6 +13,7 @@ import {
   type TraceEvent,
 } from "../buffer";
 import type { GapHop } from "../buffer";
+import { OptionError } from "../erlang/errors";
 import { Atom, atom, ErlMap, inspect, tuple, Tuple, type Pid, type Term } from "../erlang/term";
 import type { AgentClient } from "./agent-client";
 import { TraceRefusedError, traceRefused } from "./agent-errors";
@@ -87,6 +88,12 @@ export class Trace implements EventSource {
     this.#spec = resolveTraceSpec(options, otp);
     this.#ownsRing = options.into === undefined;
     this.ring = options.into ?? new RingBuffer();
+    if (this.ring.closed)
+      throw new OptionError(
+        "BT_OPTION_INVALID",
+        "into",
+        "the ring is closed; a trace needs one that is open",
+      );
     this.ended = new Promise((resolve) => (this.#settleEnded = resolve));
     this.#stats = new BehaviorSubject(this.stats);
     this.stats$ = this.#stats.asObservable();

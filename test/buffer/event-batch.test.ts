@@ -138,7 +138,7 @@ describe("EventBatch", () => {
     expect(() => batch.copy()).toThrow(released);
     expect(() => part.event(0)).toThrow(released);
     expect(copy.events()).toEqual(before);
-    expect(() => copy.event(99)).toThrow(RangeError);
+    for (const i of [99, -1, 0.5, NaN]) expect(() => copy.event(i)).toThrow(RangeError);
   });
 });
 

@@ -57,6 +57,23 @@ describe("closing", () => {
     await expectClean(node);
   });
 
+  test("refuses a ring that is closed, and options that do not exist, before anything is on the node", async () => {
+    const ring = new RingBuffer({ capacity: 64 });
+    ring.close();
+    await using session = await attachTo(node);
+    await expect(session.trace({ events: ["spawn"], into: ring })).rejects.toMatchObject({
+      code: "BT_OPTION_INVALID",
+      message: expect.stringContaining("closed") as string,
+    });
+    const misspelled = { leaseMS: 5_000 };
+    await expect(attach(node.name, { ...misspelled, cookie: node.cookie })).rejects.toMatchObject({
+      code: "BT_OPTION_INVALID",
+      message: expect.stringContaining("did you mean leaseMs?") as string,
+    });
+    await session.close();
+    await expectClean(node);
+  });
+
   test("refuses a trace that comes later, and one that is on its way", async () => {
     const session = await attachTo(node);
     await session.trace({ events: ["exit"] }).then((trace) => trace.stop());

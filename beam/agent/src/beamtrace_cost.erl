@@ -12,9 +12,9 @@
     events := non_neg_integer(), outside := non_neg_integer(), looks := non_neg_integer(), messages := non_neg_integer()
 }.
 
-%% What an event costs in place on a real server ÷ in a burst, where the caches are warm and the branches foreseen, status checks at each
-%% scheduling included: docs/decisions/040-overhead-budget.md.
--define(COLD, 2.5).
+%% What an event costs in place on the dearest server measured ÷ in a burst, where the caches are warm and the branches foreseen, status checks
+%% at each scheduling included: docs/decisions/040-overhead-budget.md.
+-define(COLD, 10).
 %% What the connection adds to the tracer's own time for an event.
 -define(SHIP, 2).
 %% A process that is born outside of the sample; a look at the rings, timer and wake-up included; a message to the client.
@@ -22,8 +22,8 @@
 -define(LOOK_NS, 8000).
 -define(MESSAGE_NS, 15000).
 %% When it cannot be measured: bench/server, on the slow side.
--define(NATIVE, #{event => 400, drain => 100}).
--define(PORTABLE, #{event => 900, drain => 1100}).
+-define(NATIVE, #{event => 1800, drain => 100}).
+-define(PORTABLE, #{event => 2400, drain => 1100}).
 %% What no VM is faster than, and none slower; a burst that was interrupted would say so.
 -define(EVENT_LEAST, 120).
 -define(EVENT_MOST, 5000).

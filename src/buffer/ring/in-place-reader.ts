@@ -12,6 +12,8 @@ import { BaseReader } from "./reader";
 import type { ReaderStart } from "./reader";
 import type { WaitStrategy } from "./wait-strategy";
 
+const { published: PUBLISHED } = CELL;
+
 /** See `RingReader`. */
 export class InPlaceReader extends BaseReader {
   readonly words: Uint32Array;
@@ -78,14 +80,13 @@ export class InPlaceReader extends BaseReader {
   poll(max: number): number {
     const cursor = this.cursor;
     let available = this.available;
+    this.gap = 0;
     if (available < max) {
-      available = (Atomics.load(this.cells, CELL.published) - (cursor << 1)) >> 1;
+      available = (Atomics.load(this.cells, PUBLISHED) - (cursor << 1)) >> 1;
       if (available === 0 || this.hasUntoldDrops()) available = this.lookUp(available);
       this.available = available;
     }
     this.start = cursor;
-    this.gap = this.pendingGap;
-    this.pendingGap = 0;
     return available < max ? available : max;
   }
 
@@ -96,6 +97,8 @@ export class InPlaceReader extends BaseReader {
     if (!this.hasUntoldDrops()) return n;
     const available = this.scanForGap(this.cursor, n);
     if (n === 0) this.takeTrailingDrops();
+    this.gap = this.pendingGap;
+    this.pendingGap = 0;
     return available;
   }
 
@@ -113,19 +116,13 @@ export class InPlaceReader extends BaseReader {
   next(): number {
     const cursor = this.cursor;
     let available = this.available;
+    this.gap = 0;
     if (available === 0) {
-      available = (Atomics.load(this.cells, CELL.published) - (cursor << 1)) >> 1;
-      if (available === 0 || ((cursor - this.shown) | 0) >= this.group || this.hasUntoldDrops()) {
+      available = (Atomics.load(this.cells, PUBLISHED) - (cursor << 1)) >> 1;
+      if (available === 0 || ((cursor - this.shown) | 0) >= this.group || this.hasUntoldDrops())
         available = this.lookUp(available);
-        this.gap = this.pendingGap;
-        this.pendingGap = 0;
-        if (available === 0) return -1;
-      } else {
-        this.gap = 0;
-      }
+      if (available === 0) return -1;
       if (available > this.group) available = this.group;
-    } else {
-      this.gap = 0;
     }
     this.available = available - 1;
     this.cursor = (cursor + 1) | 0;
