@@ -111,6 +111,18 @@ describe("events", () => {
       "f(X) -> enter(0, X), maybe ok ?= X, tail(1), g() else V -> leave(2, V), V end.",
     ],
     [
+      "a maybe that ends in ?= tells of what was matched",
+      [
+        {
+          type: "maybe_else",
+          anno: 7,
+          body: [{ type: "maybe_match", anno: 7, pattern: b.atom("ok"), value: call("g") }],
+          otherwise: { type: "else", anno: 7, clauses: [b.clause([b.wildcard()], [call("h")])] },
+        },
+      ],
+      "f(X) -> enter(0, X), maybe (ok = R) ?= g(), leave(1, R), R else _ -> tail(2), h() end.",
+    ],
+    [
       "a comprehension in tail position is a tail call",
       [
         {

@@ -228,6 +228,11 @@ class ClauseInjector {
   private tellOf(node: Expr): Expr[] {
     const b = builderAt(generatedAnno(node.anno));
     const name = this.names.next("BeamtraceR");
+    if (node.type === "maybe_match") {
+      // `P ?= E` ends a `maybe`: it can stand nowhere else, and is E's value where P matches.
+      node.pattern = b.match(node.pattern, b.variable(name));
+      return [node, this.leaveEvent(node, name), b.variable(name)];
+    }
     return [b.match(b.variable(name), node), this.leaveEvent(node, name), b.variable(name)];
   }
 
