@@ -1,6 +1,6 @@
 /*
  * The native tracer's rings under many threads, for the sanitizers: threads with a ring of their own and threads that share the guarded
- * one record events of processes that move between them; one thread drains rings that drop the newest, then rings that overwrite the oldest,
+ * ones record events of processes that move between them; one thread drains rings that drop the newest, then rings that overwrite the oldest,
  * then reads windows out of such rings without taking them. Checks that nothing is torn, that every process's events come in order and without
  * a hole but for what was counted, and that what was recorded is what came and what was counted as lost. Usage: rings SECONDS [START]: so long
  * for each, and the positions begin at START, so that they pass 2^32, 2^53 or the end of 64 bits. stress/native/run.sh builds and runs it.
@@ -13,7 +13,7 @@
 #include "rings.h"
 
 #define SCHEDULERS 3
-#define OTHERS 2
+#define OTHERS 6
 #define PROCESSES 64
 #define CAPACITY 256
 #define MAX 512
@@ -47,6 +47,7 @@ static void fill(bt_record *r, uint32_t process, uint64_t number, double stamp)
 
 static void event(uint32_t who, uint32_t process)
 {
+    bt_guard *guard;
     bt_ring *ring;
     bt_record *r;
     double stamp;
@@ -58,17 +59,15 @@ static void event(uint32_t who, uint32_t process)
             fill(r, process, processes[process].next, now());
             bt_ring_commit(ring);
         }
-    } else if ((ring = bt_guard_enter(rings)) != NULL) {
-        stamp = now();
-        if (stamp < rings->last_guarded)
-            stamp = rings->last_guarded;
-        rings->last_guarded = stamp;
+    } else if ((guard = bt_guard_enter(rings)) != NULL) {
+        ring = bt_guard_ring(rings, guard);
+        stamp = bt_guard_stamp(guard, now());
         r = bt_ring_reserve(ring);
         if (r != NULL) {
             fill(r, process, processes[process].next, stamp);
             bt_ring_commit(ring);
         }
-        bt_guard_leave(rings);
+        bt_guard_leave(guard);
     }
     processes[process].next++;
     recorded[who]++;
@@ -186,7 +185,7 @@ static uint64_t window(uint64_t *came, uint64_t *gone)
     memset(expected, 0, sizeof expected);
     (void)bt_rings_hold(rings);
     start = bt_rings_window(rings, 0);
-    for (uint32_t i = 0; i <= rings->count; i++)
+    for (uint32_t i = 0; i < rings->all; i++)
         before += rings->rings[i].at - origin;
     bt_rings_release(rings);
     do {
@@ -202,7 +201,7 @@ static uint64_t window(uint64_t *came, uint64_t *gone)
         whole += missed == 0 && last_loss < start;
         read += count;
     } while (cut < end);
-    for (uint32_t i = 0; i <= rings->count; i++)
+    for (uint32_t i = 0; i < rings->all; i++)
         positions += rings->rings[i].at - origin;
     if (before + read + missed != positions)
         fail("a window that does not add up");
@@ -231,10 +230,10 @@ static uint64_t windows(time_t end, uint64_t *came, uint64_t *gone)
     if (rounds == 0 || *came == 0 || whole == 0)
         fail("no whole window");
     lost = atomic_load(&rings->refused);
-    for (uint32_t i = 0; i <= rings->count; i++)
+    for (uint32_t i = 0; i < rings->all; i++)
         lost += atomic_load(&rings->rings[i].dropped) - origin;
     written = 0;
-    for (uint32_t i = 0; i <= rings->count; i++)
+    for (uint32_t i = 0; i < rings->all; i++)
         written += atomic_load(&rings->rings[i].head) - origin;
     *came = written;
     return lost;
@@ -254,7 +253,7 @@ static int run(const char *mode, int seconds)
     if (rings == NULL || records == NULL)
         fail("no memory");
     bt_rings_init(rings, SCHEDULERS, records, CAPACITY);
-    for (uint32_t i = 0; i <= SCHEDULERS; i++) {
+    for (uint32_t i = 0; i < rings->all; i++) {
         bt_ring *ring = &rings->rings[i];
 
         atomic_store(&ring->head, origin);

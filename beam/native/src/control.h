@@ -54,7 +54,7 @@ BT_NIF(trace_produced)
     if (trace == NULL)
         return bt_atoms.false_;
     produced = atomic_load_explicit(&trace->rings->refused, memory_order_relaxed);
-    for (uint32_t i = 0; i <= trace->rings->count; i++) {
+    for (uint32_t i = 0; i < trace->rings->all; i++) {
         const bt_ring *ring = &trace->rings->rings[i];
 
         produced += atomic_load_explicit(&ring->head, memory_order_relaxed) - ring->origin +

@@ -29,7 +29,7 @@ static int bt_layout;
 
 #define BT_SELF_LOAD_SHIFT 26
 #define BT_SELF_LOAD_MASK ((UINT64_C(1) << (64 - BT_SELF_LOAD_SHIFT)) - 1)
-/* More rings than a VM has schedulers: the guarded one is used then. */
+/* More rings than a VM has schedulers: a guarded one is used then. */
 #define BT_SELF_RING_MAX 0xfffu
 static_assert(sizeof(void *) == sizeof(bt_self), "a word of thread-specific data");
 
@@ -438,6 +438,7 @@ BT_INLINE bool bt_admit(ErlNifEnv *env, bt_trace *trace, bt_self self, uint32_t 
 static void bt_record_guarded(ErlNifEnv *env, bt_self self, bt_term state, uint32_t kind, bt_term tracee, bt_term subject, bt_term options)
 {
     bt_trace *trace;
+    bt_guard *guard;
     bt_ring *ring;
     bt_record *record;
     double stamp;
@@ -446,18 +447,16 @@ static void bt_record_guarded(ErlNifEnv *env, bt_self self, bt_term state, uint3
     atomic_thread_fence(memory_order_seq_cst);
     trace = bt_trace_of(state);
     if (trace != NULL && bt_admit(env, trace, self, kind, tracee, subject, options)) {
-        ring = bt_guard_enter(trace->rings);
-        if (ring != NULL) {
-            stamp = bt_now(trace);
-            if (stamp < trace->rings->last_guarded)
-                stamp = trace->rings->last_guarded;
-            trace->rings->last_guarded = stamp;
+        guard = bt_guard_enter(trace->rings);
+        if (guard != NULL) {
+            ring = bt_guard_ring(trace->rings, guard);
+            stamp = bt_guard_stamp(guard, bt_now(trace));
             record = bt_ring_reserve(ring);
             if (record != NULL) {
                 bt_write(env, trace, self, record, kind, tracee, subject, options, stamp);
                 bt_ring_commit(ring);
             }
-            bt_guard_leave(trace->rings);
+            bt_guard_leave(guard);
         }
     }
     atomic_fetch_sub_explicit(&bt_visitors, 1, memory_order_release);

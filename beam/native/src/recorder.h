@@ -110,7 +110,7 @@ BT_NIF(trace_look)
         atomic_store_explicit(&triggers->state, BT_SEEN, memory_order_relaxed);
     }
     lost = bt_rings_losses(trace->rings);
-    for (uint32_t i = 0; i <= trace->rings->count; i++)
+    for (uint32_t i = 0; i < trace->rings->all; i++)
         written += atomic_load_explicit(&trace->rings->rings[i].head, memory_order_relaxed);
     fired = enif_make_tuple7(env, fired, enif_make_uint64(env, written), enif_make_uint64(env, lost),
                              enif_make_uint64(env, atomic_load_explicit(&triggers->suppressed, memory_order_relaxed)),
@@ -139,7 +139,7 @@ BT_NIF(trace_window)
     trace->window_end = (double)to;
     (void)bt_rings_hold(trace->rings);
     start = bt_rings_window(trace->rings, (double)from);
-    for (uint32_t i = 0; i <= trace->rings->count; i++) {
+    for (uint32_t i = 0; i < trace->rings->all; i++) {
         const bt_ring *ring = &trace->rings->rings[i];
 
         before += ring->at;
@@ -173,7 +173,7 @@ BT_NIF(trace_peek)
     BT_UNUSED;
     if (!enif_get_uint(env, argv[1], &max) || max == 0 || max > BT_DRAIN_MAX || (trace = bt_enter_window(env, argv[0])) == NULL)
         return enif_make_badarg(env);
-    guarded = atomic_load_explicit(&trace->rings->guard, memory_order_acquire);
+    guarded = bt_guarded(trace->rings);
     gone = bt_rings_hold(trace->rings);
     count = bt_rings_prepare(trace->rings, trace->window_end, max, &cut);
     records = (bt_record *)(void *)enif_make_new_binary(env, count * sizeof *records, &binary);

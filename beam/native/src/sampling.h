@@ -74,23 +74,17 @@ static bool bt_put_mark(bt_ring *ring, bt_term name, bt_term process, const doub
     return true;
 }
 
-/* A marker in the guarded ring, which has room also when a scheduler's is full. False when it has none after all, or another thread has it. */
+/* A marker in a guarded ring, which has room also when a scheduler's is full. False when it has none after all, or other threads have them all. */
 static bool bt_mark(bt_trace *trace, bt_term name, bt_term process, double a, double b)
 {
     const double numbers[2] = {a, b};
-    bt_ring *ring = bt_guard_try(trace->rings);
-    double stamp;
+    bt_guard *guard = bt_guard_try(trace->rings);
     bool marked;
 
-    if (ring == NULL)
+    if (guard == NULL)
         return false;
-    stamp = bt_now(trace);
-    if (stamp < trace->rings->last_guarded)
-        stamp = trace->rings->last_guarded;
-    marked = bt_put_mark(ring, name, process, numbers, stamp);
-    if (marked)
-        trace->rings->last_guarded = stamp;
-    bt_guard_leave(trace->rings);
+    marked = bt_put_mark(bt_guard_ring(trace->rings, guard), name, process, numbers, bt_guard_stamp(guard, bt_now(trace)));
+    bt_guard_leave(guard);
     return marked;
 }
 
