@@ -1,5 +1,5 @@
 /** Puts events into the functions of a module's forms. Pure: forms in, forms and site table out; the forms given are changed. */
-import { Atom, BeamtraceError, type Term, Tuple } from "../../erlang";
+import { atom, Atom, BeamtraceError, type Term, tuple, Tuple } from "../../erlang";
 import { columnOf, fileOf, type Form, type FunctionNode, generatedAnno, lineOf } from "../forms";
 import type { Site, SiteKind, SiteTable } from "../site-table";
 import { HELPERS, HelpersInUse } from "./helpers";
@@ -125,10 +125,18 @@ export function instrumentForms(forms: Form[], options: InstrumentOptions = {}):
   const table = { module: module.name, sites };
   if (instrumented.length === 0) return { forms, table, instrumented, refused };
   const anno = generatedAnno(functions[0]?.anno ?? 1);
+  const added = helpers.functions(module, anno);
+  // Where all that calls a helper is unused itself, the compiler would speak of the helper too.
+  const names = added.map(({ name, arity }) => tuple(name, arity));
+  const quiet: Form = {
+    ...{ type: "attribute", anno, name: atom("compile") },
+    value: tuple(atom("nowarn_unused_function"), names),
+  };
+  const start = forms.findIndex((form) => form.type === "attribute" && form.name.name === "module") + 1;
   const end = forms.findIndex((form) => form.type === "eof");
   const at = end < 0 ? forms.length : end;
-  const added = helpers.functions(module, anno);
-  return { forms: [...forms.slice(0, at), ...added, ...forms.slice(at)], table, instrumented, refused };
+  const whole = [...forms.slice(0, start), quiet, ...forms.slice(start, at), ...added, ...forms.slice(at)];
+  return { forms: whole, table, instrumented, refused };
 }
 
 function reasonAgainst(form: FunctionNode, nif: boolean, context: ModuleContext): string | undefined {
