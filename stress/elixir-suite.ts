@@ -19,6 +19,7 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import type { Row } from "../bench/row";
 import { sourceHash } from "../bench/transform/corpus/progress";
+import { unpackedPackages } from "../bench/server/debian-packages";
 import { ELIXIR_APPLICATIONS, elixirTree } from "../bench/transform/elixir-source";
 import { instrumentBeam, startCompileServer } from "../src/transform";
 import { RUNTIME_ON } from "../src/transform/beam-code.generated";
@@ -39,6 +40,8 @@ interface Outcome {
 
 interface Trees {
   readonly folder: string;
+  /** Program that mix's tests copy; Debian has taken it out of the source. */
+  readonly rebar: string;
   readonly modules: number;
   readonly functions: number;
 }
@@ -48,11 +51,12 @@ const treeOf = (trees: Trees, variant: Variant): string =>
 
 /** A plain tree and one whose beams are instrumented; those that are there are taken if the transformer is the same. */
 async function makeTrees(folder: string): Promise<Trees> {
+  const rebar = join(await unpackedPackages("rebar3", ["rebar3"]), "usr/bin/rebar3");
   const record = join(folder, "trees.json");
   const sources = sourceHash();
   if (existsSync(record)) {
     const known = JSON.parse(readFileSync(record, "utf8")) as Trees & { sources: string };
-    if (known.sources === sources) return known;
+    if (known.sources === sources) return { ...known, rebar };
     rmSync(folder, { recursive: true });
     mkdirSync(folder);
   }
@@ -75,7 +79,7 @@ async function makeTrees(folder: string): Promise<Trees> {
     functions += result.instrumented.length;
     writeFileSync(file, result.bytes);
   }
-  const trees = { folder, modules: files.length, functions };
+  const trees = { folder, rebar, modules: files.length, functions };
   writeFileSync(record, JSON.stringify({ ...trees, sources }));
   return trees;
 }
@@ -87,6 +91,7 @@ function environment(trees: Trees, variant: Variant, epmdPort: number): NodeJS.P
   return {
     ...{ PATH: process.env["PATH"], HOME: home, LANG: "C.UTF-8", LC_ALL: "C.UTF-8" },
     ...{ ERL_EPMD_PORT: String(epmdPort), ERL_CRASH_DUMP_BYTES: "0", ELIXIR_ASSERT_TIMEOUT: "2000" },
+    REBAR3: trees.rebar,
     ELIXIR_ERL_OPTIONS: `-ex_unit seed 0${runtime}`,
   };
 }

@@ -5,7 +5,7 @@ import { instrumentBeam } from "../../src/transform";
 import { RUNTIME_OFF, RUNTIME_ON } from "../../src/transform/beam-code.generated";
 import type { CompileServer } from "../../src/transform";
 import { type ErlNode, startNode } from "../support/erl-node";
-import { compileErlang, fixture, load, startCompiler, unload } from "../support/transform";
+import { compileErlang, compileText, fixture, load, startCompiler, unload } from "../support/transform";
 
 let node: ErlNode;
 let compiler: CompileServer;
@@ -110,4 +110,12 @@ test.each(RUNTIMES)("a server loop of many iterations keeps its memory %s", asyn
   expect(served).toBe("normal");
   await unload(node, "subject");
   await unload(node, "beamtrace_rt");
+});
+
+test("no warning is new where what calls a helper is unused", async () => {
+  const text = "-module(idle).\n-export([used/1]).\nused(X) -> X + 1.\nunused() -> idle:used(1).\n";
+  const { warnings } = await instrumentBeam(await compileText(node, "idle", text), compiler);
+  expect(warnings.map(({ message }) => message)).toEqual([
+    expect.stringMatching(/^function unused\/0 is unused/),
+  ]);
 });

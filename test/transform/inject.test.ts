@@ -55,7 +55,12 @@ function instrumented(body: readonly Expr[], options?: InstrumentOptions): strin
 
 describe("events", () => {
   test.each<readonly [string, Expr[], string]>([
-    ["a value is named, told and given", [X()], "f(X) -> enter(0, X), R = X, leave(1, R), R."],
+    ["a value and nothing else is told by one call", [X()], "f(X) -> '-beamtrace-once-'(0, X, X)."],
+    [
+      "a value that has to be made is named, told and given",
+      [b.operator("+", X(), b.integer(1))],
+      "f(X) -> enter(0, X), R = X + 1, leave(1, R), R.",
+    ],
     ["a tail call is told and made as it was", [call("g", X())], "f(X) -> enter(0, X), tail(1), g(X)."],
     [
       "arguments that are no values are made before, in their order",
@@ -106,6 +111,18 @@ describe("events", () => {
       "f(X) -> enter(0, X), maybe ok ?= X, tail(1), g() else V -> leave(2, V), V end.",
     ],
     [
+      "a maybe that ends in ?= tells of what was matched",
+      [
+        {
+          type: "maybe_else",
+          anno: 7,
+          body: [{ type: "maybe_match", anno: 7, pattern: b.atom("ok"), value: call("g") }],
+          otherwise: { type: "else", anno: 7, clauses: [b.clause([b.wildcard()], [call("h")])] },
+        },
+      ],
+      "f(X) -> enter(0, X), maybe (ok = R) ?= g(), leave(1, R), R else _ -> tail(2), h() end.",
+    ],
+    [
       "a comprehension in tail position is a tail call",
       [
         {
@@ -119,6 +136,36 @@ describe("events", () => {
     ],
   ])("%s", (_, body, text) => {
     expect(instrumented(body)).toBe(text);
+  });
+
+  test("the one call tells of the entry, and of the return at the next site, and gives the value", () => {
+    const { forms, table } = instrumentForms(module(f(b.atom("done"))));
+    expect(table.sites.map(({ id, kind }) => [id, kind])).toEqual([
+      [0, "entry"],
+      [1, "return"],
+    ]);
+    const once = forms.find((form) => form.type === "function" && form.name.name === "-beamtrace-once-");
+    expect(
+      printFunction(once as FunctionNode)
+        .replace(/\s+/g, " ")
+        .trim(),
+    ).toBe(
+      "'-beamtrace-once-'(S, V0, R) -> case '-beamtrace-enter-'(S, V0) of 0 -> ok; Id -> '-beamtrace-leave-'(Id, S + 1, R) end, R.",
+    );
+  });
+
+  test("with many arguments it has them in a list", () => {
+    const names = Array.from({ length: 8 }, (_, i) => b.variable(`A${i}`));
+    const { forms } = instrumentForms(module(b.function("f", 8, [b.clause(names, [b.atom("done")])])));
+    expect(printFunction(firstFunction(forms)).replace(/\s+/g, " ")).toContain(
+      "-> '-beamtrace-once-list-'(0, [A0, A1, A2, A3, A4, A5, A6, A7], done)",
+    );
+    const helpers = forms.flatMap((form) =>
+      form.type === "function" ? [`${form.name.name}/${form.arity}`] : [],
+    );
+    expect(helpers).toEqual(
+      expect.arrayContaining(["-beamtrace-once-list-/3", "-beamtrace-enter-list-/2", "-beamtrace-leave-/3"]),
+    );
   });
 
   test("names collide with nothing", () => {

@@ -1,5 +1,5 @@
 /**
- * Instruments an application's modules and counts. Modules go in batches; of every third batch the same forms are also compiled as they are,
+ * Instruments an application's modules and counts. Modules go in batches; of every sixth batch the same forms are also compiled as they are,
  * right before or right after, so that the two compilations can be compared.
  */
 import { readFileSync, writeFileSync } from "node:fs";
@@ -11,7 +11,7 @@ import type { Application } from "./modules";
 
 const BATCH = 12;
 const AT_A_TIME = 3;
-const COMPARED_EVERY = 3;
+const COMPARED_EVERY = 6;
 
 /** What instrumenting an application came to. */
 export interface Tally {

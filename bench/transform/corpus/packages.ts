@@ -48,6 +48,9 @@ export async function unpackedPackages(root: string): Promise<string[]> {
         await run("dpkg-deb", ["-x", join(downloads, deb), into]);
       }
       await rename(work, target);
+    } catch (cause) {
+      const message = `the corpus needs apt-get and a source of Debian packages in ${root}: ${WANTED.join(", ")}`;
+      throw new Error(message, { cause });
     } finally {
       await rm(downloads, { recursive: true, force: true });
     }

@@ -6,7 +6,7 @@
 import { atom, type Atom } from "../../erlang";
 import { RUNTIME_OFF } from "../beam-code.generated";
 import { type Builder, builderAt } from "../builder";
-import type { Anno, Expr, FunctionNode } from "../forms";
+import type { Anno, Expr, FunctionNode, VarNode } from "../forms";
 
 const RUNTIME = "beamtrace_rt";
 /** Arguments that travel one by one; more are put into a list first. */
@@ -23,12 +23,15 @@ export const HELPERS = {
   callbackTail: atom("-beamtrace-callback-tail-"),
   continues: atom("-beamtrace-continues-"),
   locals: atom("-beamtrace-locals-"),
+  once: atom("-beamtrace-once-"),
+  onceList: atom("-beamtrace-once-list-"),
   absent: atom("-beamtrace-absent-"),
 } as const;
 
 /** Which helpers a module needs. */
 export class HelpersInUse {
   private readonly enterArities = new Set<number>();
+  private readonly onceArities = new Set<number>();
   private readonly names = new Set<Atom>();
 
   /** Callee and arguments of the call that tells of an entry. */
@@ -39,6 +42,18 @@ export class HelpersInUse {
     }
     this.enterArities.add(args.length);
     return { name: HELPERS.enter, args: [...args] };
+  }
+
+  /** Likewise of the call that tells of entry and return at once and gives the result, its last argument; the return's site is the next one. */
+  once(args: readonly Expr[], b: Builder): { name: Atom; args: Expr[] } {
+    const entry = this.enter(args, b);
+    this.names.add(HELPERS.leave);
+    if (entry.name === HELPERS.enterList) {
+      this.names.add(HELPERS.onceList);
+      return { name: HELPERS.onceList, args: entry.args };
+    }
+    this.onceArities.add(args.length);
+    return { name: HELPERS.once, args: entry.args };
   }
 
   use(helper: "leave" | "tail" | "exception" | "callback" | "callbackTail" | "continues" | "locals"): Atom {
@@ -70,6 +85,21 @@ export class HelpersInUse {
       .map((count) => guardedCall(HELPERS.enter, count + 1, "enter", withModule(0), absent()));
     if (this.names.has(HELPERS.enterList))
       functions.push(guardedCall(HELPERS.enterList, 2, "enter_list", withModule(0), absent()));
+    const once = (name: Atom, enter: Atom, count: number): FunctionNode => {
+      const [site, result, id] = ["S", "R", "Id"].map((base) => b.variable(base)) as [
+        VarNode,
+        VarNode,
+        VarNode,
+      ];
+      const vars = Array.from({ length: count }, (_, i) => b.variable(`V${i}`));
+      const entered = b.call(enter, [site, ...vars]);
+      const left = b.call(HELPERS.leave, [id, b.operator("+", site, b.integer(1)), result]);
+      const told = b.case(entered, [b.clause([b.integer(0)], [b.atom("ok")]), b.clause([id], [left])]);
+      return b.function(name, count + 2, [b.clause([site, ...vars, result], [told, result])]);
+    };
+    for (const count of [...this.onceArities].sort((x, y) => x - y))
+      functions.push(once(HELPERS.once, HELPERS.enter, count));
+    if (this.names.has(HELPERS.onceList)) functions.push(once(HELPERS.onceList, HELPERS.enterList, 1));
     if (this.names.has(HELPERS.leave))
       functions.push(guardedCall(HELPERS.leave, 3, "leave", withModule(1), b.atom("ok")));
     if (this.names.has(HELPERS.tail))

@@ -195,24 +195,27 @@ export function instrumentForms(forms: Form[], options: InstrumentOptions = {}):
   const table = { module: module.name, sites };
   if (sites.length === 0) return { forms, table, instrumented, refused };
   const anno = generatedAnno(functions[0]?.anno ?? 1);
+  const added = helpers.functions(module, anno);
+  // Where all that calls a helper is unused itself, the compiler would speak of the helper too.
+  const names = added.map(({ name, arity }) => tuple(name, arity));
+  const quiet: Form = {
+    ...{ type: "attribute", anno, name: atom("compile") },
+    value: tuple(atom("nowarn_unused_function"), names),
+  };
+  const start = forms.findIndex((form) => form.type === "attribute" && form.name.name === "module") + 1;
   const end = forms.findIndex((form) => form.type === "eof");
   const at = end < 0 ? forms.length : end;
-  const added = helpers.functions(module, anno);
-  if (options.embedSites !== true) {
-    return { forms: [...forms.slice(0, at), ...added, ...forms.slice(at)], table, instrumented, refused };
-  }
-  const start = forms.findIndex((form) => form.type === "attribute" && form.name.name === "module") + 1;
-  return {
-    forms: [
-      ...forms.slice(0, start),
-      exportOf(SITES_FUNCTION, 0, anno),
-      ...forms.slice(start, at),
-      ...added,
-      sitesFunction(table, anno),
-      ...forms.slice(at),
-    ],
-    ...{ table, instrumented, refused },
-  };
+  const embed = options.embedSites === true;
+  const whole = [
+    ...forms.slice(0, start),
+    quiet,
+    ...(embed ? [exportOf(SITES_FUNCTION, 0, anno)] : []),
+    ...forms.slice(start, at),
+    ...added,
+    ...(embed ? [sitesFunction(table, anno)] : []),
+    ...forms.slice(at),
+  ];
+  return { forms: whole, table, instrumented, refused };
 }
 
 /** What a function has to tell that finishes a callback. */

@@ -103,11 +103,25 @@ class ClauseInjector {
     const b = builderAt(anno);
     const site = this.context.site("entry", clause, this.clause, captured);
     const args = captured.map((i) => this.nameArgument(clause, i));
+    const wrapped = this.context.exceptions === "wrap";
+    const [only] = clause.body;
+    if (
+      !wrapped &&
+      this.context.callback === undefined &&
+      clause.body.length === 1 &&
+      only !== undefined &&
+      isPlain(only)
+    ) {
+      // A value and nothing else: one call tells of all. Tables of thousands of clauses stay small so.
+      this.context.site("return", only, this.clause, []);
+      const whole = this.context.helpers.once(args, b);
+      clause.body = [b.call(whole.name, [b.integer(site), ...whole.args, only])];
+      return;
+    }
     const entry = this.context.helpers.enter(args, b);
     const enter = b.call(entry.name, [b.integer(site), ...entry.args]);
     const name = this.names.next("BeamtraceId");
     this.id = b.variable(name);
-    const wrapped = this.context.exceptions === "wrap";
     const body = wrapped ? this.wrapped(clause) : this.tailBody(clause.body);
     // Where nothing tells of the frame's end (it ends by an exception) its id is of no use.
     const used = wrapped || this.told > 0;
@@ -270,6 +284,11 @@ class ClauseInjector {
   private tellOf(node: Expr): Expr[] {
     const b = builderAt(generatedAnno(node.anno));
     const name = this.names.next("BeamtraceR");
+    if (node.type === "maybe_match") {
+      // `P ?= E` ends a `maybe`: it can stand nowhere else, and is E's value where P matches.
+      node.pattern = b.match(node.pattern, b.variable(name));
+      return [node, this.leaveEvent(node, name), b.variable(name)];
+    }
     return [b.match(b.variable(name), node), this.leaveEvent(node, name), b.variable(name)];
   }
 
