@@ -39,6 +39,11 @@
 -define(KIND_CLOSED, 30).
 -define(KIND_GAP, 31).
 -define(KIND_MARKER, 32).
+-define(KIND_FUNCTION_ENTRY, 33).
+-define(KIND_FUNCTION_RETURN, 34).
+-define(KIND_FUNCTION_TAIL_CALL, 35).
+-define(KIND_FUNCTION_EXCEPTION, 36).
+-define(KIND_COUNT, 37).
 
 %% Types of a shape: Shape = Type bor (Size bsl 4).
 -define(SHAPE_NONE, 0).
