@@ -25,4 +25,5 @@ export default defineConfig((given) => [
   },
   // A worker thread is an ES module whichever way the package itself was loaded.
   { ...common, entry: { "capture/link-worker": "src/capture/link-worker.ts" }, format: ["esm"], dts: false },
+  { ...common, entry: { "cli/main": "src/cli/main.ts" }, format: ["esm"], dts: false },
 ]);

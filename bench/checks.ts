@@ -141,10 +141,35 @@ export const CHECKS: Readonly<Record<string, readonly Check[]>> = {
   "1.2": [
     {
       name: "transform-corpus",
-      what: "every module of OTP and Elixir instrumented, compiled and loaded, on OTP 25, 27 and 29",
+      what: "every module of OTP, Elixir, RabbitMQ and ejabberd instrumented, compiled and loaded, on OTP 25, 27 and 29",
       module: "bench/transform/corpus",
       minutes: 120,
       quickMinutes: 20,
+    },
+    {
+      name: "transform-build",
+      what: "what instrumenting everything adds to mix compile --force of a hundred modules, and to builds with little to do",
+      module: "bench/transform/build-time",
+      quickMinutes: 8,
+    },
+    {
+      name: "transform-rabbitmq",
+      what: "RabbitMQ with every module instrumented, under load beside the plain one",
+      module: "bench/transform/rabbitmq",
+      quickMinutes: 10,
+    },
+    {
+      name: "transform-ejabberd",
+      what: "ejabberd with every module instrumented, under tsung's chat beside the plain one",
+      module: "bench/transform/ejabberd",
+      quickMinutes: 0,
+    },
+    {
+      name: "elixir-suite",
+      what: "Elixir's own tests on an instrumented Elixir, against the same on the plain one",
+      module: "stress/elixir-suite",
+      minutes: 90,
+      quickMinutes: 0,
     },
     {
       name: "transform-call",
@@ -152,7 +177,13 @@ export const CHECKS: Readonly<Record<string, readonly Check[]>> = {
       module: "bench/transform/call-cost",
     },
   ],
-  "1.3": [],
+  "1.3": [
+    {
+      name: "transform-callback",
+      what: "a callback that tells what it did, tracing off and on, with small states and with large ones",
+      module: "bench/transform/callback-cost",
+    },
+  ],
   "1.4": [],
   "1.5": [],
 };

@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Dialyzer over the agent, the native tracer's module and the compile server. Its table of OTP's own modules is made once a release and kept in ${XDG_CACHE_HOME:-~/.cache}/beamtrace.
+# Dialyzer over the agent, the native tracer's module, the compile server and the build tools' part. Its table of OTP's own modules is made once a release and kept in ${XDG_CACHE_HOME:-~/.cache}/beamtrace.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
@@ -12,4 +12,6 @@ if [ ! -e "$plt" ]; then
   dialyzer --build_plt --output_plt "$plt.new" --apps erts kernel stdlib compiler >/dev/null || [ $? = 2 ]
   mv "$plt.new" "$plt"
 fi
-dialyzer --plt "$plt" --src -Wunmatched_returns -Wunknown -I beam/agent/include beam/agent/src/*.erl beam/native/erl/*.erl beam/transform/src/*.erl beam/runtime/src/*.erl
+dialyzer --plt "$plt" --src -Wunmatched_returns -Wunknown -I beam/agent/include beam/agent/src/*.erl beam/native/erl/*.erl beam/transform/src/*.erl beam/runtime/src/*.erl beam/build/src/*.erl
+# The runtime of instrumented code has builds; the one above does nothing.
+dialyzer --plt "$plt" --src -DON -DPORTABLE -Wunmatched_returns -Wunknown -Wextra_return -Wmissing_return beam/runtime/src/*.erl

@@ -12,7 +12,7 @@ case $release in
   *) echo "no Debian suite is known to have Erlang/OTP $release" >&2; exit 2 ;;
 esac
 packages=(erlang-base erlang-dev erlang-crypto erlang-parsetools erlang-runtime-tools erlang-ssl
-  erlang-syntax-tools erlang-tools elixir openssl)
+  erlang-syntax-tools erlang-tools elixir rebar3 openssl)
 
 cache=${XDG_CACHE_HOME:-$HOME/.cache}/beamtrace
 target=$cache/otp-$release

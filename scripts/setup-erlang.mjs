@@ -1,5 +1,5 @@
 /**
- * Makes sure that this machine has Erlang (and for the tests Elixir and OpenSSL), installing Debian packages where it may.
+ * Makes sure that this machine has Erlang (and for the tests Elixir, rebar3 and OpenSSL), installing Debian packages where it may.
  * `node scripts/setup-erlang.mjs demo` never fails: without Erlang the demo replays a recording.
  * `node scripts/setup-erlang.mjs test` fails with instructions, unless BEAMTRACE_WITHOUT_ERLANG=1 asks for the tests without a node;
  * `bench` adds what the benchmarks' servers stand on, `ci` Dialyzer.
@@ -19,7 +19,7 @@ const PURPOSES = {
   },
   test: {
     applications: ["compiler", "crypto", "parsetools", "runtime_tools", "ssl", "syntax_tools", "tools"],
-    programs: ["erl", "erlc", "epmd", "elixir", "openssl", "gcc"],
+    programs: ["erl", "erlc", "epmd", "elixir", "mix", "rebar3", "openssl", "gcc"],
     packages: [
       "erlang-base",
       "erlang-dev",
@@ -30,6 +30,7 @@ const PURPOSES = {
       "erlang-syntax-tools",
       "erlang-tools",
       "elixir",
+      "rebar3",
       "openssl",
       "gcc",
       "libc6-dev",
@@ -158,9 +159,9 @@ if (name !== "demo" && process.env.BEAMTRACE_WITHOUT_ERLANG === "1") {
     } else {
       console.error(
         [
-          "The tests talk to real Erlang nodes. Install Erlang/OTP 25 or later, Elixir and OpenSSL, for example",
+          "The tests talk to real Erlang nodes. Install Erlang/OTP 25 or later, Elixir, rebar3 and OpenSSL, for example",
           `  Debian, Ubuntu:  apt-get install ${purpose.packages.join(" ")}`,
-          "  macOS:           brew install erlang elixir openssl",
+          "  macOS:           brew install erlang elixir rebar3 openssl",
           "or set BEAMTRACE_WITHOUT_ERLANG=1 to run only the tests that need no node.",
         ].join("\n"),
       );

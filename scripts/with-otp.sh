@@ -17,5 +17,7 @@ PROJECT=$project exec unshare --mount --propagation private bash -euc '
   # Files that a test hands to its node by path are found at the same path: temporary ones and the project itself.
   for folder in /proc /dev /tmp "${TMPDIR:-/tmp}" "$PROJECT"; do bind "$folder"; done
   mkdir -p "$root$HOME"
+  # Build tools of the release start Node; it is this machine'"'"'s own, which runs wherever there is a libstdc++ of its time or later.
+  touch "$root/usr/local/bin/node" && mount --bind "$(readlink -f "$(command -v node)")" "$root/usr/local/bin/node"
   unset PROJECT
   exec "$@"' with-otp "$root" "$@"

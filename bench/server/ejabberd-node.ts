@@ -51,18 +51,23 @@ modules:
   mod_ping: {}
 `;
 
+/** The folder that stands for `/` of the unpacked packages. */
+export const ejabberdRoot = (): Promise<string> => unpackedPackages("ejabberd", PACKAGES);
+
 /** A running server. */
 export interface EjabberdNode {
   readonly node: ErlNode;
+  /** Folder of its log files. */
+  readonly logs: string;
   /** Its port for clients on 127.0.0.1. */
   readonly xmppPort: number;
   /** Ends the server and removes its directory. */
   stop(): Promise<void>;
 }
 
-/** Starts ejabberd, makes accounts (`user1` with password `user1` and so on), and waits until it takes connections. */
-export async function startEjabberd(users: number): Promise<EjabberdNode> {
-  const { erlang, shared } = await libraryPaths(await unpackedPackages("ejabberd", PACKAGES));
+/** Starts ejabberd, the packages' or that of another root, makes accounts (`user1` with password `user1` and so on), and waits until it takes connections. */
+export async function startEjabberd(users: number, root?: string): Promise<EjabberdNode> {
+  const { erlang, shared } = await libraryPaths(root ?? (await ejabberdRoot()));
   const directory = await mkdtemp(join(tmpdir(), "beamtrace-ejabberd-"));
   const xmppPort = await freePort();
   await writeFile(join(directory, "ejabberd.yml"), configuration(xmppPort));
@@ -105,7 +110,7 @@ export async function startEjabberd(users: number): Promise<EjabberdNode> {
     if (made !== String(users)) throw new Error(`only ${made} of ${users} accounts could be made`);
     // The node is killed first when this process exits; what is still written is removed after that.
     process.off("exit", removeDirectory).once("exit", removeDirectory);
-    return { node, xmppPort, stop };
+    return { node, xmppPort, logs: directory, stop };
   } catch (error) {
     const output = node?.output() ?? "";
     await stop();

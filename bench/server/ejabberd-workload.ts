@@ -11,6 +11,8 @@ export interface ChatLoadOptions {
   readonly users: number;
   /** Bytes of a message's body. */
   readonly bytes: number;
+  /** Root that the server lies in; default: the unpacked packages'. */
+  readonly root?: string;
 }
 
 /** Starts ejabberd; the sessions log in and the load begins with `start()`. */
@@ -18,14 +20,16 @@ export async function ejabberdWorkload({
   rate: first,
   users,
   bytes,
-}: ChatLoadOptions): Promise<PacedWorkload> {
-  const { node, xmppPort, stop } = await startEjabberd(users);
+  root,
+}: ChatLoadOptions): Promise<PacedWorkload & { readonly logs: string }> {
+  const { node, xmppPort, logs, stop } = await startEjabberd(users, root);
   let chat: ChatLoad | undefined;
   let rate = first;
   return {
     name: "ejabberd",
     unit: "message",
     node,
+    logs,
     get rate() {
       return rate;
     },

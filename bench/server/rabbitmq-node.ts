@@ -42,18 +42,25 @@ export async function rabbitPlugins(names: readonly string[]): Promise<string[]>
   });
 }
 
+/** Where RabbitMQ lies: the folder that holds `sbin` and `plugins`. */
+export async function rabbitHome(): Promise<string> {
+  return dirname(dirname(await serverScript()));
+}
+
 /** A running server. */
 export interface RabbitNode {
   readonly node: ErlNode;
+  /** Folder of its log files. */
+  readonly logs: string;
   /** Its AMQP port on 127.0.0.1. */
   readonly amqpPort: number;
   /** Ends the server and removes its directory. */
   stop(): Promise<void>;
 }
 
-/** Starts RabbitMQ and waits until it takes connections. */
-export async function startRabbit(): Promise<RabbitNode> {
-  const program = await serverScript();
+/** Starts RabbitMQ, the package's or that of another folder, and waits until it takes connections. */
+export async function startRabbit(home?: string): Promise<RabbitNode> {
+  const program = join(home ?? (await rabbitHome()), "sbin/rabbitmq-server");
   const directory = await mkdtemp(join(tmpdir(), "beamtrace-rabbitmq-"));
   const amqpPort = await freePort();
   const name = `rabbit${amqpPort}`;
@@ -109,7 +116,7 @@ export async function startRabbit(): Promise<RabbitNode> {
       "{rabbit:is_running(), [P || {listener,_,amqp,_,_,P,_} <- rabbit_networking:active_listeners()]}",
     );
     if (listening !== `{true,[${amqpPort}]}`) throw new Error(`RabbitMQ does not listen: ${listening}`);
-    return { node, amqpPort, stop };
+    return { node, amqpPort, logs: path("log"), stop };
   } catch (error) {
     const output = node?.output() ?? "";
     await stop();

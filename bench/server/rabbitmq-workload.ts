@@ -11,10 +11,14 @@ export interface RabbitLoadOptions {
   readonly bytes: number;
   /** Queues, each with one publishing and one consuming connection. */
   readonly queues: number;
+  /** Folder of the server; default: the package's. */
+  readonly home?: string;
 }
 
 /** Its messages may change their size while it runs. */
 export interface RabbitWorkload extends PacedWorkload {
+  /** Folder of its log files. */
+  readonly logs: string;
   /** Bytes of a message's body from now on. */
   setBytes(bytes: number): Promise<void>;
 }
@@ -24,14 +28,16 @@ export async function rabbitWorkload({
   rate: first,
   bytes,
   queues,
+  home,
 }: RabbitLoadOptions): Promise<RabbitWorkload> {
-  const { node, amqpPort, stop } = await startRabbit();
+  const { node, amqpPort, logs, stop } = await startRabbit(home);
   let load: Child | undefined;
   let rate = first;
   return {
     name: "RabbitMQ",
     unit: "message",
     node,
+    logs,
     get rate() {
       return rate;
     },

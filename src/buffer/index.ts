@@ -55,7 +55,7 @@ export {
   siteTableOf,
   withSiteTable,
 } from "./site-table";
-export type { Site, SiteKind, SiteTable } from "./site-table";
+export type { CallbackTrigger, Site, SiteCallback, SiteKind, SiteTable } from "./site-table";
 export { SiteTables } from "./site-tables";
 export type * from "./trace-event";
 export { RawTraceDecoder } from "./raw-trace-decoder";

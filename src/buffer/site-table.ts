@@ -1,5 +1,5 @@
 /**
- * The sites of an instrumented module: what an event's number stands for. An external term `{beamtrace_sites, Version, Module, Files, Sites}`,
+ * The sites of an instrumented module: what an event's number stands for. An external term `{beamtrace_sites, Version, Module, Files, Sites, Callbacks}`,
  * kept in chunk `BtSt` of the module, so that whoever has the beam can read its events, and, where that is wanted, compressed in a function of
  * the module, so that loaded code answers for itself: its file may be stripped, be of another version, or never have been there.
  */
@@ -20,15 +20,49 @@ import {
 
 /** The chunk that holds the table. */
 export const SITE_CHUNK = "BtSt";
-const VERSION = 1;
+const VERSION = 2;
 /** No module has so many sites; a damaged table must not cost memory. */
 const MAX_TABLE_BYTES = 1 << 28;
 const TAG = atom("beamtrace_sites");
-const KINDS = ["entry", "return", "tail"] as const;
+const KINDS = ["entry", "return", "tail", "locals"] as const;
 const KIND_ATOMS = KINDS.map((kind) => atom(kind));
 
 /** What happens at a site. */
 export type SiteKind = (typeof KINDS)[number];
+
+/** What makes a behaviour call a callback. */
+export type CallbackTrigger =
+  | "init"
+  | "call"
+  | "cast"
+  | "info"
+  | "continue"
+  | "event"
+  | "terminate"
+  | "code_change"
+  | "start"
+  | "stop"
+  | "config_change"
+  | "mount"
+  | "params"
+  | "async"
+  | "update"
+  | "render"
+  | "join"
+  | "in"
+  | "out"
+  | "plug"
+  /** The function finishes callbacks that end in a tail call of it. */
+  | "continuation";
+
+/** The callback of a behaviour that a function is. */
+export interface SiteCallback {
+  /** As `behavioursOf` names it. */
+  readonly behaviour: string;
+  /** Such as `handle_call/3`; state functions of a state machine are `StateName/3`. */
+  readonly name: string;
+  readonly trigger: CallbackTrigger;
+}
 
 /** One place of a module that sends events. */
 export interface Site {
@@ -46,6 +80,12 @@ export interface Site {
   readonly column: number;
   /** Of an entry: positions of the arguments that the event carries, from 0. */
   readonly arguments: readonly number[];
+  /** Of `locals`: what the source calls the variables whose values the event carries, in their order. */
+  readonly variables?: readonly string[];
+  /** Of a tail call in a callback: the function of the same module that is called, as `name/arity`. */
+  readonly callee?: string;
+  /** Of a function that is a callback. */
+  readonly callback?: SiteCallback;
 }
 
 /** The sites of one module. */
@@ -54,6 +94,7 @@ export interface SiteTable {
   readonly sites: readonly Site[];
 }
 
+const asTerm = (value: string | number): Term => (typeof value === "string" ? atom(value) : value);
 /** The function that gives `embeddedSites`; a module that has it exports it. */
 export const SITES_FUNCTION = "-beamtrace-sites-";
 
@@ -84,13 +125,47 @@ export function siteTableOf(embedded: Uint8Array): SiteTable {
 function siteTerm(table: SiteTable): Term {
   const files = [...new Set(table.sites.map((site) => site.file))];
   const index = new Map(files.map((file, i) => [file, i]));
+  const details = (s: Site): readonly Term[] => {
+    if (s.variables !== undefined) return s.variables.map(asTerm);
+    if (s.callee === undefined) return s.arguments;
+    const slash = s.callee.lastIndexOf("/");
+    return [atom(s.callee.slice(0, slash)), Number(s.callee.slice(slash + 1))];
+  };
   const sites = table.sites.map((s) =>
     tuple(
       ...[KIND_ATOMS[KINDS.indexOf(s.kind)]!, atom(s.function), s.arity, s.clause],
-      ...[index.get(s.file)!, s.line, s.column, s.arguments],
+      ...[index.get(s.file)!, s.line, s.column, details(s)],
     ),
   );
-  return tuple(TAG, VERSION, atom(table.module), files.map(charlist), sites);
+  const callbacks = new Map<string, Term>();
+  for (const { function: name, arity, callback } of table.sites) {
+    if (callback === undefined) continue;
+    const { behaviour, name: of, trigger } = callback;
+    callbacks.set(`${name}/${arity}`, tuple(...[name, arity, behaviour, of, trigger].map(asTerm)));
+  }
+  return tuple(...[TAG, VERSION, atom(table.module), files.map(charlist), sites, [...callbacks.values()]]);
+}
+
+/** What stands where an entry has the positions of its arguments: of `locals` the variables' names, of a callback's tail call whom it calls. */
+function detailsOf(
+  kind: SiteKind,
+  args: readonly Term[],
+  corrupt: () => CorruptBeamError,
+): Pick<Site, "arguments" | "variables" | "callee"> {
+  if (kind === "locals") {
+    const variables = args.map((arg) => {
+      if (!(arg instanceof Atom)) throw corrupt();
+      return arg.name;
+    });
+    return { arguments: [], variables };
+  }
+  if (kind === "tail" && args.length > 0) {
+    const [name, arity] = args;
+    if (!(name instanceof Atom) || typeof arity !== "number") throw corrupt();
+    return { arguments: [], callee: `${name.name}/${arity}` };
+  }
+  if (!args.every((arg) => typeof arg === "number")) throw corrupt();
+  return { arguments: args };
 }
 
 /**
@@ -110,7 +185,7 @@ const corrupt = (): CorruptBeamError =>
  * @throws CorruptBeamError `BT_CORRUPT_BEAM`
  */
 export function siteTableFromTerm(term: Term): SiteTable {
-  const [tag, version, module, files, sites] = term instanceof Tuple ? term.elements : [];
+  const [tag, version, module, files, sites, marked] = term instanceof Tuple ? term.elements : [];
   if (tag !== TAG || version !== VERSION || !(module instanceof Atom)) throw corrupt();
   if (!Array.isArray(files) || !Array.isArray(sites)) throw corrupt();
   const names = (files as readonly Term[]).map((file) => {
@@ -121,6 +196,16 @@ export function siteTableFromTerm(term: Term): SiteTable {
     if (typeof value !== "number") throw corrupt();
     return value;
   };
+  if (!Array.isArray(marked)) throw corrupt();
+  const callbacks = new Map<string, SiteCallback>();
+  for (const one of marked as readonly Term[]) {
+    const [of, arity, behaviour, callback, trigger] = one instanceof Tuple ? one.elements : [];
+    const names = [of, behaviour, callback, trigger].map((part) => (part instanceof Atom ? part.name : ""));
+    if (names.includes("") || typeof arity !== "number") throw corrupt();
+    callbacks.set(`${names[0]!}/${arity}`, {
+      ...{ behaviour: names[1]!, name: names[2]!, trigger: names[3] as CallbackTrigger },
+    });
+  }
   return {
     module: module.name,
     sites: (sites as readonly Term[]).map((site, id) => {
@@ -130,7 +215,9 @@ export function siteTableFromTerm(term: Term): SiteTable {
       const name = names[number(file)];
       if (position < 0 || !(of instanceof Atom) || name === undefined || !Array.isArray(args))
         throw corrupt();
+      const callback = callbacks.get(`${of.name}/${number(arity)}`);
       return {
+        ...(callback === undefined ? {} : { callback }),
         id,
         kind: KINDS[position]!,
         function: of.name,
@@ -139,7 +226,7 @@ export function siteTableFromTerm(term: Term): SiteTable {
         file: name,
         line: number(line),
         column: number(column),
-        arguments: (args as readonly Term[]).map(number),
+        ...detailsOf(KINDS[position]!, args as readonly Term[], corrupt),
       };
     }),
   };

@@ -380,7 +380,8 @@ function callTerm(pattern: CallPattern, index: number, otp: number | undefined, 
   }
   if (pattern.module === "_" && pattern.function !== undefined && pattern.function !== "_")
     throw invalid(`${at}.function`, "a wildcard over every module takes every function; name the module");
-  if (pattern.module.startsWith("beamtrace_"))
+  // The runtime of instrumented code is there to be watched; what it is called by is the traced program.
+  if (pattern.module.startsWith("beamtrace_") && pattern.module !== "beamtrace_rt")
     throw new OptionError("BT_TRACE_SPEC_INVALID", `${at}.module`, "beamtrace never traces itself");
   const mfa = tuple(atom(pattern.module), atom(pattern.function ?? "_"), pattern.arity ?? atom("_"));
   return tuple(

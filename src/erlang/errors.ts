@@ -32,6 +32,7 @@ export type ErrorCode =
   | "BT_UNKNOWN_FORM"
   | "BT_INSTRUMENT_REFUSED"
   | "BT_COMPILE_FAILED"
+  | "BT_PLAN_INVALID"
   // remote execution
   | "BT_REMOTE_ERROR"
   | "BT_NO_CODE"

@@ -1,4 +1,4 @@
-/** Short functions that make nodes, all at one annotation: `const b = builderAt(anno); b.call("f", [b.integer(1)])`. */
+/** Makes nodes, all at one annotation: `const b = builderAt(anno); b.call("f", [b.integer(1)])`. */
 import type { Atom } from "../erlang";
 import { atom } from "../erlang";
 import type {
@@ -13,80 +13,93 @@ import type {
   VarNode,
 } from "./forms";
 
-const name = (given: string | Atom): Atom => (typeof given === "string" ? atom(given) : given);
+const named = (given: string | Atom): Atom => (typeof given === "string" ? atom(given) : given);
 
-/** Builders of nodes at one place. */
-export function builderAt(anno: Anno) {
-  const atomNode = (value: string | Atom): Expr => ({ type: "atom", anno, value: name(value) });
-  const variable = (of: string | Atom): VarNode => ({ type: "var", anno, name: name(of) });
-  const clause = (patterns: Expr[], body: Expr[], guards: Expr[][] = []): ClauseNode => ({
-    type: "clause",
-    anno,
-    patterns,
-    guards,
-    body,
-  });
-  return {
-    atom: atomNode,
-    variable,
-    clause,
-    integer: (value: number): Expr => ({ type: "integer", anno, value }),
-    wildcard: (): VarNode => variable("_"),
-    tuple: (...elements: Expr[]): Expr => ({ type: "tuple", anno, elements }),
-    list: (items: readonly Expr[]): Expr =>
-      items.reduceRight<Expr>((tail, head) => ({ type: "cons", anno, head, tail }), { type: "nil", anno }),
-    match: (pattern: Expr, value: Expr): MatchNode => ({ type: "match", anno, pattern, value }),
-    call: (callee: string | Atom, args: Expr[]): CallNode => ({
+/** Builders of nodes at one place. A class, as one is made for nearly every node that is changed; its methods need their `b.`. */
+export class Builder {
+  private readonly anno: Anno;
+
+  /** @internal Use `builderAt`. */
+  constructor(anno: Anno) {
+    this.anno = anno;
+  }
+
+  atom(value: string | Atom): Expr {
+    return { type: "atom", anno: this.anno, value: named(value) };
+  }
+
+  variable(name: string | Atom): VarNode {
+    return { type: "var", anno: this.anno, name: named(name) };
+  }
+
+  wildcard(): VarNode {
+    return this.variable("_");
+  }
+
+  integer(value: number): Expr {
+    return { type: "integer", anno: this.anno, value };
+  }
+
+  clause(patterns: Expr[], body: Expr[], guards: Expr[][] = []): ClauseNode {
+    return { type: "clause", anno: this.anno, patterns, guards, body };
+  }
+
+  tuple(...elements: Expr[]): Expr {
+    return { type: "tuple", anno: this.anno, elements };
+  }
+
+  list(items: readonly Expr[]): Expr {
+    const { anno } = this;
+    return items.reduceRight<Expr>((tail, head) => ({ type: "cons", anno, head, tail }), {
+      type: "nil",
+      anno,
+    });
+  }
+
+  match(pattern: Expr, value: Expr): MatchNode {
+    return { type: "match", anno: this.anno, pattern, value };
+  }
+
+  call(callee: string | Atom, args: Expr[]): CallNode {
+    return { type: "call", anno: this.anno, callee: this.atom(callee), arguments: args };
+  }
+
+  remoteCall(module: string | Atom, callee: string | Atom, args: Expr[]): CallNode {
+    const { anno } = this;
+    return {
       type: "call",
       anno,
-      callee: atomNode(callee),
+      callee: { type: "remote", anno, module: this.atom(module), function: this.atom(callee) },
       arguments: args,
-    }),
-    remoteCall: (module: string | Atom, callee: string | Atom, args: Expr[]): CallNode => ({
-      type: "call",
-      anno,
-      callee: { type: "remote", anno, module: atomNode(module), function: atomNode(callee) },
-      arguments: args,
-    }),
-    operator: (operator: string, left: Expr, right: Expr): Expr => ({
-      type: "binary_op",
-      anno,
-      operator: atom(operator),
-      left,
-      right,
-    }),
-    case: (value: Expr, clauses: ClauseNode[]): CaseNode => ({ type: "case", anno, value, clauses }),
-    try: (body: Expr[], handlers: ClauseNode[]): TryNode => ({
-      type: "try",
-      anno,
-      body,
-      clauses: [],
-      handlers,
-      after: [],
-    }),
-    /** Bytes as a binary literal. */
-    binary: (bytes: Uint8Array): Expr => ({
-      type: "bin",
-      anno,
-      elements: [
-        {
-          type: "bin_element",
-          anno,
-          value: { type: "string", anno, value: [...bytes] },
-          size: atom("default"),
-          specifiers: atom("default"),
-        },
-      ],
-    }),
-    function: (of: string | Atom, arity: number, clauses: ClauseNode[]): FunctionNode => ({
-      type: "function",
-      anno,
-      name: name(of),
-      arity,
-      clauses,
-    }),
-  };
+    };
+  }
+
+  operator(operator: string, left: Expr, right: Expr): Expr {
+    return { type: "binary_op", anno: this.anno, operator: atom(operator), left, right };
+  }
+
+  case(value: Expr, clauses: ClauseNode[]): CaseNode {
+    return { type: "case", anno: this.anno, value, clauses };
+  }
+
+  try(body: Expr[], handlers: ClauseNode[]): TryNode {
+    return { type: "try", anno: this.anno, body, clauses: [], handlers, after: [] };
+  }
+
+  /** Bytes as a binary literal. */
+  binary(bytes: Uint8Array): Expr {
+    const { anno } = this;
+    const [size, specifiers] = [atom("default"), atom("default")];
+    const value: Expr = { type: "string", anno, value: [...bytes] };
+    return { type: "bin", anno, elements: [{ type: "bin_element", anno, value, size, specifiers }] };
+  }
+
+  function(name: string | Atom, arity: number, clauses: ClauseNode[]): FunctionNode {
+    return { type: "function", anno: this.anno, name: named(name), arity, clauses };
+  }
 }
 
-/** What `builderAt` gives. */
-export type Builder = ReturnType<typeof builderAt>;
+/** Builders of nodes at one place. */
+export function builderAt(anno: Anno): Builder {
+  return new Builder(anno);
+}

@@ -23,14 +23,20 @@ export function nodeParts(node: Node): readonly string[] {
   return holders.get(node.type)!.map(({ name }) => name);
 }
 
+function pushChildren(node: Node, into: Node[]): void {
+  const fields = node as unknown as Readonly<Record<string, unknown>>;
+  const parts = holders.get(node.type)!;
+  for (let i = 0; i < parts.length; i++) {
+    const { name, flat } = parts[i]!;
+    if (flat) into.push(fields[name] as Node);
+    else pushAll(fields[name], into);
+  }
+}
+
 /** The nodes right below. */
 export function children(node: Node): Node[] {
   const found: Node[] = [];
-  const fields = node as unknown as Readonly<Record<string, unknown>>;
-  for (const { name, flat } of holders.get(node.type)!) {
-    if (flat) found.push(fields[name] as Node);
-    else pushAll(fields[name], found);
-  }
+  pushChildren(node, found);
   return found;
 }
 
@@ -44,7 +50,13 @@ export function walk(root: Node | readonly Node[], visit: (node: Node) => boolea
     const node = stack.pop();
     if (node === undefined) return;
     if (visit(node) === false) continue;
-    const below = children(node);
-    for (let i = below.length - 1; i >= 0; i--) stack.push(below[i]!);
+    const from = stack.length;
+    pushChildren(node, stack);
+    // The first child is to be on top.
+    for (let i = from, j = stack.length - 1; i < j; i++, j--) {
+      const other = stack[i]!;
+      stack[i] = stack[j]!;
+      stack[j] = other;
+    }
   }
 }

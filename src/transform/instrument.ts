@@ -12,8 +12,8 @@ import {
   moduleName,
   type Term,
 } from "../erlang";
-import type { Compiler, CompileWarning, ModuleForms } from "./compiler/compile-server";
-import { formsFromTerm, formsToTerm } from "./forms";
+import type { Compiler, CompileWarning, ModuleForms } from "./compiler/remote-compiler";
+import { type Form, formsFromTerm, formsToTerm } from "./forms";
 import {
   type FunctionName,
   instrumentForms,
@@ -35,7 +35,6 @@ const CODE_CHUNKS = [
   "LocT",
   "Line",
   "Type",
-  "Meta",
   "DbgB",
 ];
 
@@ -82,6 +81,10 @@ async function formsOf(beam: BeamFile, compiler: Compiler): Promise<ModuleForms 
   return { backend: info.backend, ...(await compiler.forms(info.module, info.backend, chunk)) };
 }
 
+/** The typed forms of a module. @throws BeamtraceError `BT_NO_DEBUG_INFO`, `BT_UNKNOWN_FORM` */
+export const formsOfBeam = async (beam: BeamFile, compiler: Compiler): Promise<Form[]> =>
+  formsFromTerm((await formsOf(beam, compiler)).forms);
+
 /** Replaces the code of a module, keeping all else. */
 function withCode(original: BeamFile, code: BeamFile): BeamFile {
   const isCode = (id: string): boolean => CODE_CHUNKS.includes(id);
@@ -122,8 +125,16 @@ async function compileInto(
   return { beam: withCode(beam, BeamFile.read(compiled.beam)), warnings: compiled.warnings };
 }
 
+function refuseCodeServer(module: string, options: InstrumentBeamOptions): void {
+  if (options.runtime === "present" || !CODE_SERVER.has(module)) return;
+  throw new BeamtraceError(
+    "BT_INSTRUMENT_REFUSED",
+    `${module} is run by the VM's code server: it can only be instrumented where beamtrace_rt is loaded first (runtime: "present")`,
+  );
+}
+
 /**
- * Instruments a module.
+ * Instruments a module. Options can also be a function of the module's forms, which says what to do once they are known.
  * @throws BeamtraceError `BT_CORRUPT_BEAM`, `BT_NO_DEBUG_INFO`, `BT_UNKNOWN_FORM`, `BT_INSTRUMENT_REFUSED`, `BT_COMPILE_FAILED`:
  * the module is then best left as it is.
  * @example
@@ -133,19 +144,17 @@ async function compileInto(
 export async function instrumentBeam(
   bytes: Uint8Array,
   compiler: Compiler,
-  options: InstrumentBeamOptions = {},
+  options: InstrumentBeamOptions | ((forms: readonly Form[]) => InstrumentBeamOptions) = {},
 ): Promise<InstrumentedBeam> {
   const beam = BeamFile.read(bytes);
   const module = moduleName(beam).name;
-  if (options.runtime !== "present" && CODE_SERVER.has(module)) {
-    throw new BeamtraceError(
-      "BT_INSTRUMENT_REFUSED",
-      `${module} is run by the VM's code server: it can only be instrumented where beamtrace_rt is loaded first (runtime: "present")`,
-    );
-  }
+  if (typeof options !== "function") refuseCodeServer(module, options);
   const { forms, options: compileOptions, backend } = await formsOf(beam, compiler);
-  const { forms: changed, ...result } = instrumentForms(formsFromTerm(forms), options);
-  if (result.instrumented.length === 0) return { module, bytes, ...result, warnings: [] };
+  const typed = formsFromTerm(forms);
+  const chosen = typeof options === "function" ? options(typed) : options;
+  const { forms: changed, ...result } = instrumentForms(typed, chosen);
+  if (result.table.sites.length === 0) return { module, bytes, ...result, warnings: [] };
+  refuseCodeServer(module, chosen);
   const compiled = await compileInto(beam, compiler, backend, compileOptions, formsToTerm(changed));
   return {
     ...{ module, ...result, warnings: compiled.warnings },

@@ -21,6 +21,8 @@ export function variableNames(root: Node | readonly Node[]): Set<string> {
 /** Makes variable names that nothing in the given code has, each once. */
 export class FreshNames {
   private readonly taken: Set<string>;
+  /** Per base the number to try next: functions of thousands of clauses ask for thousands of names. */
+  private readonly numbers = new Map<string, number>();
 
   constructor(root: Node | readonly Node[]) {
     this.taken = variableNames(root);
@@ -28,8 +30,13 @@ export class FreshNames {
 
   /** `Base`, or `Base2`, `Base3` … when it is taken. */
   next(base: string): Atom {
-    let name = base;
-    for (let n = 2; this.taken.has(name); n++) name = `${base}${n}`;
+    let n = this.numbers.get(base) ?? 1;
+    let name: string;
+    do {
+      name = n === 1 ? base : `${base}${n}`;
+      n++;
+    } while (this.taken.has(name));
+    this.numbers.set(base, n);
     this.taken.add(name);
     return atom(name);
   }

@@ -33,7 +33,7 @@ async function outcome(module: string): Promise<string[]> {
   return JSON.parse(text) as string[];
 }
 
-describe.each(["subject", "subject_maybe"])("%s", (module) => {
+describe.each(["subject", "subject_maybe", "subject_servers"])("%s", (module) => {
   test.each(RUNTIMES)("behaves the same %s", async (_, runtime) => {
     // `maybe` is a feature to be switched on before OTP 27.
     if (module === "subject_maybe" && otp < 27) return;
@@ -51,6 +51,21 @@ describe.each(["subject", "subject_maybe"])("%s", (module) => {
     await unload(node, module);
     await unload(node, "beamtrace_rt");
   });
+});
+
+test.each(RUNTIMES)("a callback that calls itself keeps its memory %s", async (_, runtime) => {
+  const plain = await compileErlang(node, fixture("subject_servers.erl"));
+  const { bytes } = await instrumentBeam(plain, compiler, { callbacks: { maxBytes: 64 } });
+  await load(node, "subject_servers", bytes);
+  await (runtime === undefined ? unload(node, "beamtrace_rt") : load(node, "beamtrace_rt", runtime));
+  const sizes = (turns: number): Promise<string> =>
+    node.eval(`register(observer, self()), subject_servers:memory(${turns})`);
+  const few = await sizes(10);
+  const stack = (text: string): string => /stack_size,(\d+)/.exec(text)?.[1] ?? "none";
+  expect(stack(few)).toMatch(/^\d+$/);
+  expect(stack(await sizes(1_000_000))).toBe(stack(few));
+  await unload(node, "subject_servers");
+  await unload(node, "beamtrace_rt");
 });
 
 test("instrumenting again gives the same bytes, and what is not code survives", async () => {

@@ -6,7 +6,15 @@ import { BeamFile } from "../../src/erlang";
 import { type CompileServer, instrumentBeam, recompile, startCompileServer } from "../../src/transform";
 import { RUNTIME_OFF, RUNTIME_ON } from "../../src/transform/beam-code.generated";
 import { type ErlNode, startNode } from "../support/erl-node";
-import { compileErlang, ELIXIR_EBIN, fixture, load, startCompiler, unload } from "../support/transform";
+import {
+  compileElixir,
+  compileErlang,
+  ELIXIR_EBIN,
+  fixture,
+  load,
+  startCompiler,
+  unload,
+} from "../support/transform";
 
 let node: ErlNode;
 let compiler: CompileServer;
@@ -20,15 +28,7 @@ beforeAll(async () => {
   });
   compiler = await startCompiler();
   await load(node, "harness", await compileErlang(node, fixture("harness.erl")));
-  await node.eval("{ok, _} = application:ensure_all_started(elixir)");
-  const source = readFileSync(fixture("subject.ex")).toString("base64");
-  // Docs are only kept of code that is compiled from files.
-  const text = await node.eval(
-    `'Elixir.Code':put_compiler_option(docs, true), 'Elixir.Code':put_compiler_option(debug_info, true),
-     Compiled = 'Elixir.Code':compile_string(base64:decode("${source}"), <<"subject.ex">>),
-     [[atom_to_list(M), binary_to_list(base64:encode(B))] || {M, B} <- Compiled]`,
-  );
-  plain = new Map((JSON.parse(text) as [string, string][]).map(([m, b]) => [m, Buffer.from(b, "base64")]));
+  plain = await compileElixir(node, readFileSync(fixture("subject.ex"), "utf8"));
   expect(plain.size).toBe(7);
 });
 afterAll(async () => {

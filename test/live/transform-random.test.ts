@@ -2,7 +2,14 @@
 import fc from "fast-check";
 import { afterAll, beforeAll, expect, test } from "vitest";
 
-import { type CompileServer, instrumentBeam } from "../../src/transform";
+import { BeamFile, debugInfo, isAbstractCode } from "../../src/erlang";
+import {
+  type CompileServer,
+  expressionLines,
+  formsFromTerm,
+  instrumentBeam,
+  type SourceLine,
+} from "../../src/transform";
 import { RUNTIME_ON } from "../../src/transform/beam-code.generated";
 import { type ErlNode, startNode } from "../support/erl-node";
 import { compileErlang, compileText, fixture, load, startCompiler } from "../support/transform";
@@ -40,7 +47,15 @@ const differences = async (): Promise<string> => {
 
 const RUNS = Number(process.env["BEAMTRACE_RANDOM_PROGRAMS"] ?? "25");
 
-test("random programs behave the same", async () => {
+/** Some of the lines of a program, other ones for each seed. */
+function someLines(plain: Uint8Array, seed: number): SourceLine[] {
+  const info = debugInfo(BeamFile.read(plain));
+  if (!isAbstractCode(info)) throw new Error("no forms");
+  return expressionLines(formsFromTerm(info.forms)).filter(({ line }) => ((line * 7 + seed) >>> 0) % 3 !== 0);
+}
+
+test("random programs behave the same, with the variables of their lines told or not", async () => {
+  let lines = 0;
   let exceptions = 0;
   let values = 0;
   await fc.assert(
@@ -50,7 +65,10 @@ test("random programs behave the same", async () => {
         (error: Error) => (/compile,\{crash/.test(error.message) ? undefined : Promise.reject(error)),
       );
       fc.pre(plain !== undefined);
-      const { bytes, refused, warnings } = await instrumentBeam(plain, compiler);
+      // Every variable that is named is bound there, or the program would not compile.
+      const locals = seed % 2 === 0 ? someLines(plain, seed) : [];
+      lines += locals.length;
+      const { bytes, refused, warnings } = await instrumentBeam(plain, compiler, { locals });
       expect(refused).toEqual([]);
       expect(warnings.filter(({ message }) => /beamtrace/i.test(message))).toEqual([]);
       await load(node, "random_program", plain);
@@ -75,4 +93,5 @@ test("random programs behave the same", async () => {
   // The programs do something: both ways of ending are common.
   expect(values).toBeGreaterThan(RUNS);
   expect(exceptions).toBeGreaterThan(RUNS);
+  expect(lines).toBeGreaterThan(RUNS);
 }, 600_000);

@@ -49,6 +49,17 @@ export async function compileText(node: ErlNode, module: string, text: string): 
   }
 }
 
+/** Object code of the modules of Elixir source text, with docs and debug info; the node needs Elixir in its code path. */
+export async function compileElixir(node: ErlNode, source: string): Promise<Map<string, Uint8Array>> {
+  const text = await node.eval(
+    `{ok, _} = application:ensure_all_started(elixir),
+     'Elixir.Code':put_compiler_option(docs, true), 'Elixir.Code':put_compiler_option(debug_info, true),
+     Compiled = 'Elixir.Code':compile_string(base64:decode("${Buffer.from(source).toString("base64")}"), <<"subject.ex">>),
+     [[atom_to_list(M), binary_to_list(base64:encode(B))] || {M, B} <- Compiled]`,
+  );
+  return new Map((JSON.parse(text) as [string, string][]).map(([m, b]) => [m, Buffer.from(b, "base64")]));
+}
+
 /** Loads object code; of a module that is there already the old code is purged. */
 export async function load(node: ErlNode, module: string, beam: Uint8Array | string): Promise<void> {
   const text = typeof beam === "string" ? beam : Buffer.from(beam).toString("base64");

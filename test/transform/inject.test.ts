@@ -260,10 +260,17 @@ describe("site table", () => {
   test.each([
     ["no tuple", [1, 2]],
     ["another version", tuple(atom("beamtrace_sites"), 99, atom("m"), [], [])],
-    ["a site that is none", tuple(atom("beamtrace_sites"), 1, atom("m"), [], [tuple(1)])],
+    ["a site that is none", tuple(atom("beamtrace_sites"), 2, atom("m"), [], [tuple(1)], [])],
     [
       "a file that is not there",
-      tuple(atom("beamtrace_sites"), 1, atom("m"), [], [tuple(atom("entry"), atom("f"), 1, 1, 0, 1, 1, [])]),
+      tuple(
+        atom("beamtrace_sites"),
+        2,
+        atom("m"),
+        [],
+        [tuple(atom("entry"), atom("f"), 1, 1, 0, 1, 1, [])],
+        [],
+      ),
     ],
   ])("%s is refused", (_, term) => {
     const beam = BeamFile.of([{ id: SITE_CHUNK, data: encode(term) }]);

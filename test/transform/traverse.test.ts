@@ -5,6 +5,7 @@ import { atom, tuple } from "../../src/erlang";
 import {
   builderAt,
   type Expr,
+  FreshNames,
   formFromTerm,
   type FunctionNode,
   printFunction,
@@ -111,4 +112,19 @@ describe("traverse", () => {
     traverse(spec, { var: ({ node }) => void names.push(node.name.name) });
     expect(names).toEqual(["T"]);
   });
+});
+
+test("fresh names are counted up by base, past those that the code has, and never come twice", () => {
+  const names = new FreshNames(b.tuple(b.variable("A"), b.variable("A3"), b.variable("B2")));
+  expect(["A", "A", "B", "A", "B", "C"].map((base) => names.next(base).name)).toEqual([
+    "A2",
+    "A4",
+    "B",
+    "A5",
+    "B3",
+    "C",
+  ]);
+  const many = Array.from({ length: 5000 }, () => names.next("D").name);
+  expect(new Set(many).size).toBe(5000);
+  expect(many.at(-1)).toBe("D5000");
 });

@@ -5,9 +5,10 @@
  */
 import { type ChildProcess, spawn } from "node:child_process";
 import type { Duplex, Readable } from "node:stream";
-import type { Atom, Tuple } from "../../erlang";
-import { atom, BeamtraceError, decode, encode, type ErlMap, map, type Term, tuple } from "../../erlang";
+import { BeamtraceError, decode, type Term, tuple, type Tuple } from "../../erlang";
 import { COMPILER } from "../beam-code.generated";
+import { PacketEncoder, PacketReader } from "./packets";
+import { RemoteCompiler } from "./remote-compiler";
 
 /** Options of `startCompileServer`. */
 export interface CompileServerOptions {
@@ -18,50 +19,13 @@ export interface CompileServerOptions {
   readonly env?: Readonly<Record<string, string | undefined>>;
 }
 
-/** Forms of a module and the options that compile them. */
-export interface ModuleForms {
-  readonly forms: readonly Term[];
-  readonly options: readonly Term[];
-}
-
-/** What to compile. */
-export interface CompileJob extends ModuleForms {
-  readonly module: Atom;
-  /** Backend of the debug info, such as `erl_abstract_code` or `elixir_erl`: it says which passes made the module. */
-  readonly backend: string;
-  /** Path of the source file as the module has it. */
-  readonly source?: Term;
-}
-
-/** A warning of the compiler. */
-export interface CompileWarning {
-  readonly line: number;
-  /** Module that gave it, such as `erl_lint`. */
-  readonly by: string;
-  readonly message: string;
-}
-
-/** Something that compiles: a server of its own, or later a live node. */
-export interface Compiler {
-  /** Turns the bytes of chunk `Dbgi` into forms. Rejects with `BT_NO_DEBUG_INFO`. */
-  forms(module: Atom, backend: string, debugInfo: Uint8Array): Promise<ModuleForms>;
-  /** Compiles. Rejects with `BT_COMPILE_FAILED`, whose message is the compiler's. */
-  compile(
-    job: CompileJob,
-  ): Promise<{ readonly beam: Uint8Array; readonly warnings: readonly CompileWarning[] }>;
-}
-
-const OK = atom("ok");
-const key = (result: Term, name: string): Term => (result as ErlMap).get(atom(name)) as Term;
-const text = (bytes: Term): string => Buffer.from(bytes as Uint8Array).toString("utf8");
-
 interface Waiting {
   resolve(result: Term): void;
   reject(error: unknown): void;
 }
 
 /** A running compile server. */
-export class CompileServer implements Compiler, AsyncDisposable {
+export class CompileServer extends RemoteCompiler implements AsyncDisposable {
   private readonly child: ChildProcess;
   private readonly waiting = new Map<number, Waiting>();
   private readonly requests: Duplex;
@@ -69,9 +33,11 @@ export class CompileServer implements Compiler, AsyncDisposable {
   private ended: BeamtraceError | undefined;
   private readonly exited: Promise<void>;
   private complaints = "";
+  private readonly packets = new PacketEncoder();
 
   /** @internal Use `startCompileServer`. */
   constructor(options: CompileServerOptions) {
+    super();
     const [program = "erl", ...leading] = options.command ?? ["erl"];
     const paths = options.codePaths ?? [];
     this.child = spawn(
@@ -117,53 +83,6 @@ export class CompileServer implements Compiler, AsyncDisposable {
     return this.child.pid ?? 0;
   }
 
-  async forms(module: Atom, backend: string, debugInfo: Uint8Array): Promise<ModuleForms> {
-    const request = tuple(atom("forms"), module, atom(backend), debugInfo);
-    const result = await this.ask(request, (why) => {
-      const elixir =
-        backend === "elixir_erl" ? "; give Elixir's ebin folder to the compile server as code path" : "";
-      return new BeamtraceError(
-        "BT_NO_DEBUG_INFO",
-        `the debug info of ${module.name} can only be read by its backend ${backend}: ${why}${elixir}`,
-      );
-    });
-    return {
-      forms: key(result, "forms") as readonly Term[],
-      options: key(result, "options") as readonly Term[],
-    };
-  }
-
-  async compile(
-    job: CompileJob,
-  ): Promise<{ readonly beam: Uint8Array; readonly warnings: readonly CompileWarning[] }> {
-    const request = map({
-      module: job.module,
-      backend: atom(job.backend),
-      forms: job.forms,
-      options: job.options,
-      ...(job.source === undefined ? {} : { source: job.source }),
-    });
-    const result = await this.ask(
-      tuple(atom("compile"), request),
-      (why) => new BeamtraceError("BT_COMPILE_FAILED", `${job.module.name} does not compile: ${why}`),
-    );
-    const warnings = (key(result, "warnings") as readonly Tuple[]).map(
-      ({ elements: [line, by, message] }) => ({
-        line: line as number,
-        by: (by as Atom).name,
-        message: text(message as Term),
-      }),
-    );
-    return { beam: key(result, "beam") as Uint8Array, warnings };
-  }
-
-  /** Versions of OTP and, when it is in the code path, Elixir. */
-  async versions(): Promise<{ readonly otp: string; readonly elixir: string | undefined }> {
-    const result = await this.ask(atom("versions"), (why) => new BeamtraceError("BT_COMPILE_FAILED", why));
-    const elixir = text(key(result, "elixir"));
-    return { otp: text(key(result, "otp")), elixir: elixir === "" ? undefined : elixir };
-  }
-
   /** Ends the server; requests under way are rejected. */
   async close(): Promise<void> {
     this.requests.destroy();
@@ -176,44 +95,19 @@ export class CompileServer implements Compiler, AsyncDisposable {
     await this.close();
   }
 
-  private ask(request: Term, failure: (why: string) => BeamtraceError): Promise<Term> {
+  protected ask(request: Term): Promise<Term> {
     if (this.ended !== undefined) return Promise.reject(this.ended);
     const id = this.nextId++;
-    const bytes = encode(tuple(id, request));
-    const length = Buffer.alloc(4);
-    length.writeUInt32BE(bytes.length);
     return new Promise((resolve, reject) => {
-      this.waiting.set(id, {
-        resolve: (answer) => {
-          const [tag, result] = (answer as Tuple).elements;
-          if (tag === OK) resolve(result as Term);
-          else reject(failure(text(result as Term)));
-        },
-        reject,
-      });
-      this.requests.write(length);
-      this.requests.write(bytes);
+      this.waiting.set(id, { resolve, reject });
+      this.requests.write(this.packets.encode(tuple(id, request)));
     });
   }
 
   private read(answers: Readable): void {
-    let parts: Buffer[] = [];
-    let size = 0;
+    const reader = new PacketReader((packet) => this.answered(packet));
     answers.on("error", () => undefined);
-    answers.on("data", (chunk: Buffer) => {
-      parts.push(chunk);
-      size += chunk.length;
-      for (;;) {
-        if (size < 4) return;
-        if (parts[0]!.length < 4) parts = [Buffer.concat(parts)];
-        const length = parts[0]!.readUInt32BE(0);
-        if (size < length + 4) return;
-        const all = parts.length === 1 ? parts[0]! : Buffer.concat(parts);
-        this.answered(all.subarray(4, length + 4));
-        parts = [all.subarray(length + 4)];
-        size -= length + 4;
-      }
-    });
+    answers.on("data", (chunk: Buffer) => reader.push(chunk));
   }
 
   private answered(bytes: Uint8Array): void {

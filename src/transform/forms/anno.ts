@@ -42,21 +42,19 @@ export function fileOf(anno: Anno): string | undefined {
   return Array.isArray(file) ? String.fromCodePoint(...(file as readonly number[])) : undefined;
 }
 
-const marked = new WeakMap<object, Anno>();
 const MARK = tuple(GENERATED, TRUE);
+/** What is added beside one node is asked for several times in a row. */
+let lastAsked: Anno = 0;
+let lastMarked: Anno = [MARK, tuple(LOCATION, 0)];
 
 /** The same place, marked as generated (`erl_anno:set_generated(true, Anno)`). */
 export function generatedAnno(anno: Anno): Anno {
-  if (isGenerated(anno)) return anno;
-  if (typeof anno === "object") {
-    let known = marked.get(anno);
-    if (known === undefined) {
-      known = Array.isArray(anno) ? [MARK, ...(anno as readonly Term[])] : [MARK, tuple(LOCATION, anno)];
-      marked.set(anno, known);
-    }
-    return known;
-  }
-  return [MARK, tuple(LOCATION, anno)];
+  if (anno === lastAsked) return lastMarked;
+  lastAsked = anno;
+  if (isGenerated(anno)) lastMarked = anno;
+  else
+    lastMarked = Array.isArray(anno) ? [MARK, ...(anno as readonly Term[])] : [MARK, tuple(LOCATION, anno)];
+  return lastMarked;
 }
 
 /** Whether this is an annotation at all. */

@@ -5,7 +5,7 @@
  */
 import { atom, type Atom } from "../../erlang";
 import { RUNTIME_OFF } from "../beam-code.generated";
-import { builderAt } from "../builder";
+import { type Builder, builderAt } from "../builder";
 import type { Anno, Expr, FunctionNode } from "../forms";
 
 const RUNTIME = "beamtrace_rt";
@@ -19,6 +19,10 @@ export const HELPERS = {
   leave: atom("-beamtrace-leave-"),
   tail: atom("-beamtrace-tail-"),
   exception: atom("-beamtrace-exception-"),
+  callback: atom("-beamtrace-callback-"),
+  callbackTail: atom("-beamtrace-callback-tail-"),
+  continues: atom("-beamtrace-continues-"),
+  locals: atom("-beamtrace-locals-"),
   absent: atom("-beamtrace-absent-"),
 } as const;
 
@@ -28,16 +32,16 @@ export class HelpersInUse {
   private readonly names = new Set<Atom>();
 
   /** Callee and arguments of the call that tells of an entry. */
-  enter(args: readonly Expr[], list: (items: readonly Expr[]) => Expr): { name: Atom; args: Expr[] } {
+  enter(args: readonly Expr[], b: Builder): { name: Atom; args: Expr[] } {
     if (args.length > MAX_SINGLE_ARGUMENTS) {
       this.names.add(HELPERS.enterList);
-      return { name: HELPERS.enterList, args: [list(args)] };
+      return { name: HELPERS.enterList, args: [b.list(args)] };
     }
     this.enterArities.add(args.length);
     return { name: HELPERS.enter, args: [...args] };
   }
 
-  use(helper: "leave" | "tail" | "exception"): Atom {
+  use(helper: "leave" | "tail" | "exception" | "callback" | "callbackTail" | "continues" | "locals"): Atom {
     this.names.add(HELPERS[helper]);
     return HELPERS[helper];
   }
@@ -72,6 +76,14 @@ export class HelpersInUse {
       functions.push(guardedCall(HELPERS.tail, 2, "tail", withModule(1), b.atom("ok")));
     if (this.names.has(HELPERS.exception))
       functions.push(guardedCall(HELPERS.exception, 5, "exception", withModule(1), b.atom("ok")));
+    if (this.names.has(HELPERS.callback))
+      functions.push(guardedCall(HELPERS.callback, 5, "callback", withModule(1), b.atom("ok")));
+    if (this.names.has(HELPERS.callbackTail))
+      functions.push(guardedCall(HELPERS.callbackTail, 4, "callback_tail", withModule(1), b.atom("ok")));
+    if (this.names.has(HELPERS.continues))
+      functions.push(guardedCall(HELPERS.continues, 2, "continues", withModule(1), b.atom("ok")));
+    if (this.names.has(HELPERS.locals))
+      functions.push(guardedCall(HELPERS.locals, 3, "locals", withModule(0), b.atom("ok")));
     const load = b.remoteCall("erlang", "load_module", [
       b.atom(RUNTIME),
       b.binary(Buffer.from(RUNTIME_OFF, "base64")),

@@ -1,24 +1,22 @@
 /** Puts events into the functions of a module's forms. Pure: forms in, forms and site table out; the forms given are changed. */
 import { embeddedSites, type Site, type SiteKind, SITES_FUNCTION, type SiteTable } from "../../buffer";
 import { atom, Atom, BeamtraceError, type Term, tuple, Tuple } from "../../erlang";
+import { OptionError } from "../../erlang/errors";
+import { type Callback, callbacksOf } from "../behaviours/callbacks";
+import { type Continuation, continuationsOf } from "../behaviours/continuations";
 import { builderAt } from "../builder";
-import {
-  type Anno,
-  columnOf,
-  fileOf,
-  type Expr,
-  type Form,
-  type FunctionNode,
-  generatedAnno,
-  lineOf,
-} from "../forms";
+import { type Anno, columnOf, fileOf, type Form, type FunctionNode, generatedAnno, lineOf } from "../forms";
 import { HELPERS, HelpersInUse } from "./helpers";
+import { fileAttribute, injectLocals, type LocalsRequest } from "./locals";
 import {
   hasTailCalls,
   type InjectOptions,
   instrumentFunction,
   type ModuleContext,
 } from "./instrument-function";
+
+/** Bytes that one term of a callback may take at most: they are made in the process that is traced. */
+const MAX_CALLBACK_BYTES = 65_536;
 
 /** A function of a module. */
 export interface FunctionName {
@@ -33,8 +31,12 @@ export interface Refusal extends FunctionName {
 
 /** What and how to instrument. */
 export interface InstrumentOptions extends InjectOptions {
-  /** Which functions; all when not given. */
-  readonly select?: (fun: FunctionName & { readonly module: string; readonly exported: boolean }) => boolean;
+  /** Lines before which the values of the variables in scope are told, whether their functions are selected or not. */
+  readonly locals?: readonly LocalsRequest[];
+  /** Which functions; all when not given. Options in place of `true` hold for that function instead of the general ones. */
+  readonly select?: (
+    fun: FunctionName & { readonly module: string; readonly exported: boolean },
+  ) => boolean | InjectOptions;
   /**
    * Also exports a function that gives the module's sites, for code that is loaded from memory or stripped of its chunks, where a
    * session can't read them from the file. Default false: what the module exports stays as it is.
@@ -68,6 +70,38 @@ const pairs = (forms: readonly Form[], name: string): string[] =>
     );
   });
 
+/** Functions (`name/arity`) that other modules may call. */
+export function exportedFunctions(forms: readonly Form[]): ReadonlySet<string> {
+  if (!exportsEverything(forms)) return new Set(pairs(forms, "export"));
+  return new Set(
+    forms.flatMap((form) => (form.type === "function" ? [`${form.name.name}/${form.arity}`] : [])),
+  );
+}
+
+/** `-compile(export_all)`, alone or among others. */
+function exportsEverything(forms: readonly Form[]): boolean {
+  return forms.some((form) => {
+    if (form.type !== "attribute" || form.name.name !== "compile") return false;
+    const options: readonly Term[] = Array.isArray(form.value)
+      ? (form.value as readonly Term[])
+      : [form.value];
+    return options.some((option) => option instanceof Atom && option.name === "export_all");
+  });
+}
+
+/** How many bytes of each term of a callback travel; undefined when callbacks are nothing of their own. */
+function callbackBytes(option: Exclude<InjectOptions["callbacks"], undefined>): number | undefined {
+  if (option === "none") return undefined;
+  if (option === "shape") return 0;
+  if (!Number.isSafeInteger(option.maxBytes) || option.maxBytes < 1 || option.maxBytes > MAX_CALLBACK_BYTES)
+    throw new OptionError(
+      "BT_OPTION_INVALID",
+      "callbacks.maxBytes",
+      `must be a whole number from 1 to ${MAX_CALLBACK_BYTES}, not ${option.maxBytes}`,
+    );
+  return option.maxBytes;
+}
+
 /** Functions that only stand in for native code: their bodies are never run, or only to say so. */
 function isNifStub(node: FunctionNode): boolean {
   return node.clauses.every(({ body }) => {
@@ -97,37 +131,57 @@ export function instrumentForms(forms: Form[], options: InstrumentOptions = {}):
       `module ${module.name} is instrumented already: give the forms of its debug info`,
     );
   }
-  const exported = new Set(pairs(forms, "export"));
+  const exported = exportedFunctions(forms);
   const nifs = new Set(pairs(forms, "nifs"));
   const known = new Set([
     ...functions.map((form) => `${form.name.name}/${form.arity}`),
     ...pairs(forms, "import"),
   ]);
+  // A wrong option is one whether or not any function has it.
+  callbackBytes(options.callbacks ?? "shape");
+  const callbacks =
+    options.callbacks === "none" && options.select === undefined
+      ? new Map<string, Callback>()
+      : callbacksOf(forms, (key) => exported.has(key));
+  const continuations = continuationsOf(forms, callbacks, module.name, { known });
   const sites: Site[] = [];
   const helpers = new HelpersInUse();
   const instrumented: FunctionName[] = [];
   const refused: Refusal[] = [];
+  injectLocals(forms, options.locals ?? [], { known, helpers }, (form, clause, at, variables) => {
+    sites.push({
+      ...{ id: sites.length, kind: "locals", function: form.name.name, arity: form.arity, clause },
+      ...{ file: at.file, line: at.line, column: 0, arguments: [], variables },
+    });
+    return sites.length - 1;
+  });
   let file = "";
   for (const form of forms) {
-    if (form.type === "attribute" && form.name.name === "file" && form.value instanceof Tuple) {
-      const [name] = form.value.elements;
-      if (Array.isArray(name)) file = (name as number[]).map((c) => String.fromCodePoint(c)).join("");
-    }
+    file = fileAttribute(form) ?? file;
     if (form.type !== "function") continue;
     const name: FunctionName = { function: form.name.name, arity: form.arity };
     const key = `${name.function}/${name.arity}`;
     const isExported = exported.has(key);
-    if (options.select?.({ ...name, module: module.name, exported: isExported }) === false) continue;
+    const chosen = options.select?.({ ...name, module: module.name, exported: isExported }) ?? true;
+    if (chosen === false) continue;
+    const how: InjectOptions = chosen === true ? options : { ...options, ...chosen };
+    const maxBytes = callbackBytes(how.callbacks ?? "shape");
+    const callback =
+      maxBytes === undefined ? undefined : (callbacks.get(key) ?? asCallback(key, continuations.get(key)));
+    const marked =
+      callback === undefined
+        ? {}
+        : { callback: { behaviour: callback.behaviour, name: callback.name, trigger: callback.trigger } };
     const context: ModuleContext = {
-      known,
-      helpers,
-      exceptions: options.exceptions ?? "infer",
-      site: (kind: SiteKind, node: { readonly anno: Expr["anno"] }, clause, args) => {
-        sites.push({
-          ...{ id: sites.length, kind, ...name, clause, arguments: args },
-          ...{ file: fileOf(node.anno) ?? file, line: lineOf(node.anno), column: columnOf(node.anno) ?? 0 },
-        });
-        return sites.length - 1;
+      ...{ known, helpers, module: module.name },
+      exceptions: how.exceptions ?? "infer",
+      callback: callback === undefined ? undefined : { is: callback, maxBytes: maxBytes ?? 0 },
+      site: (kind: SiteKind, { anno }, clause, args, callee) => {
+        const id = sites.length;
+        const calls = callee === undefined ? {} : { callee };
+        const place = { file: fileOf(anno) ?? file, line: lineOf(anno), column: columnOf(anno) ?? 0 };
+        sites.push({ id, kind, ...name, clause, ...place, arguments: args, ...calls, ...marked });
+        return id;
       },
     };
     const reason = reasonAgainst(form, nifs.has(key), context);
@@ -139,7 +193,7 @@ export function instrumentForms(forms: Form[], options: InstrumentOptions = {}):
     instrumented.push(name);
   }
   const table = { module: module.name, sites };
-  if (instrumented.length === 0) return { forms, table, instrumented, refused };
+  if (sites.length === 0) return { forms, table, instrumented, refused };
   const anno = generatedAnno(functions[0]?.anno ?? 1);
   const end = forms.findIndex((form) => form.type === "eof");
   const at = end < 0 ? forms.length : end;
@@ -158,6 +212,16 @@ export function instrumentForms(forms: Form[], options: InstrumentOptions = {}):
       ...forms.slice(at),
     ],
     ...{ table, instrumented, refused },
+  };
+}
+
+/** What a function has to tell that finishes a callback. */
+function asCallback(key: string, continuation: Continuation | undefined): Callback | undefined {
+  if (continuation === undefined) return undefined;
+  const { behaviour, class: how, state } = continuation;
+  return {
+    ...{ behaviour, name: key, trigger: "continuation", class: how, state },
+    ...{ message: undefined, from: undefined, stateName: undefined },
   };
 }
 

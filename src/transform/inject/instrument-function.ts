@@ -4,7 +4,9 @@
  * whole arguments, guards nothing. All that is added is marked as generated, at the line of what it stands beside.
  */
 import { Atom } from "../../erlang";
-import { builderAt } from "../builder";
+import type { Callback } from "../behaviours/callbacks";
+import { ownCallee } from "../behaviours/continuations";
+import { type Builder, builderAt } from "../builder";
 import { walk } from "../children";
 import { generatedAnno, type ClauseNode, type Expr, type FunctionNode, type VarNode } from "../forms";
 import { FreshNames, mayBind } from "../scope";
@@ -23,20 +25,32 @@ import type { HelpersInUse } from "./helpers";
 export interface InjectOptions {
   /** `infer` (default): an exception shows as the end of the enclosing frame. `wrap`: each frame tells of it, where that breaks no tail call. */
   readonly exceptions?: "infer" | "wrap";
+  /**
+   * What callbacks of behaviours tell when they return: `shape` (default) of message, reply and state, with the keys of the state that changed;
+   * also the terms themselves, each cut to `maxBytes`; or `none`: they are functions like any other.
+   */
+  readonly callbacks?: "none" | "shape" | { readonly maxBytes: number };
 }
 
 /** What one function needs from its module. */
 export interface ModuleContext extends CallContext {
+  readonly module: string;
   readonly helpers: HelpersInUse;
   readonly exceptions: "infer" | "wrap";
+  /** The callback that the function is, and how many bytes of each of its terms are to travel. */
+  readonly callback: { readonly is: Callback; readonly maxBytes: number } | undefined;
   /** Registers a site and returns its id. */
   site(
     kind: SiteKind,
     node: { readonly anno: Expr["anno"] },
     clause: number,
     args: readonly number[],
+    callee?: string,
   ): number;
 }
+
+/** What a callback has not, to the runtime. */
+const NOTHING = "-beamtrace-none-";
 
 /** Instruments the function in place. */
 export function instrumentFunction(node: FunctionNode, context: ModuleContext): void {
@@ -71,6 +85,9 @@ function isBinaryPattern(pattern: Expr): boolean {
 
 class ClauseInjector {
   private id: VarNode | undefined;
+  /** What the callback was called with: a variable of its own, so that nothing of it is kept where nobody listens. */
+  private asked: Atom | undefined;
+  private readonly arguments = new Map<number, Atom>();
   private readonly context: ModuleContext;
   private readonly names: FreshNames;
   private readonly clause: number;
@@ -86,7 +103,7 @@ class ClauseInjector {
     const b = builderAt(anno);
     const site = this.context.site("entry", clause, this.clause, captured);
     const args = captured.map((i) => this.nameArgument(clause, i));
-    const entry = this.context.helpers.enter(args, b.list);
+    const entry = this.context.helpers.enter(args, b);
     const enter = b.call(entry.name, [b.integer(site), ...entry.args]);
     const name = this.names.next("BeamtraceId");
     this.id = b.variable(name);
@@ -94,7 +111,37 @@ class ClauseInjector {
     const body = wrapped ? this.wrapped(clause) : this.tailBody(clause.body);
     // Where nothing tells of the frame's end (it ends by an exception) its id is of no use.
     const used = wrapped || this.told > 0;
-    clause.body = [used ? b.match(b.variable(name), enter) : b.match(b.wildcard(), enter), ...body];
+    const start: Expr[] = [used ? b.match(b.variable(name), enter) : b.match(b.wildcard(), enter)];
+    if (this.asked !== undefined) start.push(this.askedOf(clause, this.asked));
+    if (this.asked !== undefined && this.context.callback?.is.trigger === "continuation") {
+      const continues = this.context.helpers.use("continues");
+      start.push(this.whenTraced(clause, b.call(continues, [b.variable(name), b.integer(site)])));
+    }
+    clause.body = [...start, ...body];
+  }
+
+  /** `Asked = case Id of 0 -> none; _ -> {Message, From, State, StateName} end` */
+  private askedOf(clause: ClauseNode, asked: Atom): Expr {
+    const b = builderAt(generatedAnno(clause.anno));
+    const { message, from, state, stateName } = this.context.callback!.is;
+    const part = (at: number | string | undefined): Expr =>
+      typeof at === "number" ? this.nameArgument(clause, at) : b.atom(at ?? NOTHING);
+    const parts = b.tuple(part(message), part(from), part(state), part(stateName));
+    return b.match(
+      b.variable(asked),
+      b.case(b.variable(this.id!.name), [
+        b.clause([b.integer(0)], [b.atom("none")]),
+        b.clause([b.wildcard()], [parts]),
+      ]),
+    );
+  }
+
+  /** What the runtime needs to know of the callback: `Class` or `{Class, MaxBytes}`, and what it was asked. */
+  private callbackArguments(b: Builder): Expr[] {
+    const { is, maxBytes } = this.context.callback!;
+    this.asked ??= this.names.next("BeamtraceC");
+    const how = maxBytes === 0 ? b.atom(is.class) : b.tuple(b.atom(is.class), b.integer(maxBytes));
+    return [how, b.variable(this.asked)];
   }
 
   /** How many events speak of this frame's id. */
@@ -104,8 +151,11 @@ class ClauseInjector {
   private nameArgument(clause: ClauseNode, position: number): Expr {
     const pattern = clause.patterns[position]!;
     const b = builderAt(generatedAnno(pattern.anno));
+    const known = this.arguments.get(position);
+    if (known !== undefined) return b.variable(known);
     if (pattern.type === "var" && !pattern.name.name.startsWith("_")) return b.variable(pattern.name);
     const name = this.names.next(`BeamtraceA${position + 1}`);
+    this.arguments.set(position, name);
     const alias = b.variable(name);
     clause.patterns[position] =
       pattern.type === "var" && pattern.name.name === "_" ? alias : b.match(pattern, alias);
@@ -226,10 +276,13 @@ class ClauseInjector {
   private leaveEvent(node: Expr, result: Atom): Expr {
     const b = builderAt(generatedAnno(node.anno));
     const site = this.context.site("return", node, this.clause, []);
-    return this.whenTraced(
-      node,
-      b.call(this.context.helpers.use("leave"), [this.frame(node), b.integer(site), b.variable(result)]),
-    );
+    const { helpers, callback } = this.context;
+    const start = [this.frame(node), b.integer(site)];
+    const event =
+      callback === undefined
+        ? b.call(helpers.use("leave"), [...start, b.variable(result)])
+        : b.call(helpers.use("callback"), [...start, ...this.callbackArguments(b), b.variable(result)]);
+    return this.whenTraced(node, event);
   }
 
   /** Likewise for a comprehension; what it first goes through is evaluated in this frame. */
@@ -248,8 +301,14 @@ class ClauseInjector {
 
   private tailEvent(node: Expr): Expr {
     const b = builderAt(generatedAnno(node.anno));
-    const site = this.context.site("tail", node, this.clause, []);
-    const event = b.call(this.context.helpers.use("tail"), [this.frame(node), b.integer(site)]);
+    const { helpers, callback, module } = this.context;
+    const callee = callback !== undefined && node.type === "call" ? ownCallee(node, module) : undefined;
+    const site = this.context.site("tail", node, this.clause, [], callee);
+    const start = [this.frame(node), b.integer(site)];
+    const event =
+      callback === undefined
+        ? b.call(helpers.use("tail"), start)
+        : b.call(helpers.use("callbackTail"), [...start, ...this.callbackArguments(b)]);
     return this.whenTraced(node, event);
   }
 
@@ -259,7 +318,7 @@ class ClauseInjector {
   }
 
   /** `case Id of 0 -> ok; _ -> Event end` */
-  private whenTraced(node: Expr, event: Expr): Expr {
+  private whenTraced(node: { readonly anno: Expr["anno"] }, event: Expr): Expr {
     this.told++;
     const b = builderAt(generatedAnno(node.anno));
     return b.case(this.frame(node), [
@@ -268,7 +327,7 @@ class ClauseInjector {
     ]);
   }
 
-  private frame(node: Expr): Expr {
+  private frame(node: { readonly anno: Expr["anno"] }): Expr {
     return builderAt(generatedAnno(node.anno)).variable(this.id!.name);
   }
 
@@ -322,14 +381,18 @@ class ClauseInjector {
     const raised = b.call(this.context.helpers.use("exception"), [
       this.frame(last),
       b.integer(site),
-      ...[kind, reason, stack].map(b.variable),
+      ...[kind, reason, stack].map((name) => b.variable(name)),
     ]);
     const node = b.try(clause.body, [
       b.clause(
         [b.tuple(b.variable(kind), b.variable(reason), b.variable(stack))],
         [
           this.whenTraced(last, raised),
-          b.remoteCall("erlang", "raise", [kind, reason, stack].map(b.variable)),
+          b.remoteCall(
+            "erlang",
+            "raise",
+            [kind, reason, stack].map((name) => b.variable(name)),
+          ),
         ],
       ),
     ]);

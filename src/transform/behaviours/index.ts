@@ -1,0 +1,14 @@
+/** The behaviours of a module, their callbacks, and what these did. */
+export { behavioursOf } from "./behaviours-of";
+export { siteTables } from "./callback-event";
+export type {
+  CallbackEvent,
+  CallbackNext,
+  CallbackOutcome,
+  CallbackValues,
+  ChangedKeys,
+  SiteLookup,
+} from "./callback-event";
+export { CALLBACK_TRACE, CallbackReader, callbacks } from "./callback-reader";
+export { callbacksOf } from "./callbacks";
+export type { Callback, ResultClass } from "./callbacks";

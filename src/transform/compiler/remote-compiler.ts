@@ -1,0 +1,110 @@
+/** The requests of `beamtrace_compiler` (beam/transform) and its answers, whatever way they go: to a node of its own or to the one that builds. */
+import {
+  type Atom,
+  atom,
+  BeamtraceError,
+  type ErlMap,
+  map,
+  type Term,
+  tuple,
+  type Tuple,
+} from "../../erlang";
+
+/** Forms of a module and the options that compile them. */
+export interface ModuleForms {
+  readonly forms: readonly Term[];
+  readonly options: readonly Term[];
+}
+
+/** What to compile. */
+export interface CompileJob extends ModuleForms {
+  readonly module: Atom;
+  /** Backend of the debug info, such as `erl_abstract_code` or `elixir_erl`: it says which passes made the module. */
+  readonly backend: string;
+  /** Path of the source file as the module has it. */
+  readonly source?: Term;
+}
+
+/** A warning of the compiler. */
+export interface CompileWarning {
+  readonly line: number;
+  /** Module that gave it, such as `erl_lint`. */
+  readonly by: string;
+  readonly message: string;
+}
+
+/** Something that compiles: a server of its own, or later a live node. */
+export interface Compiler {
+  /** Turns the bytes of chunk `Dbgi` into forms. Rejects with `BT_NO_DEBUG_INFO`. */
+  forms(module: Atom, backend: string, debugInfo: Uint8Array): Promise<ModuleForms>;
+  /** Compiles. Rejects with `BT_COMPILE_FAILED`, whose message is the compiler's. */
+  compile(
+    job: CompileJob,
+  ): Promise<{ readonly beam: Uint8Array; readonly warnings: readonly CompileWarning[] }>;
+}
+
+const OK = atom("ok");
+const key = (result: Term, name: string): Term => (result as ErlMap).get(atom(name)) as Term;
+const text = (bytes: Term): string => Buffer.from(bytes as Uint8Array).toString("utf8");
+
+/** A compiler that is asked by terms. */
+export abstract class RemoteCompiler implements Compiler {
+  /** Sends a request of `beamtrace_compiler:answer/1` and gives its answer: `{ok, Result}` or `{error, Text}`. */
+  protected abstract ask(request: Term): Promise<Term>;
+
+  private async request(request: Term, failure: (why: string) => BeamtraceError): Promise<Term> {
+    const [tag, result] = ((await this.ask(request)) as Tuple).elements;
+    if (tag === OK) return result as Term;
+    throw failure(text(result as Term));
+  }
+
+  async forms(module: Atom, backend: string, debugInfo: Uint8Array): Promise<ModuleForms> {
+    const request = tuple(atom("forms"), module, atom(backend), debugInfo);
+    const result = await this.request(request, (why) => {
+      const elixir =
+        backend === "elixir_erl" ? "; give Elixir's ebin folder to the compile server as code path" : "";
+      return new BeamtraceError(
+        "BT_NO_DEBUG_INFO",
+        `the debug info of ${module.name} can only be read by its backend ${backend}: ${why}${elixir}`,
+      );
+    });
+    return {
+      forms: key(result, "forms") as readonly Term[],
+      options: key(result, "options") as readonly Term[],
+    };
+  }
+
+  async compile(
+    job: CompileJob,
+  ): Promise<{ readonly beam: Uint8Array; readonly warnings: readonly CompileWarning[] }> {
+    const request = map({
+      module: job.module,
+      backend: atom(job.backend),
+      forms: job.forms,
+      options: job.options,
+      ...(job.source === undefined ? {} : { source: job.source }),
+    });
+    const result = await this.request(
+      tuple(atom("compile"), request),
+      (why) => new BeamtraceError("BT_COMPILE_FAILED", `${job.module.name} does not compile: ${why}`),
+    );
+    const warnings = (key(result, "warnings") as readonly Tuple[]).map(
+      ({ elements: [line, by, message] }) => ({
+        line: line as number,
+        by: (by as Atom).name,
+        message: text(message as Term),
+      }),
+    );
+    return { beam: key(result, "beam") as Uint8Array, warnings };
+  }
+
+  /** Versions of OTP and, when it is in the code path, Elixir. */
+  async versions(): Promise<{ readonly otp: string; readonly elixir: string | undefined }> {
+    const result = await this.request(
+      atom("versions"),
+      (why) => new BeamtraceError("BT_COMPILE_FAILED", why),
+    );
+    const elixir = text(key(result, "elixir"));
+    return { otp: text(key(result, "otp")), elixir: elixir === "" ? undefined : elixir };
+  }
+}

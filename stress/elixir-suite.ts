@@ -1,0 +1,217 @@
+/**
+ * Elixir's own tests on an Elixir of which every module is instrumented, with the idle runtime and with the one that traces, against the same
+ * tests on the plain one: as many tests, and the same ones fail. BEAMTRACE_ELIXIR_SUITES="eex,logger" narrows it;
+ * BEAMTRACE_ELIXIR_FOLDER=FOLDER keeps the trees and the logs there, for runs in pieces.
+ * The tests are run in a fixed order; some wait for milliseconds, so one whose outcome differs is run again, on both.
+ */
+import { execFile, execFileSync, spawn, type ChildProcess } from "node:child_process";
+import {
+  cpSync,
+  existsSync,
+  mkdirSync,
+  mkdtempSync,
+  readdirSync,
+  readFileSync,
+  rmSync,
+  writeFileSync,
+} from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import type { Row } from "../bench/row";
+import { sourceHash } from "../bench/transform/corpus/progress";
+import { ELIXIR_APPLICATIONS, elixirTree } from "../bench/transform/elixir-source";
+import { instrumentBeam, startCompileServer } from "../src/transform";
+import { RUNTIME_ON } from "../src/transform/beam-code.generated";
+import { freePort } from "../test/support/erl-node";
+
+const VARIANTS = ["plain", "idle", "tracing"] as const;
+type Variant = (typeof VARIANTS)[number];
+const SUITE_MS = 15 * 60_000;
+const ROUNDS = 3;
+
+interface Outcome {
+  /** The line that sums up. */
+  readonly summary: string;
+  readonly tests: number;
+  readonly failures: readonly string[];
+  readonly seconds: number;
+}
+
+interface Trees {
+  readonly folder: string;
+  readonly modules: number;
+  readonly functions: number;
+}
+
+const treeOf = (trees: Trees, variant: Variant): string =>
+  join(trees.folder, variant === "plain" ? "plain" : "instrumented");
+
+/** A plain tree and one whose beams are instrumented; those that are there are taken if the transformer is the same. */
+async function makeTrees(folder: string): Promise<Trees> {
+  const record = join(folder, "trees.json");
+  const sources = sourceHash();
+  if (existsSync(record)) {
+    const known = JSON.parse(readFileSync(record, "utf8")) as Trees & { sources: string };
+    if (known.sources === sources) return known;
+    rmSync(folder, { recursive: true });
+    mkdirSync(folder);
+  }
+  await elixirTree(join(folder, "plain"));
+  cpSync(join(folder, "plain"), join(folder, "instrumented"), { recursive: true });
+  mkdirSync(join(folder, "runtime"));
+  writeFileSync(join(folder, "runtime/beamtrace_rt.beam"), Buffer.from(RUNTIME_ON, "base64"));
+  await using server = await startCompileServer({
+    codePaths: ELIXIR_APPLICATIONS.map((name) => join(folder, "plain/lib", name, "ebin")),
+  });
+  const files = ELIXIR_APPLICATIONS.flatMap((name) => {
+    const ebin = join(folder, "instrumented/lib", name, "ebin");
+    return readdirSync(ebin)
+      .filter((file) => file.endsWith(".beam"))
+      .map((file) => join(ebin, file));
+  });
+  let functions = 0;
+  for (const file of files) {
+    const result = await instrumentBeam(readFileSync(file), server);
+    functions += result.instrumented.length;
+    writeFileSync(file, result.bytes);
+  }
+  const trees = { folder, modules: files.length, functions };
+  writeFileSync(record, JSON.stringify({ ...trees, sources }));
+  return trees;
+}
+
+function environment(trees: Trees, variant: Variant, epmdPort: number): NodeJS.ProcessEnv {
+  const home = join(trees.folder, `home-${variant}`);
+  mkdirSync(home, { recursive: true });
+  const runtime = variant === "tracing" ? ` -pa ${join(trees.folder, "runtime")}` : "";
+  return {
+    ...{ PATH: process.env["PATH"], HOME: home, LANG: "C.UTF-8", LC_ALL: "C.UTF-8" },
+    ...{ ERL_EPMD_PORT: String(epmdPort), ERL_CRASH_DUMP_BYTES: "0", ELIXIR_ASSERT_TIMEOUT: "2000" },
+    ELIXIR_ERL_OPTIONS: `-ex_unit seed 0${runtime}`,
+  };
+}
+
+/** What the VM says of itself under a variant: whether Enum is instrumented, and which runtime there is. */
+function witness(trees: Trees, variant: Variant, epmdPort: number): string {
+  const program = `
+    Enum.map([1], & &1)
+    told = Keyword.has_key?(Enum.module_info(:functions), :"-beamtrace-enter-")
+    runtime = if :erlang.module_loaded(:beamtrace_rt), do: function_exported?(:beamtrace_rt, :entered, 4)
+    IO.inspect({told, runtime})`;
+  return execFileSync(join(treeOf(trees, variant), "bin/elixir"), ["-e", program], {
+    env: environment(trees, variant, epmdPort),
+    encoding: "utf8",
+  }).trim();
+}
+
+const WITNESS: Readonly<Record<Variant, string>> = {
+  plain: "{false, nil}",
+  idle: "{true, false}",
+  tracing: "{true, true}",
+};
+
+/** Runs tests of one application; all of them, or those in the given files. */
+function runSuite(trees: Trees, variant: Variant, application: string, epmdPort: number): Promise<Outcome> {
+  const tree = treeOf(trees, variant);
+  const test = application === "elixir" ? "test/elixir" : "test";
+  const from = performance.now();
+  return new Promise((resolve, reject) => {
+    execFile(
+      join(tree, "bin/elixir"),
+      ["-r", `${test}/test_helper.exs`, "-pr", `${test}/**/*_test.exs`],
+      {
+        cwd: join(tree, "lib", application),
+        env: environment(trees, variant, epmdPort),
+        maxBuffer: 1 << 28,
+        timeout: SUITE_MS,
+      },
+      (error, stdout, stderr) => {
+        writeFileSync(join(trees.folder, `${application}-${variant}.log`), stdout + stderr);
+        const summaries = [...stdout.matchAll(/^(?:(\d+) doctests?, )?(\d+) tests?, \d+ failures?.*$/gm)];
+        const [summary, doctests, tests] = summaries[summaries.length - 1] ?? [];
+        if (summary === undefined) {
+          reject(
+            new Error(`${application} (${variant}): ${(stdout + stderr).slice(-1500)} ${String(error)}`),
+          );
+          return;
+        }
+        const failures = [
+          ...stdout.matchAll(/^\s+\d+\) ((?:test|doctest|property) .*\)|.*: failure on setup_all.*)$/gm),
+        ];
+        resolve({
+          summary,
+          tests: Number(doctests ?? 0) + Number(tests),
+          failures: failures.map(([, name = ""]) => name).sort(),
+          seconds: (performance.now() - from) / 1000,
+        });
+      },
+    );
+  });
+}
+
+/** Tests that failed every time. */
+const always = (outcomes: readonly Outcome[]): string[] =>
+  (outcomes[0]?.failures ?? []).filter((name) => outcomes.every(({ failures }) => failures.includes(name)));
+
+async function compareSuite(trees: Trees, application: string, epmdPort: number): Promise<Row[]> {
+  const outcomes: Record<Variant, Outcome[]> = { plain: [], idle: [], tracing: [] };
+  const differs = (variant: Variant): boolean =>
+    always(outcomes[variant]).join() !== always(outcomes.plain).join();
+  for (let round = 0; round < ROUNDS; round++) {
+    const again = VARIANTS.filter((variant) => round === 0 || variant === "plain" || differs(variant));
+    if (round > 0 && again.length === 1) break;
+    for (const variant of again) {
+      const outcome = await runSuite(trees, variant, application, epmdPort);
+      outcomes[variant].push(outcome);
+      console.error(`  ${application} (${variant}): ${outcome.summary}, ${outcome.seconds.toFixed(0)} s`);
+    }
+  }
+  const [plain] = outcomes.plain;
+  if (plain === undefined) throw new Error("no outcome");
+  return (["idle", "tracing"] as const).map((variant) => {
+    const [first] = outcomes[variant];
+    const other = always(outcomes[variant]).filter((name) => !always(outcomes.plain).includes(name));
+    const tests = first?.tests ?? 0;
+    for (const name of other) console.error(`  ${application} (${variant}) only: ${name}`);
+    const rounds = outcomes[variant].length;
+    return {
+      what: `${application}'s tests, instrumented, ${variant} runtime`,
+      target: "as on the plain one",
+      measured: `${first?.summary ?? "–"}; plain: ${plain.summary}; ${other.length} that fail only here${rounds > 1 ? ` (in each of ${rounds} runs)` : ""}; ${(first?.seconds ?? 0).toFixed(0)} s (${plain.seconds.toFixed(0)} s)`,
+      value: other.length,
+      ok: other.length === 0 && tests === plain.tests,
+    };
+  });
+}
+
+export async function run(): Promise<Row[]> {
+  const chosen = process.env["BEAMTRACE_ELIXIR_SUITES"]?.split(",");
+  const suites = ELIXIR_APPLICATIONS.filter((name) => chosen?.includes(name) !== false);
+  const kept = process.env["BEAMTRACE_ELIXIR_FOLDER"];
+  const folder = kept ?? mkdtempSync(join(tmpdir(), "beamtrace-elixir-suite-"));
+  mkdirSync(folder, { recursive: true });
+  const remove = (): void => {
+    if (kept === undefined) rmSync(folder, { recursive: true, force: true });
+  };
+  process.once("exit", remove);
+  const epmdPort = await freePort();
+  let epmd: ChildProcess | undefined;
+  try {
+    const trees = await makeTrees(folder);
+    // The tests talk to nodes by name: an epmd of their own, that ends with them.
+    epmd = spawn("epmd", ["-port", String(epmdPort), "-address", "127.0.0.1"], { stdio: "ignore" });
+    for (const variant of VARIANTS) {
+      const seen = witness(trees, variant, epmdPort);
+      if (seen !== WITNESS[variant])
+        throw new Error(`under ${variant} the VM says ${seen}, not ${WITNESS[variant]}`);
+    }
+    console.error(`  ${trees.modules} modules, ${trees.functions} functions instrumented`);
+    const rows: Row[] = [];
+    for (const application of suites) rows.push(...(await compareSuite(trees, application, epmdPort)));
+    return rows;
+  } finally {
+    epmd?.kill();
+    remove();
+    process.off("exit", remove);
+  }
+}

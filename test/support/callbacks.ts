@@ -1,0 +1,34 @@
+/** Callback events as lines of text, for tests. */
+import { inspect, type Term } from "../../src/erlang";
+import type { CallbackEvent, ChangedKeys } from "../../src/transform";
+
+const text = (term: Term | undefined): string => (term === undefined ? "-" : inspect(term));
+const shape = (of: CallbackEvent["before"]): string =>
+  of === undefined ? "-" : [of.type, ...(of.size > 0 ? [of.size] : []), ...of.tags].join(" ");
+
+function keysOf(what: string, keys: ChangedKeys | undefined): string[] {
+  if (keys === undefined) return [];
+  return [
+    [what, ...keys.changed.map(text).sort()].join(" "),
+    ...(keys.rebuilt.length === 0 ? [] : [`rebuilt ${keys.rebuilt.map(text).join(" ")}`]),
+    ...(keys.complete ? [] : ["and more"]),
+  ];
+}
+
+/** All that an event says, but for who and when. */
+export function callbackLine(event: CallbackEvent): string {
+  const { eventType, stateName } = event;
+  return [
+    `${event.callback} ${event.outcome}`,
+    `asked ${shape(event.trigger)}`,
+    ...(eventType === undefined ? [] : [`as ${typeof eventType === "string" ? eventType : text(eventType)}`]),
+    ...(event.caller === undefined ? [] : ["called"]),
+    ...(event.reply === undefined ? [] : [`answers ${shape(event.reply)}`]),
+    ...(event.reason === undefined ? [] : [`because ${shape(event.reason)}`]),
+    ...event.next.map(({ what, value }) => `then ${what} ${text(value)}`),
+    ...(stateName === undefined ? [] : [`${text(stateName.before)} -> ${text(stateName.after)}`]),
+    `${shape(event.before)} -> ${shape(event.after)}`,
+    ...keysOf("changed", event.changes),
+    ...keysOf("assigns", event.assigns),
+  ].join("; ");
+}
