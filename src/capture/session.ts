@@ -143,7 +143,7 @@ export class Session extends EventEmitter<SessionEvents> {
    * @throws OptionError `BT_TRACE_SPEC_INVALID`, `BT_LIMIT_INVALID`: the spec can't be meant; nothing was sent
    * @throws NoMatchError `BT_NO_MATCH` with suggestions
    * @throws TraceRefusedError `BT_TRACER_BUSY`, `BT_MATCH_SPEC_INVALID`, `BT_PROCESS_INVALID`, `BT_TRACE_SELF`, `BT_GC_TRACE_CONFLICT`,
-   *   `BT_NATIVE_UNAVAILABLE` when `tracer: "native"` was asked for
+   *   `BT_NATIVE_UNAVAILABLE` when `tracer: "native"` was asked for, `BT_RUNTIME_CLASH` with `instrumented`
    * @throws BeamtraceError `BT_AGENT_CLASH`, `BT_AGENT_FAILED`
    */
   async trace(options: TraceOptions): Promise<Trace> {
