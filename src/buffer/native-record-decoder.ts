@@ -40,10 +40,10 @@ const SHAPED = Uint8Array.from({ length: 256 }, (_, kind) =>
 /** An atom's word is its index × 64 + 11; indexes have 26 bits at most. */
 const ATOM_TAG = 0x0b;
 const CACHE_SIZE = 4096;
-/** As many runs as a VM can have schedulers, and one more: merging them takes time in proportion. */
-const RUNS_MAX = 1025;
-/** What no record has; the words of a payload mean something else here. */
-const FOREIGN_FLAGS = FLAG.payload | FLAG.payloadLost;
+/** As many runs as a trace can have rings, 1,024 schedulers' and four shared ones: merging them takes time in proportion. */
+const RUNS_MAX = 1028;
+/** What no record has: the words of a payload mean something else here, and a slot's number of a node is only given here. */
+const FOREIGN_FLAGS = FLAG.payload | FLAG.payloadLost | (~0xff & ~RAW.namedFlag);
 
 /** Turns records into slots. */
 export class NativeRecordDecoder {
