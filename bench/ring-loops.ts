@@ -83,11 +83,13 @@ export function oursOneThread(ring: RingBuffer): { perRecord: Loop; batched: Loo
       for (let i = 0; i < n; i += BATCH) {
         producer.claim(BATCH);
         const first = producer.first;
-        for (let k = 0; k < BATCH; k++) write(words, ((first + k) & mask) << 4, i + k);
+        for (let k = 0, at = (first & mask) << 4; k < BATCH; k++, at = (at + 16) & (mask << 4))
+          write(words, at, i + k);
         producer.publish();
         const got = reader.poll(BATCH);
         const start = reader.start;
-        for (let k = 0; k < got; k++) total = (total + sum(read, ((start + k) & readMask) << 4)) | 0;
+        for (let k = 0, at = (start & readMask) << 4; k < got; k++, at = (at + 16) & (readMask << 4))
+          total = (total + sum(read, at)) | 0;
         reader.release(got);
       }
       return total;
@@ -151,7 +153,8 @@ export function oursProduce(ring: RingBuffer): {
           continue;
         }
         const first = producer.first;
-        for (let k = 0; k < granted; k++) write(words, ((first + k) & mask) << 4, i + k);
+        for (let k = 0, at = (first & mask) << 4; k < granted; k++, at = (at + 16) & (mask << 4))
+          write(words, at, i + k);
         producer.publish();
         i += granted;
       }
@@ -187,7 +190,8 @@ export function oursConsume(ring: RingBuffer): { perRecord: Loop; batched: Loop 
           continue;
         }
         const start = reader.start;
-        for (let k = 0; k < got; k++) total = (total + sum(words, ((start + k) & mask) << 4)) | 0;
+        for (let k = 0, at = (start & mask) << 4; k < got; k++, at = (at + 16) & (mask << 4))
+          total = (total + sum(words, at)) | 0;
         reader.release(got);
         i += got;
       }

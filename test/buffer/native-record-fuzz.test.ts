@@ -33,9 +33,9 @@ const decode = (bytes: Uint8Array): number => {
   return block.count;
 };
 
-test("more runs than a node can have schedulers are refused: merging them would take for ever", () => {
-  expect(decode(batch(Array.from({ length: 1025 }, (_, i) => 2000 - i)))).toBe(1025);
-  expect(() => decode(batch(Array.from({ length: 1026 }, (_, i) => 2000 - i)))).toThrow(BadTermError);
+test("more runs than a trace can have rings are refused: merging them would take for ever", () => {
+  expect(decode(batch(Array.from({ length: 1028 }, (_, i) => 2000 - i)))).toBe(1028);
+  expect(() => decode(batch(Array.from({ length: 1029 }, (_, i) => 2000 - i)))).toThrow(BadTermError);
 });
 
 test("stamps that are no time, and flags that no record has, are refused", () => {

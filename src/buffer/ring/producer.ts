@@ -16,9 +16,9 @@ import { wakeSleepers } from "./signal";
  * @example
  * ```ts
  * const granted = producer.claim(events.length);        // the rest is counted as dropped
- * for (let i = 0; i < granted; i++) {
- *   const at = ((producer.first + i) & producer.mask) * 16;
- *   producer.words[at] = …;                             // all 16 words: a slot still holds its last record
+ * const { words, first, mask } = producer;
+ * for (let i = 0, at = (first & mask) << 4; i < granted; i++, at = (at + 16) & (mask << 4)) {
+ *   words[at] = …;                                      // all 16 words: a slot still holds its last record
  * }
  * producer.publish();
  * ```

@@ -20,8 +20,9 @@ import type { WaitGate, WaitResult, WaitStrategy } from "./wait-strategy";
  * for (;;) {
  *   const n = reader.poll(1024);
  *   if (reader.gap > 0) …                                 // so many events were lost before these records
- *   for (let i = 0; i < n; i++) {
- *     const at = ((reader.start + i) & reader.mask) * 16; // first word of the record in reader.words
+ *   const { words, start, mask } = reader;
+ *   for (let i = 0, at = (start & mask) << 4; i < n; i++, at = (at + 16) & (mask << 4)) {
+ *     words[at];                                          // first word of the record
  *   }
  *   reader.release(n);
  *   if (n === 0 && (await reader.wait(1000)) === "closed") break;
