@@ -42,8 +42,10 @@ const ATOM_TAG = 0x0b;
 const CACHE_SIZE = 4096;
 /** As many runs as a trace can have rings, 1,024 schedulers' and four shared ones: merging them takes time in proportion. */
 const RUNS_MAX = 1028;
-/** What no record has: the words of a payload mean something else here, and a slot's number of a node is only given here. */
-const FOREIGN_FLAGS = FLAG.payload | FLAG.payloadLost | (~0xff & ~RAW.namedFlag);
+/** What no record has; the words of a payload mean something else here. */
+const FOREIGN_FLAGS = FLAG.payload | FLAG.payloadLost;
+/** What no record with a second identity has: the number of a node is given here. */
+const FOREIGN_NODE = ~(0xff | RAW.namedFlag);
 
 /** Turns records into slots. */
 export class NativeRecordDecoder {
@@ -190,6 +192,7 @@ export class NativeRecordDecoder {
 
   #other(words: Uint32Array, base: number, nodeWord: number, creationWord: number): void {
     const flags = words[base + W.flags]!;
+    if ((flags & FOREIGN_NODE) !== 0) throw MISFIT;
     if ((flags & R.namedFlag) !== 0) {
       const node = this.#dictionary.internNode(this.#atomId(words[base + W.otherHigh]!), 0);
       words[base + W.otherLow] = this.#name(words[base + W.otherLow]!);
