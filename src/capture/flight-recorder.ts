@@ -23,7 +23,8 @@ import type { SessionInfo } from "./session-info";
 import type { SessionCloseReason, TraceEndReason } from "./session-status";
 import { endReason } from "./trace";
 import type { LinkHost } from "./trace-feed";
-import { resolveTraceSpec, type ResolvedTraceSpec, type TraceSpec } from "./trace-spec";
+import type { TraceSpec } from "./trace-options";
+import { resolveTraceSpec, type ResolvedTraceSpec } from "./trace-spec";
 import { nodeStats, type NodeStats } from "./trace-stats";
 
 /** Options of `session.flightRecorder()`: what to trace, as for `session.trace()`, how much of it to keep, and when. */

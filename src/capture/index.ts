@@ -26,8 +26,8 @@ export type {
   SamplingOption,
   TraceEventName,
   TraceSpec,
-} from "./trace-spec";
-export { DEFAULT_REDACTED_KEYS } from "./trace-spec";
+} from "./trace-options";
+export { DEFAULT_REDACTED_KEYS } from "./trace-options";
 export { DEFAULT_LIMITS } from "./limits";
 export type { EffectiveLimits, TraceLimits } from "./limits";
 export type { NodeStats, TraceStats } from "./trace-stats";

@@ -6,7 +6,7 @@ import type { EventKind } from "../buffer";
 import { OptionError } from "../erlang/errors";
 import { Atom, atom, equals, tuple, Tuple, type Term } from "../erlang/term";
 import type { MatchSpec } from "./match-spec";
-import type { CallPattern } from "./trace-spec";
+import type { CallPattern } from "./trace-options";
 
 /** A function is called, with arguments that the match specification lets through. */
 export interface CallTrigger extends Pick<CallPattern, "module" | "function" | "arity" | "local"> {

@@ -24,7 +24,8 @@ import type { TracerOption } from "./native-loader";
 import type { SessionInfo, TracerChoice } from "./session-info";
 import type { SessionCloseReason, SessionStatus, TraceEndReason } from "./session-status";
 import type { LinkHost, TraceFeed } from "./trace-feed";
-import { resolveTraceSpec, type ResolvedTraceSpec, type TraceSpec } from "./trace-spec";
+import type { TraceSpec } from "./trace-options";
+import { resolveTraceSpec, type ResolvedTraceSpec } from "./trace-spec";
 import { TraceSites } from "./trace-sites";
 import { nodeStats, type NodeStats, type TraceStats } from "./trace-stats";
 

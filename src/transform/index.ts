@@ -1,13 +1,5 @@
 /** `beamtrace/transform`: modules into instrumented modules. */
-export { behavioursOf, CALLBACK_TRACE, CallbackReader, callbacks, siteTables } from "./behaviours";
-export type {
-  CallbackEvent,
-  CallbackNext,
-  CallbackOutcome,
-  CallbackValues,
-  ChangedKeys,
-  SiteLookup,
-} from "./behaviours";
+export * from "./behaviours";
 export * from "./forms";
 export { builderAt } from "./builder";
 export type { Builder } from "./builder";

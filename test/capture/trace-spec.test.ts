@@ -1,6 +1,7 @@
 /** What is refused before anything is sent: what can't be meant, and what would silently do nothing. */
 import { expect, test } from "vitest";
-import { resolveTraceSpec, type TraceSpec } from "../../src/capture/trace-spec";
+import type { TraceSpec } from "../../src/capture/trace-options";
+import { resolveTraceSpec } from "../../src/capture/trace-spec";
 import { OptionError } from "../../src/erlang/errors";
 import { atom, inspect, type Term } from "../../src/erlang/term";
 

@@ -13,26 +13,13 @@ import type { AttachOptions, Session, TraceOptions } from "../../src/capture";
 import { type CompileServer, instrumentBeam } from "../../src/transform";
 import { expectClean } from "../support/clean";
 import { eventually, startNode, type ErlNode } from "../support/erl-node";
+import { TOLD_FUNCTIONS } from "../support/told-events";
 import { attachTo, collect } from "../support/traced";
 import { compileText, load, startCompiler } from "../support/transform";
 
 const SOURCE = `-module(told).
 -export([add/2, loop/1, pick/1, risky/1, many/7, none/0, turns/1]).
-add(A, _B) ->
-    A + 1.
-loop(0) -> done;
-loop(N) ->
-    loop(N - 1).
-pick({ok, X}) ->
-    add(X, X);
-pick(L) when is_list(L) ->
-    [E * 2 || E <- L];
-pick(X) ->
-    case X of
-        a -> {a};
-        b -> add(hd([1]), add(1, 2))
-    end.
-risky(X) -> Y = add(X, 1), Y + 1.
+${TOLD_FUNCTIONS}risky(X) -> Y = add(X, 1), Y + 1.
 many(A, B, C, D, E, F, G) -> {A, B, C, D, E, F, G}.
 none() -> #{}.
 turns(0) -> process_info(self(), [stack_size, total_heap_size]);

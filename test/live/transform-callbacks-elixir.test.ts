@@ -5,20 +5,17 @@
 import { readFileSync } from "node:fs";
 import { afterAll, afterEach, beforeAll, beforeEach, expect, test } from "vitest";
 
-import type { TraceEvent } from "../../src/buffer";
 import type { Session, Trace } from "../../src/capture";
 import { BeamFile } from "../../src/erlang";
 import {
   CALLBACK_TRACE,
   type CallbackEvent,
-  CallbackReader,
   type CompileServer,
   instrumentBeam,
   readSiteTable,
   type SiteTable,
-  siteTables,
 } from "../../src/transform";
-import { callbackLine } from "../support/callbacks";
+import { callbackLine, callbacksIn } from "../support/callbacks";
 import { expectClean } from "../support/clean";
 import { type ErlNode, startNode } from "../support/erl-node";
 import { attachTo, collect, type Collected } from "../support/traced";
@@ -58,17 +55,12 @@ afterEach(async () => {
   await trace.stop();
 });
 
-function allCallbacks(events: readonly TraceEvent[]): CallbackEvent[] {
-  const reader = new CallbackReader(siteTables(tables));
-  return [...events.flatMap((event) => reader.push(event)), ...reader.end()];
-}
-
 /** The callbacks that an expression led to. */
 async function called(expression: string): Promise<CallbackEvent[]> {
   await node.eval(expression);
   await trace.stop();
   await collected.done;
-  return allCallbacks(collected.events);
+  return callbacksIn(collected.events, tables);
 }
 const lines = async (expression: string): Promise<string[]> => (await called(expression)).map(callbackLine);
 

@@ -7,16 +7,14 @@ import { BeamFile } from "../../src/erlang";
 import {
   CALLBACK_TRACE,
   type CallbackEvent,
-  CallbackReader,
   callbacks,
   type CompileServer,
   instrumentBeam,
   type InstrumentBeamOptions,
   readSiteTable,
   type SiteTable,
-  siteTables,
 } from "../../src/transform";
-import { callbackLine } from "../support/callbacks";
+import { callbackLine, callbacksIn } from "../support/callbacks";
 import { expectClean } from "../support/clean";
 import { type ErlNode, startNode } from "../support/erl-node";
 import { attachTo, collect, type Collected } from "../support/traced";
@@ -60,10 +58,7 @@ afterEach(async () => {
   await collected.done;
 });
 
-const callbacksSoFar = (): CallbackEvent[] => {
-  const reader = new CallbackReader(siteTables(tables));
-  return [...collected.events.flatMap((event) => reader.push(event)), ...reader.end()];
-};
+const callbacksSoFar = (): CallbackEvent[] => callbacksIn(collected.events, tables);
 
 /** Runs expressions on the node and gives the callbacks that they led to, once the one that `last` names is among them. */
 async function called(expressions: string, last = "terminate/2"): Promise<CallbackEvent[]> {

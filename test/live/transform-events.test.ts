@@ -5,6 +5,7 @@ import { BeamFile } from "../../src/erlang";
 import { type CompileServer, instrumentBeam, readSiteTable, type SiteTable } from "../../src/transform";
 import { RUNTIME_OFF, RUNTIME_ON } from "../../src/transform/beam-code.generated";
 import { type ErlNode, startNode } from "../support/erl-node";
+import { TOLD_FUNCTIONS } from "../support/told-events";
 import { compileText, load, startCompiler, unload } from "../support/transform";
 
 let node: ErlNode;
@@ -21,21 +22,7 @@ afterAll(async () => {
 
 const SOURCE = `-module(told).
 -export([add/2, loop/1, pick/1, bytes/2, risky/1, outer/1, noreturn/1, many/7]).
-add(A, _B) ->
-    A + 1.
-loop(0) -> done;
-loop(N) ->
-    loop(N - 1).
-pick({ok, X}) ->
-    add(X, X);
-pick(L) when is_list(L) ->
-    [E * 2 || E <- L];
-pick(X) ->
-    case X of
-        a -> {a};
-        b -> add(hd([1]), add(1, 2))
-    end.
-bytes(<<_, R/binary>>, N) -> bytes(R, N + 1);
+${TOLD_FUNCTIONS}bytes(<<_, R/binary>>, N) -> bytes(R, N + 1);
 bytes(<<>>, N) -> N.
 risky(X) -> Y = outer(X), Y + 1.
 outer(X) -> X + 1.

@@ -1,6 +1,13 @@
 /** Callback events as lines of text, for tests. */
+import type { TraceEvent } from "../../src/buffer";
 import { inspect, type Term } from "../../src/erlang";
-import type { CallbackEvent, ChangedKeys } from "../../src/transform";
+import {
+  type CallbackEvent,
+  CallbackReader,
+  type ChangedKeys,
+  type SiteTable,
+  siteTables,
+} from "../../src/transform";
 
 const text = (term: Term | undefined): string => (term === undefined ? "-" : inspect(term));
 const shape = (of: CallbackEvent["before"]): string =>
@@ -31,4 +38,10 @@ export function callbackLine(event: CallbackEvent): string {
     ...keysOf("changed", event.changes),
     ...keysOf("assigns", event.assigns),
   ].join("; ");
+}
+
+/** The callbacks that events tell of, by the sites of the modules. */
+export function callbacksIn(events: readonly TraceEvent[], tables: readonly SiteTable[]): CallbackEvent[] {
+  const reader = new CallbackReader(siteTables(tables));
+  return [...events.flatMap((event) => reader.push(event)), ...reader.end()];
 }

@@ -3,6 +3,23 @@ import { RUNTIME_ON } from "../../src/transform/beam-code.generated";
 import type { ErlNode } from "./erl-node";
 import { load, unload } from "./transform";
 
+/** Functions with a return of each kind, for modules of tests; they begin at their module's third line. */
+export const TOLD_FUNCTIONS = `add(A, _B) ->
+    A + 1.
+loop(0) -> done;
+loop(N) ->
+    loop(N - 1).
+pick({ok, X}) ->
+    add(X, X);
+pick(L) when is_list(L) ->
+    [E * 2 || E <- L];
+pick(X) ->
+    case X of
+        a -> {a};
+        b -> add(hd([1]), add(1, 2))
+    end.
+`;
+
 /** Runs an expression in a traced process, with the runtime that traces; gives `Module:site` of each entry, in order. */
 export async function entriesOf(node: ErlNode, expression: string): Promise<string[]> {
   await load(node, "beamtrace_rt", RUNTIME_ON);

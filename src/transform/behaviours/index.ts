@@ -10,5 +10,3 @@ export type {
   SiteLookup,
 } from "./callback-event";
 export { CALLBACK_TRACE, CallbackReader, callbacks } from "./callback-reader";
-export { callbacksOf } from "./callbacks";
-export type { Callback, ResultClass } from "./callbacks";

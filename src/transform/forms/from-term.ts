@@ -7,16 +7,18 @@ import { atom, Atom, BeamtraceError, inspect, type Term, Tuple } from "../../erl
 import { isAnno, lineOf } from "./anno";
 import { BY_TAG, type NodeShape } from "./node-table";
 import type { Anno, ClauseNode, ElseNode, Expr, FieldDeclarationNode, Form, TypeArguments } from "./nodes";
+import {
+  CLAUSE,
+  ELSE,
+  FUN,
+  CLAUSES,
+  FUNCTION,
+  ATTRIBUTE,
+  EOF,
+  RECORD_FIELD,
+  TYPED_RECORD_FIELD,
+} from "./tags";
 
-const CLAUSE = atom("clause");
-const ELSE = atom("else");
-const FUN = atom("fun");
-const CLAUSES = atom("clauses");
-const FUNCTION = atom("function");
-const ATTRIBUTE = atom("attribute");
-const EOF = atom("eof");
-const RECORD_FIELD = atom("record_field");
-const TYPED_RECORD_FIELD = atom("typed_record_field");
 const SPECS = new Set([atom("spec"), atom("callback")]);
 const TYPES = new Set([atom("type"), atom("opaque"), atom("nominal")]);
 const RECORDS = new Set([atom("record"), atom("native_record")]);

@@ -1,17 +1,18 @@
 /** Nodes to terms, the exact inverse of from-term: what was read and not changed comes out equal. */
-import { atom, type Term, tuple, Tuple } from "../../erlang";
+import { type Term, tuple, Tuple } from "../../erlang";
 import { SHAPES } from "./node-table";
 import type { ClauseNode, Expr, Form, Node, TypeArguments } from "./nodes";
-
-const CLAUSE = atom("clause");
-const ELSE = atom("else");
-const FUN = atom("fun");
-const CLAUSES = atom("clauses");
-const FUNCTION = atom("function");
-const ATTRIBUTE = atom("attribute");
-const EOF = atom("eof");
-const RECORD_FIELD = atom("record_field");
-const TYPED_RECORD_FIELD = atom("typed_record_field");
+import {
+  CLAUSE,
+  ELSE,
+  FUN,
+  CLAUSES,
+  FUNCTION,
+  ATTRIBUTE,
+  EOF,
+  RECORD_FIELD,
+  TYPED_RECORD_FIELD,
+} from "./tags";
 
 const isNode = (value: unknown): value is Node =>
   typeof value === "object" && value !== null && "type" in value && "anno" in value;
