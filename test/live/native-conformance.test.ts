@@ -28,13 +28,16 @@ afterAll(async () => {
 /**
  * Work in one process; all that it starts has ended before the next step. No call to a process that ends after its
  * reply, as `gen_event:stop/1` makes: a caller that runs late receives the `DOWN` of the call's own monitor as well.
+ * What is done to the peer by a signal (link, unlink) has been done, as its answer tells, before what is done to it at
+ * once (unregister); and a monitor that could come too late would be told another reason.
  */
 const WORK = `fun() ->
   Self = self(),
   Done = fun(P) -> M = monitor(process, P), receive {'DOWN', M, _, _, _} -> ok end end,
   Peer = spawn(fun F() -> receive {From, ping} -> From ! pong, F(); stop -> ok end end),
   register(conformance_peer, Peer),
-  Peer ! {Self, ping}, receive pong -> ok end,
+  Ask = fun(P) -> P ! {Self, ping}, receive pong -> ok end end,
+  Ask(Peer),
   conformance_peer ! {Self, ping}, receive pong -> ok end,
   {conformance_peer, node()} ! {Self, ping}, receive pong -> ok end,
   {nobody, 'nowhere@127.0.0.1'} ! [1, 2, 3],
@@ -54,11 +57,11 @@ const WORK = `fun() ->
   Self ! {'$gen_cast', reset}, receive {'$gen_cast', _} -> ok end,
   Self ! hd(erlang:ports()), receive P6 when is_port(P6) -> ok end,
   _ = gen_server:call(kernel_sup, which_children),
-  link(Peer), unlink(Peer), unregister(conformance_peer), Peer ! stop, Done(Peer),
+  link(Peer), Ask(Peer), unlink(Peer), Ask(Peer), unregister(conformance_peer), Peer ! stop, Done(Peer),
   Peer ! {too, late},
   Done(spawn(lists, seq, [1, 3])),
   Done(proc_lib:spawn(lists, seq, [1, 3])),
-  Done(spawn(fun() -> exit({shutdown, because}) end)),
+  {_, Late} = spawn_monitor(fun() -> exit({shutdown, because}) end), receive {'DOWN', Late, _, _, _} -> ok end,
   Done(spawn(erlang, apply, [lists, seq, [1, 3]])),
   {ok, G} = gen_event:start(), exit(G, kill), Done(G),
   M = maps:from_list([{a, {ok, 1}}]), {ok, 1} = maps:get(a, M), (catch maps:get(b, M)),
