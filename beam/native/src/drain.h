@@ -94,6 +94,16 @@ static bt_term bt_finish_records(ErlNifEnv *env, bt_trace *trace, bt_record *rec
     return dictionary;
 }
 
+/* Where contents are kept: what is no event among records that ship.h will finish. */
+static uint64_t bt_count_unmeant(const bt_record *records, uint64_t count)
+{
+    uint64_t unmeant = 0;
+
+    for (uint64_t i = 0; i < count; i++)
+        unmeant += bt_is_continuation(&records[i]) || (records[i].words[BT_SLOT_HEAD] & 0xff) == BT_KIND_MARKER;
+    return unmeant;
+}
+
 /* Processes that callbacks have recognised as ours since the last time. */
 static bt_term bt_news(ErlNifEnv *env, bt_trace *trace)
 {
@@ -125,6 +135,7 @@ static uint64_t bt_filtered_since(bt_trace *trace)
 
 /*
  * drain(Trace, Max) -> {Count, Records, Dictionary, Lost, Filtered, Waiting, Now, News}. At most Max records, about; markers are not in Count.
+ * Of a trace with contents the records are as they lie in the rings, for contents/2.
  * Now in ns since the trace's base. What is lost was lost before Now.
  */
 BT_NIF(trace_drain)
@@ -158,7 +169,12 @@ BT_NIF(trace_drain)
     bt_rings_take(trace->rings, records);
     waiting = bt_rings_waiting(trace->rings);
     bt_rings_release(trace->rings);
-    dictionary = bt_finish_records(env, trace, records, count, &markers);
+    if (trace->contents == NULL) {
+        dictionary = bt_finish_records(env, trace, records, count, &markers);
+    } else {
+        dictionary = enif_make_list(env, 0);
+        markers = bt_count_unmeant(records, count);
+    }
     result = enif_make_tuple(env, 8, enif_make_uint64(env, count - markers), binary, dictionary, enif_make_uint64(env, lost),
                              enif_make_uint64(env, bt_filtered_since(trace)),
                              enif_make_uint64(env, waiting),

@@ -33,6 +33,7 @@ static void bt_free_trace(bt_trace *trace)
     enif_mutex_unlock(bt_table_lock);
     for (uint32_t i = 0; i < BT_ATOM_PAGES; i++)
         enif_free(trace->atoms[i]);
+    enif_free(trace->funs);
     enif_free(trace->block);
 }
 
@@ -113,10 +114,16 @@ static void bt_tune_for(bt_trace *trace)
     enif_mutex_unlock(bt_table_lock);
 }
 
-static bt_trace *bt_allocate(uint32_t rings, uint64_t capacity)
+static inline size_t bt_lines(size_t bytes) { return (bytes + BT_CACHE_LINE - 1) / BT_CACHE_LINE * BT_CACHE_LINE; }
+
+/* `contents`: up to so many bytes, or 0. Each ring then has scratch for one event. */
+static bt_trace *bt_allocate(uint32_t rings, uint64_t capacity, uint32_t contents)
 {
-    size_t trace_bytes = (sizeof(bt_trace) + BT_CACHE_LINE - 1) / BT_CACHE_LINE * BT_CACHE_LINE;
-    size_t bytes = BT_CACHE_LINE + trace_bytes + bt_rings_bytes(rings) + (rings + 1) * capacity * sizeof(bt_record);
+    size_t trace_bytes = bt_lines(sizeof(bt_trace));
+    size_t record_bytes = (rings + 1) * capacity * sizeof(bt_record);
+    size_t scratch = contents > 0 ? bt_lines(BT_CONTENTS_BYTES(contents)) : 0;
+    size_t more = contents > 0 ? bt_lines(sizeof(bt_contents)) + (rings + BT_GUARDS) * scratch : 0;
+    size_t bytes = BT_CACHE_LINE + trace_bytes + bt_rings_bytes(rings) + record_bytes + more;
     unsigned char *block = enif_alloc(bytes);
     unsigned char *at;
     bt_trace *trace;
@@ -131,7 +138,80 @@ static bt_trace *bt_allocate(uint32_t rings, uint64_t capacity)
     trace->capacity = capacity;
     trace->rings = (bt_rings *)(void *)(at + trace_bytes);
     bt_rings_init(trace->rings, rings, (bt_record *)(void *)(at + trace_bytes + bt_rings_bytes(rings)), capacity);
+    if (contents > 0) {
+        at += trace_bytes + bt_rings_bytes(rings) + record_bytes;
+        trace->contents = (bt_contents *)(void *)at;
+        memset(trace->contents, 0, sizeof *trace->contents);
+        trace->contents->bytes = (uint32_t)scratch;
+        bt_rings_count_events(trace->rings, at + bt_lines(sizeof(bt_contents)), scratch);
+    }
     return trace;
+}
+
+/* A key whose values are not to be shown; false when there are too many. */
+static bool bt_add_key(ErlNifEnv *env, bt_contents *contents, bt_term key)
+{
+    ErlNifBinary text;
+    uint32_t at = bt_redact_place((uint32_t)key);
+
+    if (bt_is_atom(key)) {
+        if (contents->atom_count == BT_REDACT_MAX || bt_atom_word(key) == 0)
+            return false;
+        while (contents->atoms[at] != 0)
+            at = (at + 1) % (2 * BT_REDACT_MAX);
+        contents->atoms[at] = bt_atom_word(key);
+        contents->atom_count++;
+        return true;
+    }
+    if (!enif_inspect_binary(env, key, &text) || contents->key_count == BT_REDACT_MAX ||
+        text.size > sizeof contents->text - contents->key_bytes)
+        return false;
+    memcpy(contents->text + contents->key_bytes, text.data, text.size);
+    contents->keys[contents->key_count++] = (bt_piece){contents->key_bytes, (uint32_t)text.size};
+    contents->key_bytes += (uint32_t)text.size;
+    contents->lengths |= UINT64_C(1) << (text.size < 63 ? text.size : 63);
+    return true;
+}
+
+/* {MaxBytes, Keys, Node, Creation} */
+typedef struct {
+    unsigned max;
+    bt_term keys;
+    bt_term node;
+    unsigned creation;
+} bt_wanted_contents;
+
+static bool bt_get_contents(ErlNifEnv *env, bt_term term, bt_wanted_contents *wanted)
+{
+    const bt_term *e;
+    int arity;
+
+    if (!enif_get_tuple(env, term, &arity, &e) || arity != 4 || !enif_get_uint(env, e[0], &wanted->max) || wanted->max == 0 ||
+        wanted->max > BT_CONTENTS_MAX || !bt_is_atom(e[2]) || !enif_get_uint(env, e[3], &wanted->creation))
+        return false;
+    wanted->keys = e[1];
+    wanted->node = e[2];
+    return true;
+}
+
+static bool bt_set_contents(ErlNifEnv *env, bt_contents *contents, const bt_wanted_contents *wanted)
+{
+    bt_term list = wanted->keys;
+    bt_term key;
+
+    contents->max = wanted->max;
+    contents->node = bt_atom_word(wanted->node);
+    contents->creation = wanted->creation;
+    while (enif_get_list_cell(env, list, &key, &list))
+        if (!bt_add_key(env, contents, key))
+            return false;
+    return true;
+}
+
+/* All records of an event fit into a few segments of the smallest rings. */
+static bool bt_has_room(uint64_t capacity, uint32_t contents)
+{
+    return BT_CONTENTS_BYTES(contents) / BT_CONTINUED_BYTES + 2 <= capacity / BT_GUARDS / 2;
 }
 
 static bool bt_get_modules(ErlNifEnv *env, bt_term list, bt_trace *trace)
@@ -172,7 +252,10 @@ static bool bt_seat(bt_trace *trace, uint64_t mask)
     return seated;
 }
 
-/* open(Rings, Capacity, {Shape, Scheduler, Mask}, {Holder, ClientNode, Modules}) -> {Trace, State, Base} | {error, full | memory | unproven} */
+/*
+ * open(Rings, Capacity, {Shape | Contents, Scheduler, Mask}, {Holder, ClientNode, Modules}) -> {Trace, State, Base} |
+ * {error, full | memory | unproven | contents}; the last: the rings are too small, or the keys too many.
+ */
 BT_NIF(trace_open)
 {
     const bt_term *what;
@@ -185,20 +268,27 @@ BT_NIF(trace_open)
     bt_trace *trace;
     bt_handle *handle;
     bt_term term;
+    bt_wanted_contents contents = {0, 0, 0, 0};
 
     BT_UNUSED;
     if (!enif_get_uint(env, argv[0], &rings) || rings == 0 || rings > BT_RINGS_MAX ||
         !enif_get_uint(env, argv[1], &capacity) || capacity < BT_CAPACITY_MIN || capacity > BT_CAPACITY_MAX ||
         (capacity & (capacity - 1)) != 0 || !enif_get_tuple(env, argv[2], &what_arity, &what) || what_arity != 3 ||
         !enif_get_uint64(env, what[2], &mask) || !enif_get_tuple(env, argv[3], &ours_arity, &ours) || ours_arity != 3 ||
-        !bt_is_local_pid(ours[0]) || !bt_is_atom(ours[1]))
+        !bt_is_local_pid(ours[0]) || !bt_is_atom(ours[1]) || (!bt_is_atom(what[0]) && !bt_get_contents(env, what[0], &contents)))
         return enif_make_badarg(env);
     if (!atomic_load(&bt_proven))
         return enif_make_tuple2(env, bt_atoms.error, bt_atoms.unproven);
-    trace = bt_allocate(rings, capacity);
+    if (contents.max > 0 && !bt_has_room(capacity, contents.max))
+        return enif_make_tuple2(env, bt_atoms.error, bt_atoms.contents);
+    trace = bt_allocate(rings, capacity, contents.max);
     if (trace == NULL)
         return enif_make_tuple2(env, bt_atoms.error, bt_atoms.memory);
-    trace->mode = what[0] == bt_atoms.true_ ? BT_MODE_SHAPE : BT_MODE_NONE;
+    if (contents.max > 0 && !bt_set_contents(env, trace->contents, &contents)) {
+        enif_free(trace->block);
+        return enif_make_tuple2(env, bt_atoms.error, bt_atoms.contents);
+    }
+    trace->mode = contents.max > 0 ? BT_MODE_CONTENTS : what[0] == bt_atoms.true_ ? BT_MODE_SHAPE : BT_MODE_NONE;
     trace->scheduler = what[1] == bt_atoms.true_;
     trace->holder = ours[0];
     trace->client_node = ours[1];
