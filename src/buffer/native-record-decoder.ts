@@ -161,8 +161,7 @@ export class NativeRecordDecoder {
   #slot(words: Uint32Array, base: number, foreign: number): void {
     const head = words[base]!;
     const kind = head & 0xff;
-    if (KNOWN[kind] === 0 || (head & 0xff00) !== 0 || (words[base + W.flags]! & foreign) !== 0)
-      throw MISFIT;
+    if (KNOWN[kind] === 0 || (head & 0xff00) !== 0 || (words[base + W.flags]! & foreign) !== 0) throw MISFIT;
     words[base] = head | (this.#source << 8);
     if (SHAPED[kind] !== 0) {
       words[base + W.tag1] = this.#atom(words[base + W.tag1]!);

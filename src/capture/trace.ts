@@ -279,9 +279,7 @@ export class Trace implements EventSource {
   ): Promise<Term> {
     const ask = (): Promise<Term> => {
       const failed =
-        tracer === "auto" &&
-        this.#tracer.kind === "portable" &&
-        this.#spec.portableOnly === undefined;
+        tracer === "auto" && this.#tracer.kind === "portable" && this.#spec.portableOnly === undefined;
       const spec = this.#spec.termFor(this.#tracer.kind, failed ? this.#tracer.reason : undefined);
       return agent.request(tuple(atom("trace"), this.#id, mailbox, spec), traceRefused, options);
     };

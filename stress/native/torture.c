@@ -360,22 +360,60 @@ static void check(manager *m, const uint32_t *w)
 
 static uint32_t big_endian(const unsigned char *at) { return (uint32_t)at[0] << 24 | (uint32_t)at[1] << 16 | (uint32_t)at[2] << 8 | at[3]; }
 
-/* A content: a term, whose first binary is whole bytes of one kind. */
+/* Where the external term at `at` ends; fails when it does not, before `end`. The bytes of a binary are all the same. */
+static const unsigned char *end_of(const unsigned char *at, const unsigned char *end)
+{
+    uint32_t count;
+
+    if (end - at < 1 || (end - at < 2 && *at != 106))
+        fail("a content that is cut off");
+    switch (*at) {
+    case 97:
+        at += 2;
+        break;
+    case 98:
+        at += 5;
+        break;
+    case 106:
+        at += 1;
+        break;
+    case 110:
+        at += 3 + at[1];
+        break;
+    case 119:
+        at += 2 + at[1];
+        break;
+    case 109:
+        count = end - at < 5 ? UINT32_MAX : big_endian(at + 1);
+        if (count > LONGEST || end - at < 5 + (ptrdiff_t)count)
+            fail("a binary that is longer than what was kept");
+        for (uint32_t i = 1; i < count; i++)
+            if (at[5 + i] != at[5])
+                fail("a torn content");
+        at += 5 + count;
+        break;
+    case 104:
+    case 108:
+    case 116:
+        if (end - at < (*at == 104 ? 2 : 5))
+            fail("a container that is cut off");
+        count = *at == 104 ? at[1] : *at == 108 ? big_endian(at + 1) + 1 : 2 * big_endian(at + 1);
+        at += *at == 104 ? 2 : 5;
+        for (uint32_t i = 0; i < count; i++)
+            at = end_of(at, end);
+        break;
+    default:
+        fail("a content of no kind that was made");
+    }
+    if (at > end)
+        fail("a content that goes beyond its end");
+    return at;
+}
+
 static void check_content(const unsigned char *at, uint32_t size)
 {
-    if (size < 2 || at[0] != 131)
+    if (size < 2 || at[0] != 131 || end_of(at + 1, at + size) != at + size)
         fail("a content that is no term");
-    for (uint32_t i = 1; i + 5 <= size; i++)
-        if (at[i] == 109) {
-            uint32_t count = big_endian(at + i + 1);
-
-            if (count > LONGEST || i + 5 + count > size)
-                fail("a binary that is longer than what was kept");
-            for (uint32_t j = 1; j < count; j++)
-                if (at[i + 5 + j] != at[i + 5])
-                    fail("a torn content");
-            return;
-        }
 }
 
 /* The records that came, ready to be looked at: where contents are kept these are another binary, of events alone. */

@@ -9,7 +9,7 @@
 -export([share/2, produced/1, mark/5]).
 -export([enter/2, enter/3, enter/4, enter/5, enter/6, enter/7, enter/8, enter_list/3, leave/4, tail/3, exception/6]).
 -export([instrumented/3, hide/2, scheduler/1]).
--export([layout/5, show/3, proven/1, identity/1, shape/1, args/1, initial_call/3]).
+-export([layout/5, readable/1, show/3, proven/1, identity/1, shape/1, args/1, initial_call/3]).
 -export([enabled/3, enabled_call/3, enabled_garbage_collection/3, enabled_ports/3, enabled_procs/3, enabled_receive/3]).
 -export([enabled_running_ports/3, enabled_running_procs/3, enabled_send/3]).
 -export([trace/5, trace_garbage_collection/5, trace_ports/5, trace_procs/5, trace_receive/5]).
@@ -21,7 +21,7 @@
 -nifs([share/2, produced/1, mark/5]).
 -nifs([enter/2, enter/3, enter/4, enter/5, enter/6, enter/7, enter/8, enter_list/3, leave/4, tail/3, exception/6]).
 -nifs([instrumented/3, hide/2, scheduler/1]).
--nifs([layout/5, show/3, proven/1, identity/1, shape/1, args/1, initial_call/3]).
+-nifs([layout/5, readable/1, show/3, proven/1, identity/1, shape/1, args/1, initial_call/3]).
 -nifs([enabled/3, enabled_call/3, enabled_garbage_collection/3, enabled_ports/3, enabled_procs/3, enabled_receive/3]).
 -nifs([enabled_running_ports/3, enabled_running_procs/3, enabled_send/3]).
 -nifs([trace/5, trace_garbage_collection/5, trace_ports/5, trace_procs/5, trace_receive/5]).
@@ -187,6 +187,10 @@ scheduler(_Id) -> ?STUB.
 -spec layout(pos_integer(), boolean(), Bits, Bits, {Latin1 :: boolean(), WidePorts :: boolean()}) -> ok when
     Bits :: [pid() | port() | {pid() | port(), non_neg_integer(), non_neg_integer()}].
 layout(_Otp, _AliasHasProcess, _Pids, _Ports, _External) -> ?STUB.
+
+%% Whether what the library takes for the parts of a term is there at all.
+-spec readable(term()) -> boolean().
+readable(_Term) -> ?STUB.
 
 %% What would be shipped of a term's contents.
 -spec show(term(), wanted(), [{fun_id(), atom()}]) -> binary() | {funs, [fun_id()]}.

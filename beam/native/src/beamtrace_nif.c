@@ -174,6 +174,7 @@ static ErlNifFunc functions[] = {
     {"contents", 2, trace_contents, 0},
     {"name_fun", 3, trace_name_fun, 0},
     {"layout", 5, layout, 0},
+    {"readable", 1, readable, 0},
     {"show", 3, show, 0},
     {"proven", 1, proven, 0},
     {"identity", 1, identity, 0},

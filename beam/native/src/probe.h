@@ -8,8 +8,7 @@
 
 #include <unistd.h>
 
-#include "contents.h"
-#include "terms.h"
+#include "tokens.h"
 
 /* Fewer bytes than a pipe takes at once. */
 static bool bt_readable(const void *at, size_t words)
@@ -61,12 +60,16 @@ static bool bt_probe(bt_term t, int layout)
 /* Follows bt_walk_term as far as it reads directly: a map's keys and nodes, what a part of a binary is of, numbers of a resource, a fun's entry. */
 static bool bt_probe_contents(bt_term t, int layout);
 
+/* What is no term of the check's may lead round in circles. */
+#define BT_PROBES 20000
+static uint32_t bt_probes_left;
+
 static bool bt_probe_node(const uint64_t *box, int layout, int depth)
 {
     const uint64_t *children;
     uint32_t count;
 
-    if (depth > 16 || !bt_readable(box, 2))
+    if (depth > 16 || bt_probes_left-- == 0 || !bt_readable(box, 2))
         return false;
     count = bt_map_children(box, &children, layout);
     if (count > 64 || !bt_readable(children, count))
@@ -124,7 +127,7 @@ static bool bt_probe_contents(bt_term t, int layout)
         for (int i = 0; i < 4096 && bt_is_list(t); i++) {
             const uint64_t *cell = (const uint64_t *)(uintptr_t)(t & ~(uint64_t)7);
 
-            if (!bt_readable(cell, 2) || !bt_probe_contents(cell[0], layout))
+            if (bt_probes_left-- == 0 || !bt_readable(cell, 2) || !bt_probe_contents(cell[0], layout))
                 return false;
             t = cell[1];
         }
@@ -132,7 +135,7 @@ static bool bt_probe_contents(bt_term t, int layout)
     }
     if (!bt_is_boxed(t))
         return true;
-    if (!bt_probe(t, layout))
+    if (bt_probes_left-- == 0 || !bt_probe(t, layout))
         return false;
     box = bt_box(t);
     switch (box[0] & 0x3f) {

@@ -7,13 +7,11 @@
 
 #include <time.h>
 
+#include "contents.h"
 #include "initial_call.h"
 #include "minifloat.h"
 #include "shape.h"
 #include "trace.h"
-
-/* Of a record that goes on with contents: they stand behind its stamp. */
-#define BT_CONTINUED_BYTES 48u
 
 #define BT_INLINE static inline __attribute__((always_inline))
 
@@ -382,31 +380,6 @@ BT_INLINE void bt_write(ErlNifEnv *env, bt_trace *trace, bt_self self, bt_record
     r->words[BT_SLOT_TRACEE_LOW] = (uint32_t)tracee;
     r->words[BT_SLOT_TRACEE_HIGH] = (uint32_t)(tracee >> 32);
     bt_fill(env, trace, r, kind, subject, options, content);
-}
-
-/*
- * Makes an event with contents visible, whose record is filled: the bytes in the ring's scratch go behind it. Without room for all of it the
- * event is dropped and counted.
- */
-static void bt_commit_contents(bt_ring *ring, bt_record *r, size_t bytes) __attribute__((noinline));
-static void bt_commit_contents(bt_ring *ring, bt_record *r, size_t bytes)
-{
-    uint64_t more = (bytes + BT_CONTINUED_BYTES - 1) / BT_CONTINUED_BYTES;
-
-    if (!bt_ring_extend(ring, 1 + more))
-        return;
-    r->words[BT_SLOT_FLAGS] |= BT_FLAG_PAYLOAD;
-    for (uint64_t i = 0; i < more; i++) {
-        bt_record *next = bt_ring_behind(ring, 1 + i);
-        size_t from = i * BT_CONTINUED_BYTES;
-        size_t part = bytes - from < BT_CONTINUED_BYTES ? bytes - from : BT_CONTINUED_BYTES;
-
-        next->words[BT_SLOT_HEAD] = BT_KIND_CONTINUATION;
-        next->words[BT_SLOT_FLAGS] = (uint32_t)part;
-        next->doubles[BT_STAMP] = r->doubles[BT_STAMP];
-        memcpy((unsigned char *)next + sizeof *next - BT_CONTINUED_BYTES, ring->scratch + from, part);
-    }
-    bt_ring_commit_event(ring, 1 + more);
 }
 
 /* Makes an event visible. */

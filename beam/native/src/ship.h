@@ -9,19 +9,27 @@
 #include "encode.h"
 #include "probe.h"
 
-/* Puts the continuations of the record at `at` in a row; `at` then is that of the next event. Returns how many bytes they are. */
+/*
+ * Puts the continuations that begin at `at` in a row; `at` then is behind them. Returns how many bytes they are; 0: they are not all there. What
+ * is left of an event that has been overwritten may come next: at the beginning of another ring's records.
+ */
 static size_t bt_gather(const bt_record *records, uint64_t count, uint64_t *at, unsigned char *to, size_t room)
 {
-    size_t bytes = 0;
+    size_t bytes = *at < count && bt_is_continuation(&records[*at]) ? records[*at].words[BT_SLOT_FLAGS] : 0;
+    uint64_t more = (bytes + BT_CONTINUED_BYTES - 1) / BT_CONTINUED_BYTES;
 
-    for (++*at; *at < count && bt_is_continuation(&records[*at]); ++*at) {
-        size_t part = records[*at].words[BT_SLOT_FLAGS];
+    if (bytes > room || more > count - *at)
+        return 0;
+    for (uint64_t i = 0; i < more; i++) {
+        const bt_record *record = &records[*at + i];
+        size_t from = i * BT_CONTINUED_BYTES;
+        size_t part = bytes - from < BT_CONTINUED_BYTES ? bytes - from : BT_CONTINUED_BYTES;
 
-        if (part > BT_CONTINUED_BYTES || part > room - bytes)
-            continue;
-        memcpy(to + bytes, (const unsigned char *)&records[*at] + sizeof *records - BT_CONTINUED_BYTES, part);
-        bytes += part;
+        if (!bt_is_continuation(record) || record->words[BT_SLOT_FLAGS] != bytes - from)
+            return 0;
+        memcpy(to + from, (const unsigned char *)record + sizeof *record - BT_CONTINUED_BYTES, part);
     }
+    *at += more;
     return bytes;
 }
 
@@ -42,11 +50,11 @@ static uint64_t bt_separate(bt_encoder *e, bt_trace *trace, const bt_record *rec
             at++;
             continue;
         }
-        *event = records[at];
+        *event = records[at++];
         events++;
-        bytes = bt_gather(records, count, &at, row, trace->contents->bytes);
         if (!(event->words[BT_SLOT_FLAGS] & BT_FLAG_PAYLOAD))
             continue;
+        bytes = bt_gather(records, count, &at, row, trace->contents->bytes);
         e->failed = false;
         bt_put_number(e, 0, 4);
         if (bt_encode(e, trace->contents, row, bytes)) {
@@ -167,7 +175,16 @@ BT_NIF(trace_name_fun)
     return bt_atoms.ok;
 }
 
-/* show(Term, Contents, [{Fun, Name}]) -> binary() | {funs, [Fun]}: what would be shipped of a term. For the check. */
+/* readable(Term) -> boolean(): whether show/3 may look at the term. */
+BT_NIF(readable)
+{
+    BT_UNUSED;
+    (void)env;
+    bt_probes_left = BT_PROBES;
+    return bt_probe_contents(argv[0], bt_layout) ? bt_atoms.true_ : bt_atoms.false_;
+}
+
+/* show(Term, Contents, [{Fun, Name}]) -> binary() | {funs, [Fun]}: what would be shipped of a term. For the check, once the term has been found to be readable. */
 BT_NIF(show)
 {
     bt_fun_name *funs;
@@ -183,7 +200,7 @@ BT_NIF(show)
     int arity;
 
     BT_UNUSED;
-    if (!bt_get_contents(env, argv[1], &wanted) || !bt_probe_contents(argv[0], bt_layout))
+    if (!bt_get_contents(env, argv[1], &wanted))
         return enif_make_badarg(env);
     funs = bt_no_names();
     while (funs != NULL && enif_get_list_cell(env, list, &item, &list))

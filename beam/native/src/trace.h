@@ -6,9 +6,9 @@
 #ifndef BEAMTRACE_TRACE_H
 #define BEAMTRACE_TRACE_H
 
-#include "contents.h"
 #include "rings.h"
 #include "terms.h"
+#include "tokens.h"
 #include "trigger.h"
 
 #define BT_TRACES 64
