@@ -231,12 +231,6 @@ export class FlightRecorder {
       );
     if (this.#spec.portableOnly !== undefined)
       throw new TraceRefusedError("BT_NATIVE_UNAVAILABLE", this.#spec.portableOnly, atom("native"));
-    if (this.#spec.contents)
-      throw new TraceRefusedError(
-        "BT_NATIVE_UNAVAILABLE",
-        "a flight recorder carries shapes, not contents (payload.maxBytes)",
-        atom("native"),
-      );
     this.#id = this.#hooks.onOpening(this);
     this.#host = host;
     this.#agent = agent;
@@ -264,7 +258,10 @@ export class FlightRecorder {
     const info = this.#info;
     if (host === undefined || agent === undefined || info === undefined) throw stopped();
     const facts = this.#facts(number, header, info.clock.base);
-    const ring = new RingBuffer({ capacity: facts.events + GAPS_MAX, payloadBytes: 0 });
+    const ring = new RingBuffer({
+      capacity: facts.events + GAPS_MAX,
+      payloadBytes: payloadBytes(header, facts.events),
+    });
     const source = ring.sources.add({
       node: info.node,
       creation: info.creation,
@@ -453,6 +450,12 @@ function recorderTerm(
       triggers: [...triggers.terms],
     }),
   });
+}
+
+/** Room for the contents of a recording, each of which may leave a few bytes unused. */
+function payloadBytes(header: Term, events: number): number {
+  const told = header instanceof ErlMap ? header.get(atom("contents")) : undefined;
+  return typeof told === "number" && told > 0 ? told + 8 * events : 0;
 }
 
 /** What the ring holds, in memory of its own. */

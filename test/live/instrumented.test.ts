@@ -7,7 +7,7 @@ import { join } from "node:path";
 import { firstValueFrom, toArray } from "rxjs";
 import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, test } from "vitest";
 
-import { BeamFile } from "../../src/erlang";
+import { BeamFile, inspect, type Term } from "../../src/erlang";
 import { pairCalls, readSiteTable, type TraceEvent } from "../../src/buffer";
 import type { AttachOptions, Session, TraceOptions } from "../../src/capture";
 import { type CompileServer, instrumentBeam } from "../../src/transform";
@@ -192,20 +192,26 @@ describe("both tracers", () => {
   });
 });
 
-test("contents travel by the portable tracer, cut and redacted", async () => {
-  const session = await attached();
-  const trace = await session.trace({ instrumented: true, payload: { maxBytes: 64 } });
-  expect(trace.tracer).toEqual({ kind: "portable", reason: expect.stringContaining("contents") as string });
-  const collected = collect(trace);
-  await node.eval("told:many(1, #{password => x}, 3, 4, 5, 6, 7), told:add(1, 2)");
-  await trace.stop();
-  await collected.done;
-  const payloads = collected.events.flatMap((e) => ("payload" in e && "callId" in e ? [e.payload] : []));
-  expect(payloads).toHaveLength(4);
-  expect(payloads[2]).toEqual([1, 2]);
-  expect(payloads[3]).toBe(2);
-  await session.close();
-});
+test.each(["native", "portable"] as const)(
+  "contents travel by the %s tracer, cut and redacted",
+  async (tracer) => {
+    const session = await attached({ tracer });
+    const trace = await session.trace({ instrumented: true, payload: { maxBytes: 64 } });
+    expect(trace.tracer.kind).toBe(tracer);
+    const collected = collect(trace);
+    await node.eval("told:many(1, #{password => x}, 3, 4, 5, 6, 7), told:add(1, 2)");
+    await trace.stop();
+    await collected.done;
+    const payloads = collected.events.flatMap((e) => ("payload" in e && "callId" in e ? [e.payload] : []));
+    expect(payloads).toHaveLength(4);
+    expect(inspect(payloads[0] as Term, { notation: "erlang" })).toBe(
+      "[1,#{password => '[redacted]'},3,4,5,6,7]",
+    );
+    expect(payloads[2]).toEqual([1, 2]);
+    expect(payloads[3]).toBe(2);
+    await session.close();
+  },
+);
 
 test.each([
   ["new processes only", { processes: "new" }, /processes: "new"/],
@@ -381,7 +387,7 @@ describe("the runtime", () => {
     } else {
       const seen = collect(one);
       const two = await second.trace({ instrumented: true });
-      const three = await second.trace({ instrumented: true, payload: { maxBytes: 100 } });
+      const three = await second.trace({ instrumented: true, payload: { maxBytes: 40_000 } });
       expect([two.tracer.kind, three.tracer.kind]).toEqual(["native", "portable"]);
       const others = [collect(two), collect(three)];
       await node.eval("told:none(), told:loop(2), ok");

@@ -9,6 +9,7 @@
     beamtrace_agent,
     beamtrace_alarms,
     beamtrace_budget,
+    beamtrace_contents,
     beamtrace_cost,
     beamtrace_event,
     beamtrace_exec,
