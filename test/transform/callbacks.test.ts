@@ -12,8 +12,8 @@ import {
   instrumentForms,
   type InstrumentedForms,
   type InstrumentOptions,
-  printFunction,
 } from "../../src/transform";
+import { printed as printedFunction } from "../support/printed";
 
 const b = builderAt(7);
 const v = (name: string): Expr => b.variable(name);
@@ -37,8 +37,7 @@ const clause = (patterns: string[], ...body: Expr[]): ClauseNode => b.clause(pat
 function printed({ forms }: InstrumentedForms, name: string): string {
   const found = forms.find((form) => form.type === "function" && form.name.name === name);
   if (found?.type !== "function") throw new Error(`no ${name}`);
-  return printFunction(found)
-    .replace(/\s+/g, " ")
+  return printedFunction(found)
     .replace(/case BeamtraceId of 0 -> ok; _ -> '-beamtrace-([\w-]+)-'\(([^)]*)\) end/g, "$1($2)")
     .replaceAll("Beamtrace", "")
     .trim();

@@ -4,7 +4,7 @@
  */
 import type { CallEvent, Shape, TraceEvent } from "../../buffer";
 import { Atom, Pid, type Term, Tuple } from "../../erlang";
-import type { Site, SiteTable } from "../../buffer";
+import { type Site, siteIn, type SiteTable, siteVersion } from "../../buffer";
 
 /**
  * How a callback ended, by the first atom of its result. `ok` of `init`, `mount`, `join` …; `value` is a result that is no such tuple or
@@ -96,13 +96,19 @@ export interface CallbackEvent {
 
 /** What knows the sites of modules: `trace.sites`, or what `siteTables` gives. */
 export interface SiteLookup {
-  find(module: string, site: number, source?: number): Site | undefined;
+  find(module: string, site: number): Site | undefined;
 }
 
-/** The sites of these tables. */
+/** The sites of these tables, which may be of several versions of a module. */
 export function siteTables(tables: Iterable<SiteTable>): SiteLookup {
-  const byModule = new Map([...tables].map((table) => [table.module, table]));
-  return { find: (module, site) => byModule.get(module)?.sites[site] };
+  const byModule = new Map<string, SiteTable[]>();
+  for (const table of tables) byModule.set(table.module, [...(byModule.get(table.module) ?? []), table]);
+  return {
+    find: (module, number) => {
+      const table = byModule.get(module)?.find(({ version }) => version === siteVersion(number));
+      return table && siteIn(table, number);
+    },
+  };
 }
 
 function shapeOf(term: Term | undefined): Shape | undefined {
@@ -169,7 +175,7 @@ export function callbackNote(event: TraceEvent, sites: SiteLookup): CallbackNote
     return undefined;
   const [frame, module, number, summary] = list(event.payload);
   if (!(module instanceof Atom) || typeof number !== "number") return undefined;
-  const site = sites.find(module.name, number, event.source);
+  const site = sites.find(module.name, number);
   if (site?.callback === undefined || (typeof frame !== "number" && typeof frame !== "bigint"))
     return undefined;
   if (summary instanceof Atom) return { what: "continues", frame, site, module: module.name };

@@ -47,6 +47,8 @@ export interface ModuleContext extends CallContext {
     args: readonly number[],
     callee?: string,
   ): number;
+  /** A site's number as events carry it, which is known when the module's last site is. */
+  siteNumber(id: number, b: Builder): Expr;
 }
 
 /** What a callback has not, to the runtime. */
@@ -115,11 +117,11 @@ class ClauseInjector {
       // A value and nothing else: one call tells of all. Tables of thousands of clauses stay small so.
       this.context.site("return", only, this.clause, []);
       const whole = this.context.helpers.once(args, b);
-      clause.body = [b.call(whole.name, [b.integer(site), ...whole.args, only])];
+      clause.body = [b.call(whole.name, [this.context.siteNumber(site, b), ...whole.args, only])];
       return;
     }
     const entry = this.context.helpers.enter(args, b);
-    const enter = b.call(entry.name, [b.integer(site), ...entry.args]);
+    const enter = b.call(entry.name, [this.context.siteNumber(site, b), ...entry.args]);
     const name = this.names.next("BeamtraceId");
     this.id = b.variable(name);
     const body = wrapped ? this.wrapped(clause) : this.tailBody(clause.body);
@@ -129,7 +131,9 @@ class ClauseInjector {
     if (this.asked !== undefined) start.push(this.askedOf(clause, this.asked));
     if (this.asked !== undefined && this.context.callback?.is.trigger === "continuation") {
       const continues = this.context.helpers.use("continues");
-      start.push(this.whenTraced(clause, b.call(continues, [b.variable(name), b.integer(site)])));
+      start.push(
+        this.whenTraced(clause, b.call(continues, [b.variable(name), this.context.siteNumber(site, b)])),
+      );
     }
     clause.body = [...start, ...body];
   }
@@ -296,7 +300,7 @@ class ClauseInjector {
     const b = builderAt(generatedAnno(node.anno));
     const site = this.context.site("return", node, this.clause, []);
     const { helpers, callback } = this.context;
-    const start = [this.frame(node), b.integer(site)];
+    const start = [this.frame(node), this.context.siteNumber(site, b)];
     const event =
       callback === undefined
         ? b.call(helpers.use("leave"), [...start, b.variable(result)])
@@ -323,7 +327,7 @@ class ClauseInjector {
     const { helpers, callback, module } = this.context;
     const callee = callback !== undefined && node.type === "call" ? ownCallee(node, module) : undefined;
     const site = this.context.site("tail", node, this.clause, [], callee);
-    const start = [this.frame(node), b.integer(site)];
+    const start = [this.frame(node), this.context.siteNumber(site, b)];
     const event =
       callback === undefined
         ? b.call(helpers.use("tail"), start)
@@ -399,7 +403,7 @@ class ClauseInjector {
     const site = this.context.site("return", last, this.clause, []);
     const raised = b.call(this.context.helpers.use("exception"), [
       this.frame(last),
-      b.integer(site),
+      this.context.siteNumber(site, b),
       ...[kind, reason, stack].map((name) => b.variable(name)),
     ]);
     const node = b.try(clause.body, [

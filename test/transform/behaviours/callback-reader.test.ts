@@ -19,6 +19,7 @@ const site = (
 });
 const TABLE: SiteTable = {
   module: "m",
+  version: 0,
   sites: [
     site(0, "handle_call", "return", "call"),
     site(1, "handle_call", "tail", "call", "go/2"),
