@@ -16,6 +16,9 @@ import { atom, Atom, Tuple, type Term } from "../erlang/term";
 import type { AgentClient } from "./agent-client";
 import type { CallOptions } from "./deadline";
 
+/** How long the node may take to say what the sites of a module are that events name. */
+const ANSWER_MS = 10_000;
+
 /** Sites by module and number. */
 export class TraceSites {
   readonly #dictionary: Dictionary;
@@ -42,6 +45,11 @@ export class TraceSites {
   /** Modules whose sites are known. */
   get modules(): readonly string[] {
     return this.#dictionary.sites.modules;
+  }
+
+  /** All tables that are known, of whatever version. */
+  get tables(): readonly SiteTable[] {
+    return this.#dictionary.sites.tables;
   }
 
   /** The site of an event's module and number, when it is known. */
@@ -108,7 +116,7 @@ export class TraceSites {
       this.#wanted = [];
       this.#asking = undefined;
       // Without an answer events keep their numbers.
-      return this.#load(agent, modules, {}).catch(() => undefined);
+      return this.#load(agent, modules, { timeoutMs: ANSWER_MS }).catch(() => undefined);
     });
     return this.#asking;
   }
