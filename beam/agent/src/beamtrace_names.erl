@@ -18,6 +18,7 @@
     beamtrace_native,
     beamtrace_native_check,
     beamtrace_native_loader,
+    beamtrace_outbox,
     beamtrace_pacer,
     beamtrace_patterns,
     beamtrace_recorder,
@@ -29,6 +30,7 @@
     beamtrace_shape,
     beamtrace_spec,
     beamtrace_targets,
+    beamtrace_trace_start,
     beamtrace_tracer,
     beamtrace_traces,
     beamtrace_trim
