@@ -4,7 +4,6 @@ import { expect, test } from "vitest";
 
 import { pairCalls, type FunctionCall } from "../../src/buffer/pair-calls";
 import type { TraceEvent } from "../../src/buffer/trace-event";
-import { Dictionary } from "../../src/buffer/dictionary";
 import { Atom, Pid } from "../../src/erlang";
 
 const shape = { type: "atom", size: 0, tags: [] } as const;
