@@ -54,6 +54,7 @@ export type CallbackTrigger =
   | "in"
   | "out"
   | "plug"
+  | "task"
   /** The function finishes callbacks that end in a tail call of it. */
   | "continuation";
 

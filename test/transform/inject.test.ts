@@ -216,6 +216,20 @@ describe("what is left alone", () => {
     expect(() => instrumentForms([])).toThrow(expect.objectContaining({ code: "BT_INSTRUMENT_REFUSED" }));
   });
 
+  test("a module with more places than events can name, until fewer are selected", () => {
+    const clauses = Array.from({ length: 50_001 }, (_, i) => b.clause([b.integer(i)], [b.atom("ok")]));
+    const forms = (): Form[] =>
+      module(b.function("f", 1, clauses), b.function("few", 0, [b.clause([], [X()])]));
+    expect(() => instrumentForms(forms())).toThrow(
+      expect.objectContaining({
+        code: "BT_INSTRUMENT_REFUSED",
+        message: expect.stringContaining("100004 places") as string,
+      }),
+    );
+    const few = instrumentForms(forms(), { select: ({ function: name }) => name === "few" });
+    expect(few.table.sites).toHaveLength(2);
+  });
+
   test("modules of the code server, unless the runtime is there before them", async () => {
     const beam = BeamFile.of([
       { id: "AtU8", data: Uint8Array.of(0, 0, 0, 1, 5, ...Buffer.from("lists")) },

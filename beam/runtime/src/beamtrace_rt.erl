@@ -317,6 +317,8 @@ given(T) -> {it, T}.
 %% The pid of a `From`, and the type of a state machine's event.
 caller({call, {Pid, _}}) when is_pid(Pid) -> {Pid, [{event_type, call}]};
 caller({Pid, _}) when is_pid(Pid) -> {Pid, []};
+%% The owner of a task.
+caller({Node, _, Pid}) when is_atom(Node), is_pid(Pid) -> {Pid, []};
 caller(?NONE) -> {none, []};
 caller({timeout, Name}) -> {none, [{event_type, {timeout, small(Name)}}]};
 caller(Type) when is_atom(Type) -> {none, [{event_type, Type}]};
