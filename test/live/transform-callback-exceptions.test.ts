@@ -26,7 +26,7 @@ init(fine) -> {ok, #{count => 0}}.
 handle_call({Class, Reason}, _From, _S) when Class =/= deep, Class =/= nested ->
     X = raise(Class, Reason), {reply, X, never};
 handle_call({deep, N}, _From, S) -> Y = 1 + deep(N), {reply, Y, S};
-handle_call({nested, R}, _From, S) -> Z = (catch handle_cast(R, S)), {reply, Z, S};
+handle_call({nested, R}, _From, S) -> Z = try handle_cast(R, S) catch error:E -> {caught, E} end, {reply, Z, S};
 handle_call(self_terminate, _From, S) -> T = terminate(asked, S), {reply, T, S};
 handle_call(count, _From, #{count := N} = S) -> {reply, N, S#{count := N + 1}}.
 handle_cast(Reason, _S) -> error({cast, Reason}).
@@ -145,11 +145,11 @@ describe("inferred", () => {
   });
 
   test("from the callback around it", async () => {
-    const work = `{ok, P} = raiser:start(), {'EXIT', {{cast, x}, _}} = gen_server:call(P, {nested, x}), gen_server:stop(P)`;
+    const work = `{ok, P} = raiser:start(), {caught, {cast, x}} = gen_server:call(P, {nested, x}), gen_server:stop(P)`;
     expect(await lines(server(true), work)).toEqual([
       INIT,
       "handle_cast/2 exception by caller; asked atom x; map 1 -> -",
-      "handle_call/3 reply; asked tuple 2 nested x; called; answers tuple 2 EXIT; map 1 -> map 1; changed",
+      "handle_call/3 reply; asked tuple 2 nested x; called; answers tuple 2 caught cast; map 1 -> map 1; changed",
       "terminate/2 value; asked atom normal; answers atom bye; map 1 -> -",
     ]);
   });
