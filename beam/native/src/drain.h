@@ -6,14 +6,12 @@
 #define BEAMTRACE_DRAIN_H
 
 #include "callbacks.h"
-#include "clock.h"
 #include "translate.h"
 
 #define BT_CAPACITY_MIN 64u
 #define BT_CAPACITY_MAX (1u << 20)
 #define BT_RINGS_MAX 1024u
 #define BT_DRAIN_MAX 16384u
-#define BT_CLOCK_BRACKET_NS 5000
 
 typedef struct {
     bt_trace *trace;
@@ -81,39 +79,10 @@ static bool bt_get_handle(ErlNifEnv *env, bt_term term, bt_handle **handle)
     return (*handle)->trace != NULL;
 }
 
-static int64_t bt_system_clock(void)
+static void bt_look_at_clock(void)
 {
-    struct timespec system;
-
-    clock_gettime(CLOCK_MONOTONIC, &system);
-    return (int64_t)system.tv_sec * 1000000000 + system.tv_nsec;
-}
-
-/*
- * For threads that may not ask the VM for its time. Whoever is put off between two readings would put their stamps back by as long, before what
- * the same process did elsewhere: the reading is bracketed, and one that took long is thrown away.
- */
-static void bt_set_clock(bt_trace *trace, bool first)
-{
-    for (int i = 0; i < 3; i++) {
-        int64_t before = bt_system_clock();
-        int64_t now = enif_monotonic_time(ERL_NIF_NSEC);
-        int64_t after = bt_system_clock();
-
-        if (after - before <= BT_CLOCK_BRACKET_NS || first) {
-            atomic_store_explicit(&trace->clock_offset, now - (before + after) / 2, memory_order_relaxed);
-            return;
-        }
-    }
-}
-
-/* Keeps the counter's rate up to date where it is used. */
-static void bt_tune_for(bt_trace *trace)
-{
-    if (!atomic_load_explicit(&trace->told.on, memory_order_relaxed))
-        return;
     enif_mutex_lock(bt_table_lock);
-    bt_tune();
+    bt_clock_look();
     enif_mutex_unlock(bt_table_lock);
 }
 
@@ -206,8 +175,8 @@ BT_NIF(trace_open)
     trace->scheduler = what[1] == bt_atoms.true_;
     trace->holder = ours[0];
     trace->client_node = ours[1];
-    trace->base = enif_monotonic_time(ERL_NIF_NSEC);
-    bt_set_clock(trace, true);
+    bt_look_at_clock();
+    trace->base = bt_monotonic_ns();
     if (!bt_get_modules(env, ours[2], trace)) {
         enif_free(trace->block);
         return enif_make_badarg(env);
@@ -364,9 +333,8 @@ BT_NIF(trace_drain)
     trace = handle->trace;
     if (atomic_exchange(&trace->consuming, true))
         return enif_make_badarg(env);
-    bt_set_clock(trace, false);
-    bt_tune_for(trace);
-    now = enif_monotonic_time(ERL_NIF_NSEC);
+    bt_look_at_clock();
+    now = bt_monotonic_ns();
     lost = bt_rings_losses(trace->rings) + bt_rings_hold(trace->rings);
     count = bt_rings_prepare(trace->rings, (double)(now - trace->base), max, &cut);
     records = (bt_record *)(void *)enif_make_new_binary(env, count * sizeof *records, &binary);

@@ -45,11 +45,7 @@ typedef struct {
     bt_record *records;
     uint64_t mask;
     uint64_t segment;
-    /* The last stamp, and what cheap ones are made from (clock.h). */
-    double last;
-    double anchor_stamp;
-    uint64_t anchor_ticks;
-    uint64_t anchor_process;
+    double last; /* stamp */
     /* Position of the oldest record × 2, + BT_HELD. The consumer's while it holds the ring, else the producer's. */
     _Alignas(BT_CACHE_LINE) _Atomic uint64_t tail;
     /* The consumer's: the next record to read, not before the tail; and where positions began. */
