@@ -1,7 +1,7 @@
 /**
  * Elixir's own tests on an Elixir of which every module is instrumented, with the idle runtime and with the one that traces, against the same
- * tests on the plain one: as many tests, and the same ones fail. BEAMTRACE_ELIXIR_SUITES="eex,logger" narrows it;
- * BEAMTRACE_ELIXIR_FOLDER=FOLDER keeps the trees and the logs there, for runs in pieces.
+ * tests on the plain one: as many tests, and the same ones fail. BEAMTRACE_ELIXIR_SUITES="eex,logger" narrows it.
+ * BEAMTRACE_ELIXIR_FOLDER=FOLDER keeps trees, logs and outcomes there, for runs in pieces: after BEAMTRACE_ELIXIR_MINUTES no suite is begun.
  * The tests are run in a fixed order; some wait for milliseconds, so one whose outcome differs is run again, on both.
  */
 import { execFile, execFileSync, spawn, type ChildProcess } from "node:child_process";
@@ -115,7 +115,7 @@ const WITNESS: Readonly<Record<Variant, string>> = {
   tracing: "{true, true}",
 };
 
-/** Runs tests of one application; all of them, or those in the given files. */
+/** Runs the tests of one application. */
 function runSuite(trees: Trees, variant: Variant, application: string, epmdPort: number): Promise<Outcome> {
   const tree = treeOf(trees, variant);
   const test = application === "elixir" ? "test/elixir" : "test";
@@ -158,19 +158,75 @@ function runSuite(trees: Trees, variant: Variant, application: string, epmdPort:
 const always = (outcomes: readonly Outcome[]): string[] =>
   (outcomes[0]?.failures ?? []).filter((name) => outcomes.every(({ failures }) => failures.includes(name)));
 
-async function compareSuite(trees: Trees, application: string, epmdPort: number): Promise<Row[]> {
-  const outcomes: Record<Variant, Outcome[]> = { plain: [], idle: [], tracing: [] };
-  const differs = (variant: Variant): boolean =>
-    always(outcomes[variant]).join() !== always(outcomes.plain).join();
+/** Outcomes of an application's tests, the first ones those of earlier pieces. */
+class Outcomes {
+  private readonly file: string;
+  private readonly known: Record<string, Outcome[]>;
+
+  constructor({ folder }: Trees) {
+    this.file = join(folder, "outcomes.json");
+    this.known = existsSync(this.file)
+      ? (JSON.parse(readFileSync(this.file, "utf8")) as Record<string, Outcome[]>)
+      : {};
+  }
+
+  of(application: string, variant: Variant): readonly Outcome[] {
+    return this.known[`${application} ${variant}`] ?? [];
+  }
+
+  add(application: string, variant: Variant, outcome: Outcome): void {
+    (this.known[`${application} ${variant}`] ??= []).push(outcome);
+    writeFileSync(this.file, JSON.stringify(this.known, null, 1));
+  }
+}
+
+/** Runs the tests on all variants, once, and again those whose outcome differs; false when there was no time for all of it. */
+async function runVariants(
+  trees: Trees,
+  application: string,
+  known: Outcomes,
+  epmdPort: number,
+  endsAt: number,
+): Promise<boolean> {
+  const failing = (variant: Variant): string => always(known.of(application, variant)).join();
   for (let round = 0; round < ROUNDS; round++) {
-    const again = VARIANTS.filter((variant) => round === 0 || variant === "plain" || differs(variant));
+    const again = VARIANTS.filter(
+      (variant) => round === 0 || variant === "plain" || failing(variant) !== failing("plain"),
+    );
     if (round > 0 && again.length === 1) break;
     for (const variant of again) {
+      if (known.of(application, variant).length > round) continue;
+      if (performance.now() > endsAt) return false;
       const outcome = await runSuite(trees, variant, application, epmdPort);
-      outcomes[variant].push(outcome);
+      known.add(application, variant, outcome);
       console.error(`  ${application} (${variant}): ${outcome.summary}, ${outcome.seconds.toFixed(0)} s`);
     }
   }
+  return true;
+}
+
+async function compareSuite(
+  trees: Trees,
+  application: string,
+  known: Outcomes,
+  epmdPort: number,
+  endsAt: number,
+): Promise<Row[]> {
+  const finished = await runVariants(trees, application, known, epmdPort, endsAt);
+  if (!finished)
+    return [
+      {
+        what: `${application}'s tests, instrumented`,
+        target: "as on the plain one",
+        measured: "not all run yet; the next run with the same BEAMTRACE_ELIXIR_FOLDER goes on",
+        ...{ value: 0, ok: false },
+      },
+    ];
+  const outcomes = {
+    plain: known.of(application, "plain"),
+    idle: known.of(application, "idle"),
+    tracing: known.of(application, "tracing"),
+  };
   const [plain] = outcomes.plain;
   if (plain === undefined) throw new Error("no outcome");
   return (["idle", "tracing"] as const).map((variant) => {
@@ -199,6 +255,7 @@ export async function run(): Promise<Row[]> {
     if (kept === undefined) rmSync(folder, { recursive: true, force: true });
   };
   process.once("exit", remove);
+  const endsAt = performance.now() + Number(process.env["BEAMTRACE_ELIXIR_MINUTES"] ?? Infinity) * 60_000;
   const epmdPort = await freePort();
   let epmd: ChildProcess | undefined;
   try {
@@ -212,7 +269,9 @@ export async function run(): Promise<Row[]> {
     }
     console.error(`  ${trees.modules} modules, ${trees.functions} functions instrumented`);
     const rows: Row[] = [];
-    for (const application of suites) rows.push(...(await compareSuite(trees, application, epmdPort)));
+    const known = new Outcomes(trees);
+    for (const application of suites)
+      rows.push(...(await compareSuite(trees, application, known, epmdPort, endsAt)));
     return rows;
   } finally {
     epmd?.kill();
