@@ -33,10 +33,15 @@ async function outcome(module: string): Promise<string[]> {
   return JSON.parse(text) as string[];
 }
 
-describe.each(["subject", "subject_maybe", "subject_servers"])("%s", (module) => {
+describe.each([
+  ["subject", 25],
+  ["subject_servers", 25],
+  // `maybe` is a feature to be switched on before.
+  ["subject_maybe", 27],
+  ["subject_29", 29],
+])("%s", (module, since) => {
   test.each(RUNTIMES)("behaves the same %s", async (_, runtime) => {
-    // `maybe` is a feature to be switched on before OTP 27.
-    if (module === "subject_maybe" && otp < 27) return;
+    if (otp < since) return;
     const plain = await compileErlang(node, fixture(`${module}.erl`));
     const { bytes, instrumented, refused } = await instrumentBeam(plain, compiler);
     expect(refused).toEqual([]);

@@ -17,12 +17,12 @@ import { randomProgram } from "../transform/random-program";
 
 let node: ErlNode;
 let compiler: CompileServer;
-let withMaybe: boolean;
+let otp: number;
 
 beforeAll(async () => {
   node = await startNode({ distributed: false });
   compiler = await startCompiler();
-  withMaybe = Number((await compiler.versions()).otp) >= 27;
+  otp = Number((await compiler.versions()).otp);
   await load(node, "harness", await compileErlang(node, fixture("harness.erl")));
 });
 afterAll(async () => {
@@ -61,7 +61,7 @@ test("random programs behave the same, with the variables of their lines told or
   await fc.assert(
     fc.asyncProperty(fc.integer({ min: 0, max: 0x7fffffff }), async (seed) => {
       // Compilers have bugs of their own: a program that crashes it as it is says nothing about us.
-      const plain = await compileText(node, "random_program", randomProgram(seed, { withMaybe })).catch(
+      const plain = await compileText(node, "random_program", randomProgram(seed, { otp })).catch(
         (error: Error) => (/compile,\{crash/.test(error.message) ? undefined : Promise.reject(error)),
       );
       fc.pre(plain !== undefined);
