@@ -4,6 +4,7 @@
  */
 import {
   type Atom,
+  atom,
   BeamFile,
   BeamtraceError,
   compileInfo,
@@ -51,6 +52,11 @@ const CODE_SERVER = new Set(
     "binary erl_scan io_lib io_lib_format io_lib_pretty logger logger_server logger_config logger_filters proc_lib sys " +
     "gen gen_server supervisor heart rand beam_lib kernel application_controller application application_master"
   ).split(" "),
+);
+
+/** What is put in has no specs and no docs. Whether the module's own functions do, the first compilation has said; later options go before. */
+const UNSAID = ["nowarn_missing_spec", "nowarn_missing_spec_all", "nowarn_missing_doc"].map((name) =>
+  atom(name),
 );
 
 /** How a beam is instrumented. */
@@ -155,7 +161,8 @@ export async function instrumentBeam(
   const { forms: changed, ...result } = instrumentForms(typed, chosen);
   if (result.table.sites.length === 0) return { module, bytes, ...result, warnings: [] };
   refuseCodeServer(module, chosen);
-  const compiled = await compileInto(beam, compiler, backend, compileOptions, formsToTerm(changed));
+  const quiet = [...compileOptions, ...UNSAID];
+  const compiled = await compileInto(beam, compiler, backend, quiet, formsToTerm(changed));
   return {
     ...{ module, ...result, warnings: compiled.warnings },
     bytes: withSiteTable(compiled.beam, result.table).write(),

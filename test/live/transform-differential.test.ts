@@ -124,3 +124,13 @@ test("no warning is new where what calls a helper is unused", async () => {
     expect.stringMatching(/^function unused\/0 is unused/),
   ]);
 });
+
+test("no warning is new where functions without specs or docs are warned about", async () => {
+  const options = "debug_info, warn_missing_spec_all, warn_missing_doc";
+  const attribute = "-compile([warn_missing_spec]).\n";
+  const text = `-module(unsaid).\n${attribute}-export([said/1]).\n-spec said(term()) -> term().\nsaid(X) -> unsaid(X).\nunsaid(X) -> [X].\n`;
+  const { warnings } = await instrumentBeam(await compileText(node, "unsaid", text, options), compiler, {
+    embedSites: true,
+  });
+  expect(warnings).toEqual([]);
+});
