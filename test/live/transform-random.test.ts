@@ -141,7 +141,7 @@ const WRONG: Readonly<Record<string, Visitor>> = {
   "an effect twice": {
     call(path) {
       const { node: call } = path;
-      if (isOwn(call.callee)) path.replaceWith({ type: "block", anno: call.anno, body: [call, call] });
+      if (nameOf(call.callee) === "note") path.replaceWith(builderAt(call.anno).call("note", [call]));
     },
   },
   "the stack trace lost": {

@@ -43,6 +43,8 @@ class Writer {
       "-compile([no_share_opt, no_jopt]).",
       ...(this.otp >= 29 ? ["-record #native{a = 1, b}."] : []),
       "call_it(F, X) -> F(X).",
+      // What was come by, and in which order.
+      "note(X) -> put(noted, [X | case get(noted) of undefined -> []; L -> L end]), X.",
       `cases() -> [${calls.join(",\n  ")}].`,
       ...bodies,
     ].join("\n");
@@ -183,7 +185,7 @@ class Writer {
     const of = self ? current : this.below(current);
     const args = [
       self ? "N - 1" : String(this.below(3)),
-      ...this.times(arity(of) - 1, () => this.expr(depth - 2, env)),
+      ...this.times(arity(of) - 1, () => this.argument(depth - 1, env)),
     ].join(", ");
     const call = this.one([
       `f${of}(${args})`,
@@ -192,6 +194,12 @@ class Writer {
       `(fun ?MODULE:f${of}/${arity(of)})(${args})`,
     ]);
     return self ? `case N > 0 of true -> ${call}; false -> ${this.simple(env)} end` : call;
+  }
+
+  /** Often one that shows when it is made. */
+  private argument(depth: number, env: readonly string[]): string {
+    const value = this.expr(depth - 1, env);
+    return this.below(2) === 0 ? `note(${value})` : value;
   }
 
   private simple(env: readonly string[]): string {

@@ -102,6 +102,14 @@ function callbackBytes(option: Exclude<InjectOptions["callbacks"], undefined>): 
   return option.maxBytes;
 }
 
+/**
+ * What is put in has no specs and no docs; whether the module's own functions have them, the first compilation has said. As options and as an
+ * attribute: releases differ in which of the two goes before the other.
+ */
+export const UNSAID = ["nowarn_missing_spec", "nowarn_missing_spec_all", "nowarn_missing_doc"].map((name) =>
+  atom(name),
+);
+
 /** Functions that only stand in for native code: their bodies are never run, or only to say so. */
 function isNifStub(node: FunctionNode): boolean {
   return node.clauses.every(({ body }) => {
@@ -202,7 +210,9 @@ export function instrumentForms(forms: Form[], options: InstrumentOptions = {}):
     ...{ type: "attribute", anno, name: atom("compile") },
     value: tuple(atom("nowarn_unused_function"), names),
   };
+  const unsaid: Form = { type: "attribute", anno, name: atom("compile"), value: UNSAID };
   const start = forms.findIndex((form) => form.type === "attribute" && form.name.name === "module") + 1;
+  const first = forms.findIndex(({ type }) => type === "function");
   const end = forms.findIndex((form) => form.type === "eof");
   const at = end < 0 ? forms.length : end;
   const embed = options.embedSites === true;
@@ -210,7 +220,9 @@ export function instrumentForms(forms: Form[], options: InstrumentOptions = {}):
     ...forms.slice(0, start),
     quiet,
     ...(embed ? [exportOf(SITES_FUNCTION, 0, anno)] : []),
-    ...forms.slice(start, at),
+    ...forms.slice(start, first),
+    unsaid,
+    ...forms.slice(first, at),
     ...added,
     ...(embed ? [sitesFunction(table, anno)] : []),
     ...forms.slice(at),
