@@ -16,6 +16,13 @@ interface Report {
   readonly numPassedTests: number;
   readonly numFailedTests: number;
   readonly numPendingTests: number;
+  readonly numTotalTests: number;
+}
+
+/** A row, and how many tests there were, those among them that lack a program on that release. */
+interface Outcome {
+  readonly row: Row;
+  readonly tests: number;
 }
 
 /** What is run: all tests with nodes, or some files of them. */
@@ -25,7 +32,11 @@ export interface TestRun {
   readonly env?: NodeJS.ProcessEnv;
 }
 
-async function testsOn(release: string, { what, files = [], env }: TestRun, folder: string): Promise<Row> {
+async function testsOn(
+  release: string,
+  { what, files = [], env }: TestRun,
+  folder: string,
+): Promise<Outcome> {
   const report = join(folder, `${release}.json`);
   const vitest = [join(root, "node_modules/.bin/vitest"), "run", ...files];
   const [program = "", ...args] =
@@ -40,7 +51,7 @@ async function testsOn(release: string, { what, files = [], env }: TestRun, fold
   );
   const name = release === "host" ? "this machine's OTP" : `OTP ${release}`;
   const skipped = result !== undefined && result.numPendingTests > 0;
-  return {
+  const row = {
     what: `${what}, ${name}`,
     target: "all pass",
     measured:
@@ -50,15 +61,17 @@ async function testsOn(release: string, { what, files = [], env }: TestRun, fold
     value: result?.numPassedTests ?? 0,
     ok: result !== undefined && result.success && result.numPassedTests > 0,
   };
+  return { row, tests: result?.numTotalTests ?? 0 };
 }
 
-/** The same tests on each release, one row each, and one that says whether as many passed everywhere. */
+/** The same tests on each release, one row each, and one that says whether there were as many everywhere. */
 export async function onEveryRelease(run: TestRun): Promise<Row[]> {
   const folder = await mkdtemp(join(tmpdir(), "beamtrace-releases-"));
   try {
-    const rows: Row[] = [];
-    for (const release of RELEASES) rows.push(await testsOn(release, run, folder));
-    const counts = new Set(rows.map((row) => row.value));
+    const outcomes: Outcome[] = [];
+    for (const release of RELEASES) outcomes.push(await testsOn(release, run, folder));
+    const counts = new Set(outcomes.map(({ tests }) => tests));
+    const rows = outcomes.map(({ row }) => row);
     rows.push({
       what: `${run.what}: the same on every release`,
       target: "same count",
