@@ -5,6 +5,7 @@ import { OptionError } from "../../erlang/errors";
 import { type Callback, callbacksOf } from "../behaviours/callbacks";
 import { type Continuation, continuationsOf } from "../behaviours/continuations";
 import { builderAt } from "../builder";
+import { walk } from "../children";
 import { type Anno, columnOf, fileOf, type Form, type FunctionNode, generatedAnno, lineOf } from "../forms";
 import { HELPERS, HelpersInUse } from "./helpers";
 import { fileAttribute, injectLocals, type LocalsRequest } from "./locals";
@@ -50,6 +51,26 @@ export interface InstrumentedForms {
   readonly table: SiteTable;
   readonly instrumented: readonly FunctionName[];
   readonly refused: readonly Refusal[];
+  /** Options for the compiler that spare it work on what was added and change nothing else. */
+  readonly compileOptions: readonly Atom[];
+}
+
+/**
+ * The compiler's optimisation of `try` finds something new in its own output each time, up to 16 times, and our helpers are half of what it then goes
+ * through. Where the module has no `try` and no `catch` of its own, it is left out: there is nothing else for it to do.
+ */
+const NO_TRY_OPTIMISATION = atom("no_ssa_opt_try");
+
+function hasTry(functions: readonly FunctionNode[]): boolean {
+  let found = false;
+  for (const form of functions) {
+    if (found) break;
+    walk(form, ({ type }) => {
+      found ||= type === "try" || type === "catch";
+      return !found;
+    });
+  }
+  return found;
 }
 
 /** The value of an attribute, or undefined. */
@@ -131,6 +152,7 @@ export function instrumentForms(forms: Form[], options: InstrumentOptions = {}):
       `module ${module.name} is instrumented already: give the forms of its debug info`,
     );
   }
+  const compileOptions = hasTry(functions) ? [] : [NO_TRY_OPTIMISATION];
   const exported = exportedFunctions(forms);
   const nifs = new Set(pairs(forms, "nifs"));
   const known = new Set([
@@ -193,7 +215,8 @@ export function instrumentForms(forms: Form[], options: InstrumentOptions = {}):
     instrumented.push(name);
   }
   const table = { module: module.name, sites };
-  if (sites.length === 0) return { forms, table, instrumented, refused };
+  const result = { table, instrumented, refused, compileOptions };
+  if (sites.length === 0) return { ...result, forms };
   const anno = generatedAnno(functions[0]?.anno ?? 1);
   const added = helpers.functions(module, anno);
   // Where all that calls a helper is unused itself, the compiler would speak of the helper too.
@@ -215,7 +238,7 @@ export function instrumentForms(forms: Form[], options: InstrumentOptions = {}):
     ...(embed ? [sitesFunction(table, anno)] : []),
     ...forms.slice(at),
   ];
-  return { forms: whole, table, instrumented, refused };
+  return { ...result, forms: whole };
 }
 
 /** What a function has to tell that finishes a callback. */
