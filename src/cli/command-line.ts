@@ -1,9 +1,7 @@
-#!/usr/bin/env node
-/** The command `beamtrace`. Each command is a file beside this one; errors that people can do something about come as one line. */
+/** The commands of `beamtrace`, each a file beside this one. Errors that people can do something about come as one line. */
 import { BeamtraceError } from "../erlang";
 import { nearNames } from "../capture/near-names";
 import { instrumentCommand, type Output } from "./instrument-command";
-import { servePort } from "./port-server";
 import { HELP, PORT_HELP, usageError } from "./usage";
 
 const output: Output = {
@@ -20,8 +18,7 @@ async function main([command, ...args]: readonly string[]): Promise<number> {
         output.out(PORT_HELP);
         return 0;
       }
-      if (args.length > 0) usageError("port", "it takes no arguments");
-      return servePort(process.stdin, process.stdout);
+      return usageError("port", "it takes no arguments");
     case undefined:
     case "help":
     case "--help":
@@ -38,14 +35,14 @@ async function main([command, ...args]: readonly string[]): Promise<number> {
   }
 }
 
-try {
-  const code = await main(process.argv.slice(2));
-  // Requests of a build tool that is gone would keep the process alive.
-  if (process.argv[2] === "port") process.stdout.end(() => process.exit(code));
-  process.exitCode = code;
-} catch (error) {
-  // What is no BeamtraceError is a defect of ours: it keeps its stack trace.
-  if (!(error instanceof BeamtraceError)) throw error;
-  output.err(`beamtrace: ${error.message}`);
-  process.exitCode = 2;
+/** Runs the command line; sets the exit code. */
+export async function run(args: readonly string[]): Promise<void> {
+  try {
+    process.exitCode = await main(args);
+  } catch (error) {
+    // What is no BeamtraceError is a defect of ours: it keeps its stack trace.
+    if (!(error instanceof BeamtraceError)) throw error;
+    output.err(`beamtrace: ${error.message}`);
+    process.exitCode = 2;
+  }
 }
