@@ -5,6 +5,8 @@
  */
 import { setFlagsFromString } from "node:v8";
 
+import type * as Commands from "./command-line";
+
 /** Bytes of bytecode that a function runs before it is looked at again; V8 11's own number is a third of it. */
 const INTERRUPT_BUDGET = 400_000;
 
@@ -14,5 +16,5 @@ if (process.versions.v8.startsWith("11.")) setFlagsFromString(`--interrupt-budge
 const args = process.argv.slice(2);
 const file = args.length === 1 && args[0] === "port" ? "./port.js" : "./command-line.js";
 // By its address, so that the bundler leaves it a file.
-const { run } = (await import(new URL(file, import.meta.url).href)) as typeof import("./command-line");
+const { run } = (await import(new URL(file, import.meta.url).href)) as typeof Commands;
 await run(args);

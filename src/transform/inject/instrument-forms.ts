@@ -61,15 +61,12 @@ export interface InstrumentedForms {
  */
 const NO_TRY_OPTIMISATION = atom("no_ssa_opt_try");
 
-function hasTry(functions: readonly FunctionNode[]): boolean {
+function catches(form: FunctionNode): boolean {
   let found = false;
-  for (const form of functions) {
-    if (found) break;
-    walk(form, ({ type }) => {
-      found ||= type === "try" || type === "catch";
-      return !found;
-    });
-  }
+  walk(form, ({ type }) => {
+    found ||= type === "try" || type === "catch";
+    return !found;
+  });
   return found;
 }
 
@@ -152,7 +149,6 @@ export function instrumentForms(forms: Form[], options: InstrumentOptions = {}):
       `module ${module.name} is instrumented already: give the forms of its debug info`,
     );
   }
-  const compileOptions = hasTry(functions) ? [] : [NO_TRY_OPTIMISATION];
   const exported = exportedFunctions(forms);
   const nifs = new Set(pairs(forms, "nifs"));
   const known = new Set([
@@ -178,6 +174,7 @@ export function instrumentForms(forms: Form[], options: InstrumentOptions = {}):
     return sites.length - 1;
   });
   let file = "";
+  let ownTry = false;
   for (const form of forms) {
     file = fileAttribute(form) ?? file;
     if (form.type !== "function") continue;
@@ -185,7 +182,10 @@ export function instrumentForms(forms: Form[], options: InstrumentOptions = {}):
     const key = `${name.function}/${name.arity}`;
     const isExported = exported.has(key);
     const chosen = options.select?.({ ...name, module: module.name, exported: isExported }) ?? true;
-    if (chosen === false) continue;
+    if (chosen === false) {
+      ownTry ||= catches(form);
+      continue;
+    }
     const how: InjectOptions = chosen === true ? options : { ...options, ...chosen };
     const maxBytes = callbackBytes(how.callbacks ?? "shape");
     const callback =
@@ -209,13 +209,14 @@ export function instrumentForms(forms: Form[], options: InstrumentOptions = {}):
     const reason = reasonAgainst(form, nifs.has(key), context);
     if (reason !== undefined) {
       refused.push({ ...name, reason });
+      ownTry ||= catches(form);
       continue;
     }
-    instrumentFunction(form, context);
+    if (instrumentFunction(form, context)) ownTry = true;
     instrumented.push(name);
   }
   const table = { module: module.name, sites };
-  const result = { table, instrumented, refused, compileOptions };
+  const result = { table, instrumented, refused, compileOptions: ownTry ? [] : [NO_TRY_OPTIMISATION] };
   if (sites.length === 0) return { ...result, forms };
   const anno = generatedAnno(functions[0]?.anno ?? 1);
   const added = helpers.functions(module, anno);

@@ -53,13 +53,14 @@ export interface ModuleContext extends CallContext {
 /** What a callback has not, to the runtime. */
 const NOTHING = "-beamtrace-none-";
 
-/** Instruments the function in place. */
-export function instrumentFunction(node: FunctionNode, context: ModuleContext): void {
+/** Instruments the function in place. Answers whether it had a `try` or a `catch` of its own. */
+export function instrumentFunction(node: FunctionNode, context: ModuleContext): boolean {
   const names = new FreshNames(node);
   const captured = capturedArguments(node);
   node.clauses.forEach((clause, i) => {
     new ClauseInjector(context, names, i + 1).inject(clause, captured);
   });
+  return names.catches;
 }
 
 /** Whether a tail call of the function stands in the way of `exceptions: "wrap"`. */
