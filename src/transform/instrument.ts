@@ -19,7 +19,6 @@ import {
   instrumentForms,
   type InstrumentOptions,
   type Refusal,
-  UNSAID,
 } from "./inject/instrument-forms";
 import { type SiteTable, withSiteTable } from "../buffer";
 
@@ -145,11 +144,11 @@ export async function instrumentBeam(
   const { forms, options: compileOptions, backend } = await formsOf(beam, compiler);
   const typed = formsFromTerm(forms);
   const chosen = typeof options === "function" ? options(typed) : options;
-  const { forms: changed, ...result } = instrumentForms(typed, chosen);
+  const { forms: changed, compileOptions: added, ...result } = instrumentForms(typed, chosen);
   if (result.table.sites.length === 0) return { module, bytes, ...result, warnings: [] };
   refuseCodeServer(module, chosen);
-  const quiet = [...compileOptions, ...UNSAID];
-  const compiled = await compileInto(beam, compiler, backend, quiet, formsToTerm(changed));
+  const all = [...compileOptions, ...added];
+  const compiled = await compileInto(beam, compiler, backend, all, formsToTerm(changed));
   return {
     ...{ module, ...result, warnings: compiled.warnings },
     bytes: withSiteTable(compiled.beam, result.table).write(),

@@ -5,6 +5,7 @@ import { OptionError } from "../../erlang/errors";
 import { type Callback, callbacksOf } from "../behaviours/callbacks";
 import { type Continuation, continuationsOf } from "../behaviours/continuations";
 import { builderAt } from "../builder";
+import { walk } from "../children";
 import { type Anno, columnOf, fileOf, type Form, type FunctionNode, generatedAnno, lineOf } from "../forms";
 import { HELPERS, HelpersInUse } from "./helpers";
 import { fileAttribute, injectLocals, type LocalsRequest } from "./locals";
@@ -50,6 +51,23 @@ export interface InstrumentedForms {
   readonly table: SiteTable;
   readonly instrumented: readonly FunctionName[];
   readonly refused: readonly Refusal[];
+  /** Options for the compiler that spare it work on what was added, and warnings about it, and change nothing else. */
+  readonly compileOptions: readonly Atom[];
+}
+
+/**
+ * The compiler's optimisation of `try` finds something new in its own output each time, up to 16 times, and our helpers are half of what it then goes
+ * through. Where the module has no `try` and no `catch` of its own, it is left out: there is nothing else for it to do.
+ */
+const NO_TRY_OPTIMISATION = atom("no_ssa_opt_try");
+
+function catches(form: FunctionNode): boolean {
+  let found = false;
+  walk(form, ({ type }) => {
+    found ||= type === "try" || type === "catch";
+    return !found;
+  });
+  return found;
 }
 
 /** The value of an attribute, or undefined. */
@@ -106,7 +124,7 @@ function callbackBytes(option: Exclude<InjectOptions["callbacks"], undefined>): 
  * What is put in has no specs and no docs; whether the module's own functions have them, the first compilation has said. As options and as an
  * attribute: releases differ in which of the two goes before the other.
  */
-export const UNSAID = ["nowarn_missing_spec", "nowarn_missing_spec_all", "nowarn_missing_doc"].map((name) =>
+const UNSAID = ["nowarn_missing_spec", "nowarn_missing_spec_all", "nowarn_missing_doc"].map((name) =>
   atom(name),
 );
 
@@ -164,6 +182,7 @@ export function instrumentForms(forms: Form[], options: InstrumentOptions = {}):
     return sites.length - 1;
   });
   let file = "";
+  let ownTry = false;
   for (const form of forms) {
     file = fileAttribute(form) ?? file;
     if (form.type !== "function") continue;
@@ -171,7 +190,10 @@ export function instrumentForms(forms: Form[], options: InstrumentOptions = {}):
     const key = `${name.function}/${name.arity}`;
     const isExported = exported.has(key);
     const chosen = options.select?.({ ...name, module: module.name, exported: isExported }) ?? true;
-    if (chosen === false) continue;
+    if (chosen === false) {
+      ownTry ||= catches(form);
+      continue;
+    }
     const how: InjectOptions = chosen === true ? options : { ...options, ...chosen };
     const maxBytes = callbackBytes(how.callbacks ?? "shape");
     const callback =
@@ -195,13 +217,16 @@ export function instrumentForms(forms: Form[], options: InstrumentOptions = {}):
     const reason = reasonAgainst(form, nifs.has(key), context);
     if (reason !== undefined) {
       refused.push({ ...name, reason });
+      ownTry ||= catches(form);
       continue;
     }
-    instrumentFunction(form, context);
+    if (instrumentFunction(form, context)) ownTry = true;
     instrumented.push(name);
   }
   const table = { module: module.name, sites };
-  if (sites.length === 0) return { forms, table, instrumented, refused };
+  const compileOptions = [...UNSAID, ...(ownTry ? [] : [NO_TRY_OPTIMISATION])];
+  const result = { table, instrumented, refused, compileOptions };
+  if (sites.length === 0) return { ...result, forms };
   const anno = generatedAnno(functions[0]?.anno ?? 1);
   const added = helpers.functions(module, anno);
   // Where all that calls a helper is unused itself, the compiler would speak of the helper too.
@@ -227,7 +252,7 @@ export function instrumentForms(forms: Form[], options: InstrumentOptions = {}):
     ...(embed ? [sitesFunction(table, anno)] : []),
     ...forms.slice(at),
   ];
-  return { forms: whole, table, instrumented, refused };
+  return { ...result, forms: whole };
 }
 
 /** What a function has to tell that finishes a callback. */
