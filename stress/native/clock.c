@@ -68,7 +68,7 @@ static void *work(void *unused)
     (void)unused;
     while (!atomic_load_explicit(&stopping, memory_order_relaxed)) {
         int64_t before = atomic_load_explicit(&told, memory_order_acquire);
-        int64_t stamp = bt_monotonic_ns();
+        int64_t stamp = bt_monotonic_ns(true);
         int64_t known = before;
 
         if (stamp < before) {
@@ -80,7 +80,7 @@ static void *work(void *unused)
             ;
         if ((atomic_fetch_add_explicit(&stamps, 1, memory_order_relaxed) & 15) == 0) {
             int64_t from = vm_ns();
-            int64_t middle = bt_monotonic_ns();
+            int64_t middle = bt_monotonic_ns(true);
             int64_t until = vm_ns();
             int64_t off = middle < from ? from - middle : middle > until ? middle - until : 0;
 

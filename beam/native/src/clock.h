@@ -82,19 +82,28 @@ static struct {
     uint64_t looked;
 } bt_looks;
 
-/* Nothing that comes after has been read before: a message is not received before it was sent. */
+/* The processor may read it before what stands before it, or after what stands behind it: by as much as it looks ahead. */
 static inline uint64_t bt_ticks(void)
 {
 #if defined(__x86_64__)
-    __builtin_ia32_lfence();
     return __builtin_ia32_rdtsc();
 #elif defined(__aarch64__)
     uint64_t ticks;
 
-    __asm__ volatile("isb\n\tmrs %0, cntvct_el0" : "=r"(ticks) : : "memory");
+    __asm__ volatile("mrs %0, cntvct_el0" : "=r"(ticks));
     return ticks;
 #else
     return 0;
+#endif
+}
+
+/* Waits for all that stands before: what others have done is seen first, and costs more than the counter. */
+static inline void bt_see_first(void)
+{
+#if defined(__x86_64__)
+    __builtin_ia32_lfence();
+#elif defined(__aarch64__)
+    __asm__ volatile("isb" : : : "memory");
 #endif
 }
 
@@ -180,8 +189,8 @@ static inline __attribute__((always_inline)) int64_t bt_on_line(const bt_line *l
            (int64_t)((double)along * atomic_load_explicit(&stretch->rate, memory_order_acquire));
 }
 
-/* The VM's monotonic time, ns. */
-static inline __attribute__((always_inline)) int64_t bt_monotonic_ns(void)
+/* The VM's monotonic time, ns. `after`: after all that others have done and this thread has seen, to the nanosecond. */
+static inline __attribute__((always_inline)) int64_t bt_monotonic_ns(bool after)
 {
     uint32_t number = atomic_load_explicit(&bt_lines.number, memory_order_acquire);
 
@@ -189,10 +198,14 @@ static inline __attribute__((always_inline)) int64_t bt_monotonic_ns(void)
         const bt_line *line = &bt_lines.at[number & 1];
         uint64_t from = atomic_load_explicit(&line->ticks, memory_order_acquire);
         uint64_t valid = atomic_load_explicit(&line->valid, memory_order_acquire);
-        uint64_t since = bt_ticks() - from;
-        int64_t told = bt_on_line(line, since < valid ? since : valid);
+        uint64_t since;
+        int64_t told;
         uint32_t now;
 
+        if (after)
+            bt_see_first();
+        since = bt_ticks() - from;
+        told = bt_on_line(line, since < valid ? since : valid);
         if (__builtin_expect(since >= valid, 0))
             told = bt_asked_ns(told);
         now = atomic_load_explicit(&bt_lines.number, memory_order_acquire);
@@ -215,7 +228,10 @@ static uint64_t bt_read_both(uint64_t *ticks, int64_t *ns)
         int64_t system = bt_system_ns();
         uint64_t before = bt_ticks();
         int64_t now = enif_monotonic_time(ERL_NIF_NSEC);
-        uint64_t took = bt_ticks() - before;
+        uint64_t took;
+
+        bt_see_first();
+        took = bt_ticks() - before;
 
         if (took < best) {
             best = took;

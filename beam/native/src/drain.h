@@ -161,7 +161,7 @@ BT_NIF(trace_drain)
     if (atomic_exchange(&trace->consuming, true))
         return enif_make_badarg(env);
     bt_look_at_clock();
-    now = bt_monotonic_ns();
+    now = bt_monotonic_ns(true);
     lost = bt_rings_losses(trace->rings) + bt_rings_hold(trace->rings);
     count = bt_rings_prepare(trace->rings, (double)(now - trace->base), max, &cut);
     records = (bt_record *)(void *)enif_make_new_binary(env, count * sizeof *records, &binary);

@@ -155,7 +155,7 @@ BT_INLINE void bt_write_frame(bt_trace *trace, bt_self self, const bt_frame *fra
     r = bt_ring_reserve(ring);
     if (r == NULL)
         return;
-    stamp = bt_ring_in_order(ring, bt_now(trace));
+    stamp = bt_ring_in_order(ring, bt_now(trace, false));
     if (__builtin_expect(trace->mode == BT_MODE_NONE, 0))
         shape.shape = shape.tag1 = shape.tag2 = 0;
     r->pairs[0] = frame->kind;

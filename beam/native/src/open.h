@@ -262,7 +262,7 @@ BT_NIF(trace_open)
     trace->holder = ours[0];
     trace->client_node = ours[1];
     bt_look_at_clock();
-    trace->base = bt_monotonic_ns();
+    trace->base = bt_monotonic_ns(true);
     if (!bt_get_modules(env, ours[2], trace)) {
         enif_free(trace->block);
         return enif_make_badarg(env);

@@ -65,7 +65,14 @@ BT_INLINE bt_self bt_get_self(void)
 }
 
 /* Monotonic ns since the trace's base. */
-BT_INLINE double bt_now(bt_trace *trace) { return (double)(bt_monotonic_ns() - trace->base); }
+BT_INLINE double bt_now(bt_trace *trace, bool after) { return (double)(bt_monotonic_ns(after) - trace->base); }
+
+/* What another process has done comes to this one: the stamp of what that one did must be before. */
+BT_INLINE bool bt_comes_from_another(uint32_t kind)
+{
+    return kind == BT_KIND_RECEIVE || kind == BT_KIND_SPAWNED || kind == BT_KIND_GETTING_LINKED || kind == BT_KIND_GETTING_UNLINKED ||
+           kind == BT_KIND_IN;
+}
 
 static uint32_t bt_scheduler_id(ErlNifEnv *env, bt_self self, bt_term options)
 {
@@ -452,7 +459,7 @@ static void bt_record_guarded(ErlNifEnv *env, bt_self self, bt_term state, uint3
         guard = bt_guard_enter(trace->rings);
         if (guard != NULL) {
             ring = bt_guard_ring(trace->rings, guard);
-            stamp = bt_guard_stamp(guard, bt_now(trace));
+            stamp = bt_guard_stamp(guard, bt_now(trace, true));
             record = bt_ring_reserve(ring);
             if (record != NULL) {
                 bt_write(env, trace, self, record, kind, tracee, subject, options, stamp, &content);
@@ -488,7 +495,7 @@ BT_INLINE void bt_emit(ErlNifEnv *env, bt_term state, uint32_t kind, bt_term tra
     record = bt_ring_reserve(ring);
     if (record == NULL)
         return;
-    bt_write(env, trace, self, record, kind, tracee, subject, options, bt_ring_in_order(ring, bt_now(trace)), &content);
+    bt_write(env, trace, self, record, kind, tracee, subject, options, bt_ring_in_order(ring, bt_now(trace, bt_comes_from_another(kind))), &content);
     bt_commit(trace, ring, record, content);
 }
 

@@ -100,7 +100,7 @@ BT_NIF(trace_look)
     if (trace == NULL)
         return enif_make_badarg(env);
     bt_look_at_clock();
-    now = bt_monotonic_ns();
+    now = bt_monotonic_ns(true);
     triggers = &trace->triggers;
     fired = bt_atoms.none;
     if (atomic_load_explicit(&triggers->state, memory_order_acquire) == BT_FIRED) {

@@ -83,7 +83,7 @@ static bool bt_mark(bt_trace *trace, bt_term name, bt_term process, double a, do
 
     if (guard == NULL)
         return false;
-    marked = bt_put_mark(bt_guard_ring(trace->rings, guard), name, process, numbers, bt_guard_stamp(guard, bt_now(trace)));
+    marked = bt_put_mark(bt_guard_ring(trace->rings, guard), name, process, numbers, bt_guard_stamp(guard, bt_now(trace, true)));
     bt_guard_leave(guard);
     return marked;
 }
@@ -105,7 +105,7 @@ static ERL_NIF_TERM bt_leave(const bt_place *place, bt_term state, bt_term proce
     if (bt_self_ring(self) < trace->rings->count) {
         bt_ring *ring = &trace->rings->rings[bt_self_ring(self)];
 
-        told = bt_put_mark(ring, bt_atoms.process_untraced, process, nothing, bt_ring_in_order(ring, bt_now(trace)));
+        told = bt_put_mark(ring, bt_atoms.process_untraced, process, nothing, bt_ring_in_order(ring, bt_now(trace, true)));
     } else
         told = bt_mark(trace, bt_atoms.process_untraced, process, 0, 0);
     return told ? bt_atoms.remove : bt_atoms.trace;
