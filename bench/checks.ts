@@ -82,6 +82,12 @@ export const CHECKS: Readonly<Record<string, readonly Check[]>> = {
       module: "bench/server/rabbitmq",
     },
     {
+      name: "contents",
+      what: "what contents cost beside shapes, by both tracers, on a ping-pong",
+      module: "bench/server/contents",
+      quickMinutes: 3,
+    },
+    {
       name: "pingpong",
       what: "added VM CPU on GenServer calls back and forth, against other tracers",
       module: "bench/server/pingpong",

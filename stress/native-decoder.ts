@@ -37,6 +37,21 @@ export class Random {
   }
 }
 
+/** Kinds that may have contents. */
+const WITH_CONTENTS: ReadonlySet<number> = new Set([
+  EVENT_KINDS.send,
+  EVENT_KINDS.send_to_non_existing_process,
+  EVENT_KINDS.receive,
+  EVENT_KINDS.exit,
+  EVENT_KINDS.closed,
+  EVENT_KINDS.call,
+  EVENT_KINDS.return_from,
+  EVENT_KINDS.exception_from,
+  EVENT_KINDS.function_entry,
+  EVENT_KINDS.function_return,
+  EVENT_KINDS.function_exception,
+]);
+
 const atomWord = (index: number): number => index * 64 + 11;
 
 /** A message as the tracer would send it: any kinds, atoms of the dictionary, stamps in runs. */
@@ -110,7 +125,20 @@ export function wellFormed(random: Random, seq: number, records: number, receive
     seq === 0
       ? Array.from({ length: ATOMS }, (_, i) => new Tuple([atomWord(i + 1), Atom.of(`fuzz_${i}`)]))
       : [];
-  return encode(new Tuple([3, 1, seq, BASE, received, 0, dictionary, binary(new Uint8Array(words.buffer))]));
+  const bytes = binary(new Uint8Array(words.buffer));
+  if (random.below(2) === 0) return encode(new Tuple([3, 1, seq, BASE, received, 0, dictionary, bytes]));
+  const contents: number[] = [];
+  for (let base = 0; base < words.length; base += SLOT_WORDS) {
+    if (!WITH_CONTENTS.has(words[base]! & 0xff) || random.below(4) === 0) continue;
+    const term = encode(
+      new Tuple([Atom.of("content"), random.word(), [1, 2, new Uint8Array(random.below(40))]]),
+    );
+    words[base + SLOT.flags]! |= FLAG.payload;
+    contents.push(term.length, 0, 0, 0, ...term);
+  }
+  return encode(
+    new Tuple([4, 1, seq, BASE, received, 0, dictionary, binary(Uint8Array.from(contents)), bytes]),
+  );
 }
 
 /** One to eight changes. */

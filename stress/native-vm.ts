@@ -92,12 +92,14 @@ export async function sanitized(rounds: number): Promise<VmReport> {
       const processes = await startSpawners(node, session, SPAWNERS);
       const several = session.info.capabilities.traceSessions;
       for (let i = 0; i < 3; i++) {
-        const exact = await session.trace({ ...SPAWNED, processes });
+        const payload = i === 1 ? ({ maxBytes: 300 } as const) : "shape";
+        const exact = await session.trace({ ...SPAWNED, processes, payload });
         const others = several
           ? [
               await session.trace({
                 events: ["send", "receive", "procs", "running", "gc"],
                 scheduler: true,
+                payload: i === 2 ? { maxBytes: 2000 } : "shape",
                 limits: { rate: Infinity, memory: 1 << 22 },
               }),
               await session.trace({ events: ["procs"], processes: "new", limits: { rate: Infinity } }),

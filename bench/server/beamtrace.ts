@@ -8,13 +8,20 @@ import type { Variant } from "./variant";
 export const attachTo = (node: ErlNode, options: AttachOptions = {}): Promise<Session> =>
   attach(node.name, { cookie: node.cookie, epmd: { port: node.epmdPort }, ...options });
 
+/** What differs from variant to variant. */
+export interface BeamtraceVariant {
+  readonly detaches?: boolean;
+  /** Bytes of contents; none: shapes. */
+  readonly maxBytes?: number;
+}
+
 /**
  * A tracer with its defaults, but for a rate limit that a busy server would trip. Variant `beamtrace` is the portable one, asked for by name.
  * `detaches`: after each block, for comparisons in which another variant runs the agent's code itself (native-peers.ts).
  */
 export function beamtrace(
   tracer: "native" | "portable" = "portable",
-  { detaches = false }: { detaches?: boolean } = {},
+  { detaches = false, maxBytes }: BeamtraceVariant = {},
 ): Variant {
   let session: Session | undefined;
   let counted: CountedTrace | undefined;
@@ -27,13 +34,14 @@ export function beamtrace(
     session = undefined;
   };
   return {
-    name: tracer === "native" ? "native" : "beamtrace",
+    name: `${tracer === "native" ? "native" : "beamtrace"}${maxBytes === undefined ? "" : `, ${maxBytes} bytes`}`,
     async start(node) {
       session ??= await attachTo(node, { tracer });
       counted = await CountedTrace.start(session, {
         processes: "all",
         events: ["send", "receive", "procs"],
         limits: { rate: Infinity, seconds: 600 },
+        ...(maxBytes !== undefined && { payload: { maxBytes } }),
       });
     },
     count: () => Promise.resolve({ delivered: running().delivered, lost: running().lost }),

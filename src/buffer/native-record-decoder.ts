@@ -1,7 +1,8 @@
 /**
  * Records of the native tracer into slots, in place: a record is a slot already, but for atoms and functions, which stand as words of the VM
  * (docs/agent-protocol.md, "Native batches"). One batch holds a run of records for each scheduler; the runs are merged by time stamp, so that
- * the events of a process keep their order. Owns the table of atom words, which grows with the batches' dictionaries.
+ * the events of a process keep their order. Contents lie beside the records, in the records' own order. Owns the table of atom words, which
+ * grows with the batches' dictionaries.
  */
 import type { Dictionary } from "./dictionary";
 import type { EventKernel } from "./event-kernel";
@@ -42,8 +43,10 @@ const ATOM_TAG = 0x0b;
 const CACHE_SIZE = 4096;
 /** As many runs as a trace can have rings, 1,024 schedulers' and four shared ones: merging them takes time in proportion. */
 const RUNS_MAX = 1028;
-/** What no record has; the words of a payload mean something else here. */
-const FOREIGN_FLAGS = FLAG.payload | FLAG.payloadLost;
+/** What no record of a batch without contents has; the words of a payload mean something else here. */
+const CONTENT_FLAGS = FLAG.payload | FLAG.payloadLost;
+/** Bytes that tell a content's length. */
+const LENGTH_BYTES = 4;
 /** What no record with a second identity has: the number of a node is given here. */
 const FOREIGN_NODE = ~(0xff | RAW.namedFlag);
 
@@ -59,6 +62,8 @@ export class NativeRecordDecoder {
   readonly #merged = new SlotBlock(64);
   /** Markers in the last batch. */
   marks = 0;
+  /** Whether a record of the last batch has contents. */
+  hasPayload = false;
 
   /** @param kernel - merges; undefined: that is done here */
   constructor(dictionary: Dictionary, source: number, kernel: EventKernel | undefined) {
@@ -88,18 +93,57 @@ export class NativeRecordDecoder {
   decode(message: Uint8Array, from: number, count: number, offset: number, staged: SlotBlock): SlotBlock {
     staged.count = count;
     this.marks = 0;
-    const block =
-      this.#kernel?.merge(message, from, count, offset, staged) === true
-        ? staged
-        : this.#inOrder(message, from, offset, staged);
-    for (let i = 0; i < count; i++) this.#slot(block.words, i * SLOT_WORDS);
+    this.hasPayload = false;
+    let block = staged;
+    if (this.#kernel?.merge(message, from, count, offset, staged) !== true) {
+      copyRecords(message, from, staged);
+      block = this.#inOrder(offset, staged);
+    }
+    for (let i = 0; i < count; i++) this.#slot(block.words, i * SLOT_WORDS, CONTENT_FLAGS);
     return block;
   }
 
+  /**
+   * The same for a batch with contents, which lie in bytes `at` to `end` of the message: `<<Bytes:32/little, Term/binary>>` for each record that
+   * says so, in their order. The slots' `payloadAt` is a place in the message.
+   */
+  decodeWithContents(
+    message: Uint8Array,
+    [at, end]: readonly [at: number, end: number],
+    from: number,
+    count: number,
+    offset: number,
+    staged: SlotBlock,
+  ): SlotBlock {
+    staged.count = count;
+    this.marks = 0;
+    this.hasPayload = at < end;
+    copyRecords(message, from, staged);
+    const { words } = staged;
+    const view = new DataView(message.buffer, message.byteOffset, message.byteLength);
+    let next = at;
+    for (let i = 0; i < count; i++) {
+      const base = i * SLOT_WORDS;
+      const flags = words[base + W.flags]!;
+      const told = SHAPED[words[base]! & 0xff] !== 0 ? 0 : CONTENT_FLAGS;
+      if ((flags & CONTENT_FLAGS) === CONTENT_FLAGS) throw MISFIT;
+      this.#slot(words, base, told);
+      if ((flags & F.payload) === 0) continue;
+      if (end - next < LENGTH_BYTES) throw MISFIT;
+      const length = view.getUint32(next, true);
+      next += LENGTH_BYTES;
+      if (length === 0 || length > end - next) throw MISFIT;
+      words[base + W.payloadAt] = next;
+      words[base + W.payloadBytes] = length;
+      next += length;
+    }
+    if (next !== end) throw MISFIT;
+    return this.#inOrder(offset, staged);
+  }
+
   /** What the kernel does, for batches that it can't take. */
-  #inOrder(message: Uint8Array, from: number, offset: number, staged: SlotBlock): SlotBlock {
-    const { words, floats, count } = staged;
-    new Uint8Array(words.buffer).set(message.subarray(from, from + count * SLOT_BYTES));
+  #inOrder(offset: number, staged: SlotBlock): SlotBlock {
+    const { floats, count } = staged;
     const runs: number[] = [0];
     let last = -Infinity;
     for (let i = 0; i < count; i++) {
@@ -113,11 +157,11 @@ export class NativeRecordDecoder {
     return runs.length === 1 ? staged : this.#merge(staged, runs);
   }
 
-  #slot(words: Uint32Array, base: number): void {
+  /** @param foreign - flags that the record may not have */
+  #slot(words: Uint32Array, base: number, foreign: number): void {
     const head = words[base]!;
     const kind = head & 0xff;
-    if (KNOWN[kind] === 0 || (head & 0xff00) !== 0 || (words[base + W.flags]! & FOREIGN_FLAGS) !== 0)
-      throw MISFIT;
+    if (KNOWN[kind] === 0 || (head & 0xff00) !== 0 || (words[base + W.flags]! & foreign) !== 0) throw MISFIT;
     words[base] = head | (this.#source << 8);
     if (SHAPED[kind] !== 0) {
       words[base + W.tag1] = this.#atom(words[base + W.tag1]!);
@@ -308,4 +352,8 @@ export class NativeRecordDecoder {
     merged.count = count;
     return merged;
   }
+}
+
+function copyRecords(message: Uint8Array, from: number, { words, count }: SlotBlock): void {
+  new Uint8Array(words.buffer).set(message.subarray(from, from + count * SLOT_BYTES));
 }

@@ -1,7 +1,8 @@
 /**
  * Messages of the agent's tracers, `{1, TraceId, Seq, Base, Received, Lost, Events}` and, from the native one,
- * `{3, TraceId, Seq, Base, Received, Lost, Dictionary, Records}`, into slots: the hot path between socket and ring (docs/agent-protocol.md, "Batches"). A message is decoded as a whole into staging memory owned by the decoder and then delivered, so
- * a damaged one leaves nothing behind. One decoder serves one trace; the tracer's own counts prove that nothing went missing on the way.
+ * `{3, TraceId, Seq, Base, Received, Lost, Dictionary, Records}` or `{4, TraceId, Seq, Base, Received, Lost, Dictionary, Contents, Records}`, into
+ * slots: the hot path between socket and ring (docs/agent-protocol.md, "Batches"). A message is decoded as a whole into staging memory owned by
+ * the decoder and then delivered, so a damaged one leaves nothing behind. One decoder serves one trace; the tracer's own counts prove that nothing went missing on the way.
  */
 import { BadTermError } from "../erlang/errors";
 import { decodeWithoutVersion } from "../erlang/etf/decode";
@@ -52,6 +53,8 @@ export interface DecodedMessage {
   stats: Term | undefined;
 }
 
+/** Elements of a message by its type. */
+const ARITIES: Readonly<Record<number, number>> = { 1: 7, 2: 4, 3: 8, 4: 9 };
 /** Shortest event: `{K, Dt, 0}` in small integers. */
 const MIN_EVENT_BYTES = 8;
 /** Most events of one message; a tracer sends some thousand. Bounds the staging memory to 64 MiB. */
@@ -145,8 +148,7 @@ export class TraceBatchDecoder {
     r.at = 1;
     const arity = r.tuple();
     const type = r.integer();
-    if (!(type === 1 && arity === 7) && !(type === 2 && arity === 4) && !(type === 3 && arity === 8))
-      throw MISFIT;
+    if (ARITIES[type] !== arity) throw MISFIT;
     m.type = type === 2 ? "end" : "batch";
     m.traceId = r.integer();
     m.seq = r.integer();
@@ -166,8 +168,8 @@ export class TraceBatchDecoder {
     const offset = Number(base - this.#base);
     m.received = r.integer();
     m.lost = r.integer();
-    const native = type === 3;
-    const slots = native ? this.#stageRecords(m, offset) : this.#staged;
+    const native = type !== 1;
+    const slots = native ? this.#stageRecords(m, offset, type === 4) : this.#staged;
     const shipped = native ? m.events - this.#records.marks : this.#stage(m, offset);
 
     const before = m.received - m.lost - shipped;
@@ -179,26 +181,39 @@ export class TraceBatchDecoder {
     const first = slots.count > 0 ? slots.floats[1]! : NaN;
     if (m.missing > 0 || skipped) m.written += this.#deliverGap(m.missing, first, sink);
     if (slots.count > 0) this.#lastStamp = slots.floats[(slots.count - 1) * 8 + 1]!;
-    m.written += deliver(slots, bytes, sink, !native && this.#events.hasPayload, this.#held);
+    const hasPayload = native ? this.#records.hasPayload : this.#events.hasPayload;
+    m.written += deliver(slots, bytes, sink, hasPayload, this.#held);
     return m;
   }
 
   /** Records of the native tracer, and the atoms that they are the first to name. */
-  #stageRecords(m: DecodedMessage, offset: number): SlotBlock {
+  #stageRecords(m: DecodedMessage, offset: number, withContents: boolean): SlotBlock {
     const r = this.#reader;
     this.#learnAtoms();
-    if (r.tag() !== TAG.binary) throw MISFIT;
-    const length = r.view.getUint32(r.at + 1);
-    const from = r.at + 5;
+    const contents = withContents ? this.#binary() : undefined;
+    const [from, end] = this.#binary();
+    const length = end - from;
     const count = length / SLOT_BYTES;
     if (!Number.isInteger(count) || count > MAX_EVENTS) throw MISFIT;
-    if (from + length !== r.bytes.length) throw new BadTermError("message is cut off", r.bytes.length);
+    if (end !== r.bytes.length) throw new BadTermError("message is cut off", r.bytes.length);
     const staged = this.#staged;
     staged.count = 0;
     staged.reserve(count);
     m.events = count;
-    r.at = from + length;
-    return this.#records.decode(r.bytes, from, count, offset, staged);
+    return contents === undefined
+      ? this.#records.decode(r.bytes, from, count, offset, staged)
+      : this.#records.decodeWithContents(r.bytes, contents, from, count, offset, staged);
+  }
+
+  /** A binary that is passed over: its first byte and its end. */
+  #binary(): [from: number, end: number] {
+    const r = this.#reader;
+    if (r.tag() !== TAG.binary) throw MISFIT;
+    const from = r.at + 5;
+    const end = from + r.view.getUint32(r.at + 1);
+    if (end > r.bytes.length) throw new BadTermError("message is cut off", r.bytes.length);
+    r.at = end;
+    return [from, end];
   }
 
   /** `[{Word, Atom}]` */

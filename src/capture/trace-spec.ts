@@ -23,6 +23,8 @@ import {
 /** What the library's tables hold (BT_SET_MAX of beam/native). */
 const INSTRUMENTED_MODULES_MAX = 256;
 const INSTRUMENTED_PROCESSES_MAX = 256;
+/** The largest `payload.maxBytes` of the native tracer (BT_CONTENTS_MAX of beam/native). */
+const NATIVE_CONTENTS_MAX = 32_768;
 /** How long a batch may wait by default: each flush costs the node a wake-up. */
 const BATCH_MS = 50;
 
@@ -32,8 +34,8 @@ export interface ResolvedTraceSpec {
   readonly term: ErlMap;
   /** For either tracer; `fallback`: why it is not the native one, for a marker in the stream. */
   termFor(tracer: "native" | "portable", fallback?: string): ErlMap;
-  /** Contents are to travel, not only shapes. */
-  readonly contents: boolean;
+  /** How many bytes of contents are to travel; undefined: shapes only, or nothing. */
+  readonly contents: number | undefined;
   /** Why only the portable tracer will do; undefined when either does. */
   readonly portableOnly: string | undefined;
   /** Full rings are to overwrite. */
@@ -451,6 +453,7 @@ export function resolveTraceSpec(spec: TraceSpec, otp?: number): ResolvedTraceSp
       builds: RUNTIME_BUILDS,
     });
   }
+  const contents = typeof spec.payload === "object" ? spec.payload.maxBytes : undefined;
   const forFlags = (wanted: ReadonlySet<string>): Record<string, Term> => ({
     ...fields,
     processes: wanted.size === 0 ? atom("none") : processes,
@@ -465,8 +468,13 @@ export function resolveTraceSpec(spec: TraceSpec, otp?: number): ResolvedTraceSp
         ...(overflow === "overwrite-oldest" && { overflow: atom("overwrite_oldest") }),
         ...(fallback !== undefined && { marker: tuple(atom("portable_tracer"), binary(fallback), 0) }),
       }),
-    contents: typeof spec.payload === "object",
-    portableOnly: told ? onlyPortable(spec, limits, sampling.processes) : undefined,
+    contents,
+    portableOnly:
+      contents !== undefined && contents > NATIVE_CONTENTS_MAX
+        ? `the native tracer carries contents up to ${NATIVE_CONTENTS_MAX} bytes (payload.maxBytes)`
+        : told
+          ? onlyPortable(spec, limits, sampling.processes)
+          : undefined,
     overwrite: overflow === "overwrite-oldest",
     limits,
     kinds,

@@ -258,11 +258,10 @@ export class Trace implements EventSource {
 
   /** The tracer of this trace: the session's, unless this trace asks for what that one can't do. */
   #choose(info: SessionInfo, tracer: TracerOption): TracerChoice {
-    const { contents, portableOnly } = this.#spec;
-    const obstacle = contents ? "the native tracer does not carry contents (payload.maxBytes)" : portableOnly;
+    const { portableOnly } = this.#spec;
     const choice: TracerChoice =
-      info.tracer.kind === "native" && obstacle !== undefined
-        ? { kind: "portable", reason: obstacle }
+      info.tracer.kind === "native" && portableOnly !== undefined
+        ? { kind: "portable", reason: portableOnly }
         : info.tracer;
     // Overwriting is what the rings do; the portable tracer has none.
     if ((tracer === "native" || this.#spec.overwrite) && choice.kind !== "native")
@@ -280,10 +279,7 @@ export class Trace implements EventSource {
   ): Promise<Term> {
     const ask = (): Promise<Term> => {
       const failed =
-        tracer === "auto" &&
-        this.#tracer.kind === "portable" &&
-        !this.#spec.contents &&
-        this.#spec.portableOnly === undefined;
+        tracer === "auto" && this.#tracer.kind === "portable" && this.#spec.portableOnly === undefined;
       const spec = this.#spec.termFor(this.#tracer.kind, failed ? this.#tracer.reason : undefined);
       return agent.request(tuple(atom("trace"), this.#id, mailbox, spec), traceRefused, options);
     };
@@ -389,6 +385,10 @@ export class Trace implements EventSource {
     // A connection that took nothing at the end may have cost the last batches and the last message itself.
     await this.#feed?.settle(this.#node.received);
     this.#source?.pump();
+    // The last events may be the first ones of a module: who records them wants its sites, which the node can still tell.
+    await withDeadline(this.ring.dictionary.sites.settled(), { timeoutMs: LAST_MESSAGE_MS }, "sites").catch(
+      () => undefined,
+    );
     this.#finish(reason);
   }
 

@@ -9,6 +9,7 @@ import {
   type Expr,
   type FunctionNode,
   generatedAnno,
+  type IntegerNode,
   type MatchNode,
   placeOf,
   type TryNode,
@@ -41,7 +42,7 @@ export class Builder {
     return this.variable("_");
   }
 
-  integer(value: number): Expr {
+  integer(value: number): IntegerNode {
     return { type: "integer", anno: this.leaf, value };
   }
 

@@ -25,7 +25,7 @@ typedef ERL_NIF_TERM (*nif)(ErlNifEnv *, int, const ERL_NIF_TERM[]);
 static struct {
     nif enabled, enabled_gc, enabled_send, enabled_receive, enabled_procs, trace, trace_gc, trace_receive, trace_procs;
     nif open, drain, mask, filter, shut, free, reap, share, produced, mark, usage, layout, proven;
-    nif overwrite, trigger, arm, look, window, peek;
+    nif overwrite, trigger, arm, look, window, peek, contents;
     nif enter, leave, tail, instrumented, hide;
 } f;
 
@@ -61,6 +61,7 @@ static struct {
     {"look", &f.look},
     {"window", &f.window},
     {"peek", &f.peek},
+    {"contents", &f.contents},
     {"enter", &f.enter},
     {"leave", &f.leave},
     {"tail", &f.tail},
@@ -88,7 +89,7 @@ static struct {
 static _Atomic bool stopping;
 static _Atomic bool pausing;
 static _Atomic uint32_t next_id = 1;
-static _Atomic uint64_t delivered_in_all, lost_in_all, fired_in_all, frames_in_all, stopped_in_all, killed_in_all, loads;
+static _Atomic uint64_t delivered_in_all, lost_in_all, fired_in_all, frames_in_all, contents_in_all, stopped_in_all, killed_in_all, loads;
 static pthread_rwlock_t loaded = PTHREAD_RWLOCK_INITIALIZER;
 static term a_send, a_receive, a_gc, a_spawned, a_exit, a_extra, a_true, a_trace, a_size, a_m, a_f, a_undefined, a_status;
 
@@ -157,6 +158,38 @@ static void call(ErlNifEnv *env, uint32_t number, uint64_t *seed)
     env->callback = false;
 }
 
+#define LONGEST 400
+
+/* Bytes that are all the same, the last one too: what is cut still shows whether it is torn. */
+static term bytes_of(ErlNifEnv *env, uint64_t *seed)
+{
+    unsigned size = (unsigned)(next(seed) % LONGEST);
+    term t;
+
+    memset(enif_make_new_binary(env, size, &t), (int)(size & 0xff), size);
+    return t;
+}
+
+/* Small mostly; long, deep and wide now and then. */
+static term content(ErlNifEnv *env, uint64_t *seed)
+{
+    term t = SMALL(*seed >> 40);
+    uint64_t kind = next(seed) % 16;
+
+    if (kind == 0)
+        for (int i = 0; i < 100; i++)
+            t = vm_tuple(env, 1 + i % 3, (term[]){t, a_f, t});
+    else if (kind == 1)
+        for (int i = 0; i < 500; i++)
+            t = vm_cell(env, i % 2 == 0 ? a_m : NIL, i == 0 ? NIL : t);
+    else if (kind == 2)
+        t = vm_map(env, 3, (term[]){a_m, t, a_f, a_m, a_size, vm_cell(env, t, t)});
+    else if (kind == 3)
+        for (int i = 0; i < 80; i++)
+            t = vm_map(env, 1, (term[]){t, a_f});
+    return t;
+}
+
 static void live(ErlNifEnv *env, int thread, uint32_t number, uint64_t *seed)
 {
     term pid = PID(processes[number].id);
@@ -170,7 +203,7 @@ static void live(ErlNifEnv *env, int thread, uint32_t number, uint64_t *seed)
 
     switch (next(seed) % 8) {
     case 0: {
-        term message = vm_tuple(env, 3, (term[]){a_m, vm_tuple(env, 1, (term[]){a_f}), vm_cell(env, SMALL(1), NIL)});
+        term message = vm_tuple(env, 4, (term[]){a_m, vm_tuple(env, 1, (term[]){a_f}), bytes_of(env, seed), content(env, seed)});
         term options = vm_map(env, 1, (term[]){a_extra, PID(*seed % PROCESSES)});
 
         event(env, thread, f.enabled_send, f.trace, (term[]){a_send, pid, message, options});
@@ -178,7 +211,7 @@ static void live(ErlNifEnv *env, int thread, uint32_t number, uint64_t *seed)
     }
     case 1:
         event(env, thread, f.enabled_receive, f.trace_receive,
-              (term[]){a_receive, pid, vm_map(env, 1, (term[]){a_m, SMALL(*seed & 0xffff)}), none});
+              (term[]){a_receive, pid, vm_map(env, 1, (term[]){a_m, bytes_of(env, seed)}), none});
         break;
     case 2: {
         /* It ends, and another begins. */
@@ -255,6 +288,7 @@ typedef struct {
     term trace;
     uint64_t delivered, lost, frames;
     seen_event *seen; /* by process: the last event's number */
+    bool contents;
 } manager;
 
 #define SEEN (1u << 16)
@@ -304,7 +338,7 @@ static void check(manager *m, const uint32_t *w)
         m->frames++;
         break;
     case BT_KIND_SEND:
-        if (w[BT_SLOT_SHAPE] != (BT_SHAPE_TUPLE | 3 << 4) || w[BT_SLOT_TAG1] != a_m || w[BT_SLOT_TAG2] != a_f)
+        if (w[BT_SLOT_SHAPE] != (BT_SHAPE_TUPLE | 4 << 4) || w[BT_SLOT_TAG1] != a_m || w[BT_SLOT_TAG2] != a_f)
             fail("a torn send");
         break;
     case BT_KIND_RECEIVE:
@@ -322,6 +356,105 @@ static void check(manager *m, const uint32_t *w)
     default:
         fail("a record of no kind that was made");
     }
+}
+
+static uint32_t big_endian(const unsigned char *at) { return (uint32_t)at[0] << 24 | (uint32_t)at[1] << 16 | (uint32_t)at[2] << 8 | at[3]; }
+
+/* Where the external term at `at` ends; fails when it does not, before `end`. The bytes of a binary are all the same. */
+static const unsigned char *end_of(const unsigned char *at, const unsigned char *end)
+{
+    uint32_t count;
+
+    if (end - at < 1 || (end - at < 2 && *at != 106))
+        fail("a content that is cut off");
+    switch (*at) {
+    case 97:
+        at += 2;
+        break;
+    case 98:
+        at += 5;
+        break;
+    case 106:
+        at += 1;
+        break;
+    case 110:
+        at += 3 + at[1];
+        break;
+    case 119:
+        at += 2 + at[1];
+        break;
+    case 109:
+        count = end - at < 5 ? UINT32_MAX : big_endian(at + 1);
+        if (count > LONGEST || end - at < 5 + (ptrdiff_t)count)
+            fail("a binary that is longer than what was kept");
+        for (uint32_t i = 1; i < count; i++)
+            if (at[5 + i] != at[5])
+                fail("a torn content");
+        at += 5 + count;
+        break;
+    case 104:
+    case 108:
+    case 116:
+        if (end - at < (*at == 104 ? 2 : 5))
+            fail("a container that is cut off");
+        count = *at == 104 ? at[1] : *at == 108 ? big_endian(at + 1) + 1 : 2 * big_endian(at + 1);
+        at += *at == 104 ? 2 : 5;
+        for (uint32_t i = 0; i < count; i++)
+            at = end_of(at, end);
+        break;
+    default:
+        fail("a content of no kind that was made");
+    }
+    if (at > end)
+        fail("a content that goes beyond its end");
+    return at;
+}
+
+static void check_content(const unsigned char *at, uint32_t size)
+{
+    if (size < 2 || at[0] != 131 || end_of(at + 1, at + size) != at + size)
+        fail("a content that is no term");
+}
+
+/* The records that came, ready to be looked at: where contents are kept these are another binary, of events alone. */
+static term finished(manager *m, term records)
+{
+    const term *e;
+    const uint64_t *events;
+    const unsigned char *at;
+    uint64_t left;
+    int arity;
+
+    if (!m->contents)
+        return records;
+    if (!enif_get_tuple(&m->env, f.contents(&m->env, 2, (term[]){m->trace, records}), &arity, &e) || arity != 3)
+        fail("contents refuses");
+    events = vm_box(e[0]);
+    at = (const unsigned char *)(vm_box(e[1]) + 2);
+    left = vm_box(e[1])[1];
+    for (uint64_t i = 0; i < events[1] / BT_SLOT_BYTES; i++) {
+        const uint32_t *w = (const uint32_t *)(events + 2) + i * BT_SLOT_WORDS;
+        uint32_t kind = w[BT_SLOT_HEAD] & 0xff;
+        uint32_t size;
+
+        bool has = kind == BT_KIND_SEND || kind == BT_KIND_RECEIVE || kind == BT_KIND_EXIT || kind == BT_KIND_FUNCTION_ENTRY ||
+                   kind == BT_KIND_FUNCTION_RETURN;
+
+        if (has != (w[BT_SLOT_FLAGS] & BT_FLAG_PAYLOAD))
+            fail("contents that are missing, or of nothing");
+        if (!(w[BT_SLOT_FLAGS] & BT_FLAG_PAYLOAD))
+            continue;
+        memcpy(&size, at, sizeof size);
+        if (left < sizeof size || left - sizeof size < size)
+            fail("contents that are too short");
+        check_content(at + sizeof size, size);
+        at += sizeof size + size;
+        left -= sizeof size + size;
+        atomic_fetch_add_explicit(&contents_in_all, 1, memory_order_relaxed);
+    }
+    if (left != 0)
+        fail("contents of nothing");
+    return e[0];
 }
 
 static void check_sorted(manager *m, const uint64_t *records, uint64_t count)
@@ -354,7 +487,7 @@ static uint64_t drain(manager *m)
 
     if (result == 0 || !enif_get_tuple(&m->env, result, &arity, &e) || arity != 8)
         fail("drain refuses");
-    binary = vm_box(e[1]);
+    binary = vm_box(finished(m, e[1]));
     count = binary[1] / BT_SLOT_BYTES;
     check_sorted(m, binary + 2, count);
     for (uint64_t i = 0; i < count; i++)
@@ -404,7 +537,7 @@ static uint64_t record(manager *m)
         argv[1] = SMALL(16 + next(&m->seed) % 2048);
         if (!enif_get_tuple(&m->env, f.peek(&m->env, 2, argv), &arity, &e) || arity != 6)
             fail("peek refuses");
-        binary = vm_box(e[2]);
+        binary = vm_box(finished(m, e[2]));
         count = binary[1] / BT_SLOT_BYTES;
         for (uint64_t i = 0; i < count; i++)
             markers += (((const uint32_t *)(binary + 2))[i * BT_SLOT_WORDS + BT_SLOT_HEAD] & 0xff) == BT_KIND_MARKER;
@@ -441,6 +574,7 @@ static void one_trace(manager *m)
     bool overwriting = next(&m->seed) % 2 == 0;
     bool recording = overwriting && next(&m->seed) % 2 == 0;
     bool telling = next(&m->seed) % 2 == 0;
+    term wanted_contents[4];
     int arity;
 
     m->env.used = 0;
@@ -449,6 +583,15 @@ static void one_trace(manager *m)
     /* Rings for fewer schedulers than there are: the rest take the guarded one. */
     argv[0] = SMALL(1 + next(&m->seed) % SCHEDULERS);
     argv[1] = SMALL(UINT64_C(64) << next(&m->seed) % 6);
+    m->contents = next(&m->seed) % 2 == 0;
+    if (m->contents) {
+        wanted_contents[0] = SMALL(16 + next(&m->seed) % 300);
+        wanted_contents[1] = vm_cell(&m->env, a_size, NIL);
+        wanted_contents[2] = a_m;
+        wanted_contents[3] = SMALL(1);
+        what[0] = vm_tuple(&m->env, 4, wanted_contents);
+        argv[1] = SMALL(UINT64_C(512) << next(&m->seed) % 4);
+    }
     argv[2] = vm_tuple(&m->env, 3, what);
     argv[3] = vm_tuple(&m->env, 3, ours);
     result = f.open(&m->env, 4, argv);
@@ -602,7 +745,7 @@ static ErlNifEntry *load(const char *path, void **library)
     for (int i = 0; i < 27; i++)
         list = vm_cell(&env, vm_tuple(&env, 3, (term[]){PID(UINT64_C(1) << i), SMALL(UINT64_C(16) << i), SMALL(0)}), list);
     list = vm_cell(&env, PID(0), list);
-    if (f.layout(&env, 4, (term[]){SMALL(25), a_true, list, vm_cell(&env, 7, NIL)}) == 0 ||
+    if (f.layout(&env, 5, (term[]){SMALL(25), a_true, list, vm_cell(&env, 7, NIL), vm_tuple(&env, 2, (term[]){a_true, a_true})}) == 0 ||
         f.proven(&env, 1, (term[]){a_true}) != a_true)
         fail("layout refuses");
     free(env.heap);
@@ -668,9 +811,9 @@ int main(int argc, char **argv)
     for (int i = 0; i < THREADS + MANAGERS; i++)
         (void)pthread_join(threads[i], NULL);
     unload(entry, library);
-    printf("%llu traces stopped, %llu killed, %llu loads; %llu events delivered, %llu lost; %llu frames; %llu triggers; %u processes\n",
+    printf("%llu traces stopped, %llu killed, %llu loads; %llu events delivered, %llu lost; %llu frames; %llu contents; %llu triggers; %u processes\n",
            (unsigned long long)stopped_in_all, (unsigned long long)killed_in_all, (unsigned long long)loads,
            (unsigned long long)delivered_in_all, (unsigned long long)lost_in_all,
-           (unsigned long long)frames_in_all, (unsigned long long)fired_in_all, next_id);
-    return stopped_in_all > 0 && delivered_in_all > 0 && fired_in_all > 0 && frames_in_all > 0 ? 0 : 1;
+           (unsigned long long)frames_in_all, (unsigned long long)contents_in_all, (unsigned long long)fired_in_all, next_id);
+    return stopped_in_all > 0 && delivered_in_all > 0 && fired_in_all > 0 && frames_in_all > 0 && contents_in_all > 0 ? 0 : 1;
 }

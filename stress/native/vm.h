@@ -85,15 +85,20 @@ static term vm_tuple(ErlNifEnv *env, unsigned arity, const term *elements)
     return vm_boxed(at);
 }
 
-/* Keys and values in turn. */
+/* Of keys and values in turn: as the VM has a small one. */
 static term vm_map(ErlNifEnv *env, unsigned pairs, const term *both)
 {
-    uint64_t *at = vm_alloc(env, 2 * pairs + 2);
+    uint64_t *keys = vm_alloc(env, pairs + 1);
+    uint64_t *at = vm_alloc(env, pairs + 3);
 
+    keys[0] = (uint64_t)pairs << 6 | HEADER_TUPLE;
     at[0] = HEADER_MAP;
     at[1] = pairs;
-    for (unsigned i = 0; i < 2 * pairs; i++)
-        at[2 + i] = both[i];
+    at[2] = vm_boxed(keys);
+    for (unsigned i = 0; i < pairs; i++) {
+        keys[1 + i] = both[2 * i];
+        at[3 + i] = both[2 * i + 1];
+    }
     return vm_boxed(at);
 }
 
@@ -160,6 +165,30 @@ VM unsigned char *enif_make_new_binary(ErlNifEnv *env, size_t size, ERL_NIF_TERM
     return (unsigned char *)(at + 2);
 }
 
+VM int enif_inspect_binary(ErlNifEnv *env, ERL_NIF_TERM t, ErlNifBinary *binary)
+{
+    (void)env;
+    if (!vm_is(t, HEADER_BINARY))
+        return 0;
+    binary->size = vm_box(t)[1];
+    binary->data = (unsigned char *)(vm_box(t) + 2);
+    return 1;
+}
+
+/* All atoms here are plain. */
+VM int enif_get_atom(ErlNifEnv *env, ERL_NIF_TERM atom, char *text, unsigned size, ErlNifCharEncoding encoding)
+{
+    const char *name = vm_atoms[(atom >> 6) - 1];
+
+    (void)env, (void)encoding;
+    assert(atom >> 6 > 0 && atom >> 6 <= vm_atom_count && strlen(name) < size);
+    strcpy(text, name);
+    return (int)strlen(name) + 1;
+}
+
+VM int enif_term_to_binary(ErlNifEnv *env, ERL_NIF_TERM t, ErlNifBinary *binary) { return (void)env, (void)t, (void)binary, 0; }
+VM void enif_release_binary(ErlNifBinary *binary) { (void)binary; }
+
 VM int enif_get_tuple(ErlNifEnv *env, ERL_NIF_TERM t, int *arity, const ERL_NIF_TERM **elements)
 {
     (void)env;
@@ -190,8 +219,8 @@ VM int enif_get_map_value(ErlNifEnv *env, ERL_NIF_TERM map, ERL_NIF_TERM key, ER
     if (!vm_is(map, HEADER_MAP))
         return 0;
     for (uint64_t i = 0; i < box[1]; i++)
-        if (box[2 + 2 * i] == key) {
-            *value = box[3 + 2 * i];
+        if (vm_box(box[2])[1 + i] == key) {
+            *value = box[3 + i];
             return 1;
         }
     return 0;

@@ -8,7 +8,17 @@ import { NATIVE_LIBRARIES } from "../../src/capture/native-code.generated";
 import { nativeUpToDate } from "../../scripts/build-native";
 import { matchSpec } from "../../src/capture";
 import type { FlightRecorder, FlightRecorderOptions, Session, TraceOptions } from "../../src/capture";
-import { atom, inspect, Pid, Port, Reference, type Term } from "../../src/erlang";
+import {
+  atom,
+  ErlMap,
+  ImproperList,
+  inspect,
+  Pid,
+  Port,
+  Reference,
+  Tuple,
+  type Term,
+} from "../../src/erlang";
 import { expectClean } from "../support/clean";
 import { startNode, type ErlNode } from "../support/erl-node";
 import { attachTo, collect } from "../support/traced";
@@ -69,13 +79,48 @@ const WORK = `fun() ->
   (catch exit(Self, whatever_is_ignored_by_nobody_else)),
   ok end`;
 
+/** Messages of all kinds of terms, to itself; each is also an argument and a reason. The last ones are larger than any limit here. */
+const CONTENTS = `fun() ->
+  Self = self(),
+  Bytes = list_to_binary(lists:seq(0, 255)),
+  Cut = fun(Skip, Bits) -> <<_:Skip/bitstring, B:Bits/bitstring, _/bitstring>> = Bytes, B end,
+  Grown = lists:foldl(fun(I, Acc) -> <<Acc/binary, I>> end, <<>>, lists:seq(1, 100)),
+  Pairs = [{I, I * I} || I <- lists:seq(1, 200)],
+  Nested = fun F(0) -> []; F(N) when N rem 3 =:= 0 -> {F(N - 1)}; F(N) when N rem 3 =:= 1 -> [a, F(N - 1)]; F(N) -> #{N => F(N - 1)} end,
+  Remote = fun(Tag, Rest) -> binary_to_term(<<131, Tag, 119, 14, "other@10.0.0.1", Rest/binary>>) end,
+  Terms = [
+    a, 'true', '', list_to_atom([16#3bb, 16#431]), list_to_atom([233, 232]), [], {}, #{}, <<>>,
+    0, 255, 256, -1, 1 bsl 31, -(1 bsl 31), -(1 bsl 31) - 1, (1 bsl 59) - 1, -(1 bsl 59), 1 bsl 59, 1 bsl 64, -(1 bsl 100), 1 bsl 2047, 1 bsl 2048,
+    1.5, -0.0, 1.0e300, "text", [a | b], [1, 2 | <<3>>], [[[]], {[]}, [{}]],
+    <<1, 2, 3>>, Bytes, Grown, Cut(3, 61), Cut(8, 800), Cut(5, 800), Cut(5, 803), <<5:3>>,
+    {secret, <<"never seen">>}, {<<"secret">>, <<"never seen">>}, {"secret", shown}, {secret, "shown", 3},
+    #{secret => <<"never seen">>, other => shown}, [{secret, "never seen"}, {key, {secret, "never seen"}}], #{<<"secret">> => <<"never seen">>},
+    #{a => 1, {b} => [c], "list" => 1.5, 1 => #{2 => #{}}}, maps:from_list(Pairs), maps:from_list([{integer_to_binary(I), [I]} || {I, _} <- Pairs]),
+    list_to_tuple(lists:seq(1, 50)), list_to_tuple(lists:duplicate(300, x)), Nested(30), Nested(90),
+    fun lists:map/2, fun() -> Bytes end, fun(X) -> {X, Self} end, [fun erlang:self/0, fun() -> 1 end],
+    Self, hd(erlang:ports()), Remote(88, <<1:32, 2:32, 3:32>>), Remote(88, <<(1 bsl 30):32, 2:32, 3:32>>), Remote(120, <<7:64, 3:32>>),
+    {reply, make_ref(), erlang:make_ref()}, {atomics:new(1, [])}, {alias, erlang:alias()},
+    lists:seq(1, 3000), lists:duplicate(2000, {a, <<"b">>, 1.5}), binary:copy(Bytes, 100), maps:from_list([{I, Bytes} || I <- lists:seq(1, 100)])
+  ],
+  lists:foreach(fun(T) -> Self ! {content, T}, receive {content, _} -> ok end, _ = lists:last([T]) end, Terms),
+  Done = fun(P) -> M = monitor(process, P), receive {'DOWN', M, _, _, _} -> ok end end,
+  Done(spawn(fun() -> exit({because, Terms}) end)),
+  (catch maps:get(Pairs, #{})),
+  lists:seq(1, 20),
+  ok end`;
+
 const SUBJECT = `register(conformance_keeper, spawn(fun K() ->
   receive {start, Name, From} ->
     P = spawn(fun() -> receive {go, F} -> F() end end), register(Name, P), From ! {started, P}, K()
   end end)), ok`;
 
 /** Runs the work in a new process, traced if `start` traces it. */
-async function run(name: string, trace: (pid: Pid) => Promise<void>, session: Session): Promise<void> {
+async function run(
+  name: string,
+  trace: (pid: Pid) => Promise<void>,
+  session: Session,
+  work = WORK,
+): Promise<void> {
   await node.eval(
     `conformance_keeper ! {start, ${name}, self()}, receive {started, _} -> ok end, process_flag(trap_exit, true)`,
   );
@@ -83,19 +128,20 @@ async function run(name: string, trace: (pid: Pid) => Promise<void>, session: Se
   if (!(pid instanceof Pid)) throw new Error("no subject");
   await trace(pid);
   await node.eval(
-    `Subject = whereis(${name}), Mon = monitor(process, Subject), Subject ! {go, ${WORK}}, receive {'DOWN', Mon, _, _, _} -> ok end`,
+    `Subject = whereis(${name}), Mon = monitor(process, Subject), Subject ! {go, ${work}}, receive {'DOWN', Mon, _, _, _} -> ok end`,
   );
 }
 
 async function traced(
   tracer: "native" | "portable",
   options: Omit<TraceOptions, "processes" | "inherit" | "limits">,
+  work = WORK,
 ): Promise<TraceEvent[]> {
   const session = await attachTo(node, { tracer });
   sessions[tracer] = session;
   try {
     // Once without a trace: all code is loaded then.
-    await run(`warm_${tracer}`, () => Promise.resolve(), session);
+    await run(`warm_${tracer}`, () => Promise.resolve(), session, work);
     let collected: ReturnType<typeof collect> | undefined;
     await run(
       "conformance_subject",
@@ -105,6 +151,7 @@ async function traced(
         collected = collect(trace);
       },
       session,
+      work,
     );
     for (const trace of session.traces) {
       await trace.stop();
@@ -120,16 +167,18 @@ async function traced(
 /** The same work, kept by a flight recorder and read out of the rings at the end. */
 async function recorded(
   options: Omit<FlightRecorderOptions, "processes" | "inherit">,
+  work = WORK,
 ): Promise<TraceEvent[]> {
   const session = await attachTo(node, { tracer: "native" });
   try {
-    await run("warm_recorder", () => Promise.resolve(), session);
+    await run("warm_recorder", () => Promise.resolve(), session, work);
     let recorder: FlightRecorder | undefined;
     await run(
       "conformance_subject",
       async (pid) =>
         void (recorder = await session.flightRecorder({ processes: [pid], inherit: "spawn", ...options })),
       session,
+      work,
     );
     const recording = await recorder?.snapshot();
     expect(recording).toMatchObject({ complete: true, before: 0, lost: 0, lostBefore: 0 });
@@ -155,7 +204,14 @@ function comparable(events: readonly TraceEvent[]): Map<string, unknown[]> {
     if (value instanceof Pid) return nameOf(value);
     if (value instanceof Port) return "port";
     if (value instanceof Reference) return `reference of ${value.numbers.length}`;
-    if (typeof value === "bigint") return Number(value);
+    if (typeof value === "bigint") return `${value}`;
+    if (value instanceof Tuple) return { tuple: value.elements.map(plain) };
+    // In which order a map's pairs come depends on what the map was made of.
+    if (value instanceof ErlMap)
+      return {
+        map: [...value.entries()].map(plain).sort((a, b) => (inspectPlain(a) < inspectPlain(b) ? -1 : 1)),
+      };
+    if (value instanceof ImproperList) return { list: value.elements.map(plain), tail: plain(value.tail) };
     if (Array.isArray(value)) return value.map(plain);
     if (typeof value !== "object" || value === null) return value;
     if (Object.getPrototypeOf(value) !== Object.prototype) return inspect(value as Term);
@@ -180,6 +236,9 @@ function comparable(events: readonly TraceEvent[]): Map<string, unknown[]> {
   return result;
 }
 
+const inspectPlain = (value: unknown): string => JSON.stringify(value);
+const payloads = (events: readonly TraceEvent[]): number =>
+  events.filter((e) => "payload" in e && e.payload !== undefined).length;
 const eventNames = (events: readonly TraceEvent[]): Set<string> => new Set(events.map((e) => e.kind));
 
 describe("the native tracer sees what the portable one sees", () => {
@@ -241,6 +300,63 @@ describe("the native tracer sees what the portable one sees", () => {
     const portable = await traced("portable", options);
     const native = await traced("native", options);
     expect(comparable(native)).toEqual(comparable(portable));
+  });
+});
+
+describe("contents are what the portable tracer makes of them", () => {
+  const events = ["send", "receive", "procs", "call"] as const;
+  const calls = [
+    { module: "maps", function: "get", arity: 2, exceptions: true, caller: true },
+    { module: "lists", function: "seq", returns: true },
+    { module: "lists", function: "last", arity: 1, returns: true },
+  ];
+  const whole = { events, calls, payload: { maxBytes: 4096, redact: ["secret"] } } as const;
+
+  test("whole, of messages, arguments, results and reasons", async () => {
+    const portable = await traced("portable", whole, CONTENTS);
+    const native = await traced("native", whole, CONTENTS);
+    expect(payloads(native)).toBeGreaterThan(200);
+    expect(native.some((e) => "payload" in e && inspect(e.payload as Term).includes("never seen"))).toBe(
+      false,
+    );
+    expect(withoutFuns(comparable(native))).toEqual(withoutFuns(comparable(portable)));
+  });
+
+  test.each([16, 40, 100, 333])("cut at %i bytes", async (maxBytes) => {
+    const options = { ...whole, payload: { maxBytes, redact: ["secret"] } };
+    const portable = await traced("portable", options, CONTENTS);
+    const native = await traced("native", options, CONTENTS);
+    expect(withoutFuns(comparable(native))).toEqual(withoutFuns(comparable(portable)));
+  });
+
+  test("with rings that overwrite the oldest, and kept by a flight recorder", async () => {
+    const portable = withoutFuns(comparable(await traced("portable", whole, CONTENTS)));
+    const overwriting = await traced("native", { ...whole, overflow: "overwrite-oldest" }, CONTENTS);
+    expect(withoutFuns(comparable(overwriting))).toEqual(portable);
+    const nobody = matchSpec.call([atom("nobody"), atom("calls")]);
+    const triggers = [{ on: "call", module: "maps", function: "get", arity: 2, matchSpec: nobody }] as const;
+    const kept = await recorded({ ...whole, triggers }, CONTENTS);
+    expect(payloads(kept)).toBeGreaterThan(200);
+    expect(withoutFuns(comparable(kept))).toEqual(portable);
+  });
+
+  test("more than the library carries is the portable tracer's, which says so", async () => {
+    const session = await attachTo(node, { tracer: "auto" });
+    try {
+      expect(session.info.tracer.kind).toBe("native");
+      const pid = await session.call("erlang", "whereis", [atom("kernel_sup")]);
+      if (!(pid instanceof Pid)) throw new Error("no kernel");
+      const options = { processes: [pid], events: ["receive"] } as const;
+      const large = await session.trace({ ...options, payload: { maxBytes: 32_769 } });
+      expect(large.tracer).toMatchObject({ kind: "portable" });
+      expect(large.tracer.reason).toContain("32768 bytes");
+      await large.stop();
+      const small = await session.trace({ ...options, payload: { maxBytes: 32_768 } });
+      expect(small.tracer.kind).toBe("native");
+      await small.stop();
+    } finally {
+      await session.close();
+    }
   });
 });
 

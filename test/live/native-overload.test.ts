@@ -2,15 +2,31 @@
 import { expect, test } from "vitest";
 import { EVENT_KINDS } from "../../src/buffer/event-schema";
 import { RingBuffer } from "../../src/buffer";
-import { atom, Pid } from "../../src/erlang";
+import { atom, Pid, Tuple, type Term } from "../../src/erlang";
 import { expectClean } from "../support/clean";
 import { startNode } from "../support/erl-node";
 import { attachTo } from "../support/traced";
 
-test.each(["drop-newest", "overwrite-oldest"] as const)(
-  "produced = delivered + lost, per process in order, with rings far too small that %s",
+/** `{I, Bytes}` as it was sent, as far as the limit lets it come: all bytes are the same; or the message that ends it. */
+function isWhole(term: Term): boolean {
+  if (term === atom("stop")) return true;
+  const [number, bytes] = term instanceof Tuple ? term.elements : [];
+  if (typeof number !== "number" || !(bytes instanceof Uint8Array)) return false;
+  const size = number % 190;
+  return (
+    bytes.length === Math.min(size, 200 - 9 - (number < 256 ? 3 : 6) - 9) && bytes.every((b) => b === size)
+  );
+}
+
+test.each([
+  ["drop-newest", "shape"],
+  ["overwrite-oldest", "shape"],
+  ["drop-newest", { maxBytes: 200 }],
+  ["overwrite-oldest", { maxBytes: 200 }],
+] as const)(
+  "produced = delivered + lost, per process in order, with rings far too small that %s, payload %j",
   { timeout: 60_000 },
-  async (overflow) => {
+  async (overflow, payload) => {
     const node = await startNode();
     try {
       const session = await attachTo(node, { tracer: "native" });
@@ -25,12 +41,15 @@ test.each(["drop-newest", "overwrite-oldest"] as const)(
         batch: { milliseconds: 10_000 },
         limits: { rate: Infinity, memory: 1 << 22 },
         overflow,
+        payload,
         into: ring,
       });
       let delivered = 0;
       let lost = 0;
       let last = -Infinity;
       let backwards = 0;
+      let torn = 0;
+      let contents = 0;
       const seen = trace.batches$.forEach((batch) => {
         for (let i = 0; i < batch.length; i++) {
           const event = batch.kindCode(i) === EVENT_KINDS.gap ? batch.event(i) : undefined;
@@ -39,6 +58,11 @@ test.each(["drop-newest", "overwrite-oldest"] as const)(
             continue;
           }
           delivered += 1;
+          if (payload !== "shape") {
+            const { payload: term } = batch.event(i) as { payload?: Term };
+            contents += term === undefined ? 0 : 1;
+            if (term !== undefined && !isWhole(term)) torn += 1;
+          }
           const stamp = batch.timestamp(i);
           if (stamp < last) backwards += 1;
           last = stamp;
@@ -46,7 +70,8 @@ test.each(["drop-newest", "overwrite-oldest"] as const)(
       });
       const count = 40_000;
       await node.eval(
-        `Ps = [spawn_monitor(fun() -> [sink ! I || I <- lists:seq(1, ${count / 4})] end) || _ <- [1, 2, 3, 4]],
+        `Bytes = fun(N) -> binary:copy(<<N>>, N) end,
+       Ps = [spawn_monitor(fun() -> [sink ! {I, Bytes(I rem 190)} || I <- lists:seq(1, ${count / 4})] end) || _ <- [1, 2, 3, 4]],
        [receive {'DOWN', M, _, _, _} -> ok end || {_, M} <- Ps],
        sink ! stop, M2 = monitor(process, sink), receive {'DOWN', M2, _, _, _} -> ok end`,
       );
@@ -56,6 +81,8 @@ test.each(["drop-newest", "overwrite-oldest"] as const)(
       expect(delivered + lost).toBe(count + 1);
       expect(trace.stats.node.received).toBe(count + 1);
       expect(backwards).toBe(0);
+      expect(torn).toBe(0);
+      expect(contents).toBe(payload === "shape" ? 0 : delivered);
       await session.close();
       await expectClean(node, {});
     } finally {

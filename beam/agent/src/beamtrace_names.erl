@@ -9,6 +9,7 @@
     beamtrace_agent,
     beamtrace_alarms,
     beamtrace_budget,
+    beamtrace_contents,
     beamtrace_cost,
     beamtrace_event,
     beamtrace_exec,
@@ -18,6 +19,7 @@
     beamtrace_native,
     beamtrace_native_check,
     beamtrace_native_loader,
+    beamtrace_outbox,
     beamtrace_pacer,
     beamtrace_patterns,
     beamtrace_recorder,
@@ -29,6 +31,7 @@
     beamtrace_shape,
     beamtrace_spec,
     beamtrace_targets,
+    beamtrace_trace_start,
     beamtrace_tracer,
     beamtrace_traces,
     beamtrace_trim

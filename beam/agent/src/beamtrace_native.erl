@@ -24,6 +24,10 @@
 -define(QUIET_PACE, 200).
 -define(QUIET_MS, 10).
 -define(LAST_RETRIES, 400).
+%% An event with contents takes its record and what continues it; finishing these takes about as long as draining four times as many.
+-define(CONTENTS_FACTOR, 4).
+-define(CONTENTS_DRAIN_MAX, 4096).
+-define(CONTENTS_COST_NS, 1500).
 %% CPU that an event costs the VM, draining and sending included: bench/server, on the slow side of what was measured.
 -define(COST_NS, 600).
 
@@ -36,6 +40,7 @@
     capacity :: pos_integer(),
     ring_bytes :: pos_integer(),
     max :: pos_integer(),
+    contents :: boolean(),
     flush_ms :: pos_integer(),
     meter :: beamtrace_limits:meter(),
     %% Events still allowed (limit events).
@@ -81,9 +86,10 @@ init(Holder, Options) ->
 open(Holder, #{limits := Limits, batch := #{events := Events, ms := FlushMs}} = Options) ->
     reap(beamtrace_nif:reap(0)),
     Rings = erlang:system_info(schedulers),
-    Capacity = capacity(Rings, Limits),
+    Capacity = capacity(Rings, factor(Options), Limits),
     #{mask := Mask, mode := Mode, scheduler := Scheduler, client_node := Node, filter := Filter} = Options,
-    case beamtrace_nif:open(Rings, Capacity, {Mode =:= shape, Scheduler, Mask}, {Holder, Node, [beamtrace_nif | beamtrace_names:modules()]}) of
+    What = {beamtrace_contents:wanted(Mode), Scheduler, Mask},
+    case beamtrace_nif:open(Rings, Capacity, What, {Holder, Node, [beamtrace_nif | beamtrace_names:modules()]}) of
         {Trace, State, Base} ->
             _ = maps:get(overflow, Options, drop_newest) =:= overwrite_oldest andalso beamtrace_nif:overwrite(Trace),
             _ = [beamtrace_nif:filter(Trace, Item, true) || Item <- maps:keys(Filter)],
@@ -99,9 +105,10 @@ open(Holder, #{limits := Limits, batch := #{events := Events, ms := FlushMs}} = 
                 base = Base,
                 capacity = Capacity,
                 ring_bytes = (Rings + 1) * Capacity * ?RECORD_BYTES,
-                max = min(?DRAIN_MAX, Events * ?BATCH_FACTOR),
+                contents = is_tuple(Mode),
+                max = most(Mode, Events),
                 flush_ms = FlushMs,
-                meter = beamtrace_limits:meter(Limits, ?COST_NS),
+                meter = beamtrace_limits:meter(Limits, cost_ns(Mode)),
                 quota = maps:get(events, Limits)
             }};
         {error, Reason} ->
@@ -139,10 +146,20 @@ reap({Last, _}) ->
     _ = beamtrace_rings:barrier() andalso beamtrace_nif:reap(Last),
     ok.
 
+%% Records that an event with contents is allowed for.
+factor(#{mode := {bytes, _, _}}) -> ?CONTENTS_FACTOR;
+factor(_) -> 1.
+
+most({bytes, _, _}, Events) -> min(?CONTENTS_DRAIN_MAX, Events * ?BATCH_FACTOR);
+most(_, Events) -> min(?DRAIN_MAX, Events * ?BATCH_FACTOR).
+
+cost_ns({bytes, _, _}) -> ?CONTENTS_COST_NS;
+cost_ns(_) -> ?COST_NS.
+
 %% A power of two.
-capacity(Rings, #{memory := Memory, queue := Queue}) ->
+capacity(Rings, Factor, #{memory := Memory, queue := Queue}) ->
     Bytes = if is_integer(Memory) -> Memory div 2; true -> ?RINGS_BYTES end,
-    Wanted = if is_integer(Queue) -> max(?CAPACITY_USUAL, Queue div Rings); true -> ?CAPACITY_MAX end,
+    Wanted = if is_integer(Queue) -> Factor * max(?CAPACITY_USUAL, Queue div Rings); true -> ?CAPACITY_MAX end,
     halved(?CAPACITY_MAX, min(Wanted, Bytes div ((Rings + 1) * ?RECORD_BYTES))).
 
 halved(Capacity, Bound) when Capacity > Bound, Capacity > ?CAPACITY_MIN -> halved(Capacity div 2, Bound);
@@ -185,9 +202,17 @@ drain(#state{trace = Trace, max = Max, quota = Quota, base = Base} = S) ->
         queue = Waiting,
         queue_max = max(Waiting + Count, S#state.queue_max)
     }),
-    S2 = ship({Count, Records, Dictionary}, losses(Lost, Now, S1)),
-    Pace = (Count + Lost) * 1000000000 div max(1, Now - S#state.looked),
+    S2 = ship(finished(Count, Records, Dictionary, S), losses(Lost, Now, S1)),
+    %% Of records, which is what the rings are full of.
+    Pace = (byte_size(Records) div ?RECORD_BYTES + Lost) * 1000000000 div max(1, Now - S#state.looked),
     measure(Base + Now, S2#state{looked = Now, pace = Pace, blocked = false}).
+
+%% What is shipped: with contents where there are any.
+finished(Count, Records, Dictionary, #state{contents = false}) ->
+    {Count, Records, Dictionary, none};
+finished(Count, Records, _, #state{trace = Trace}) ->
+    {Finished, Contents, Dictionary} = beamtrace_contents:finish(Trace, Records),
+    {Count, Finished, Dictionary, Contents}.
 
 room(Max, Quota) when is_integer(Quota), Quota > 0, Quota < Max -> Quota;
 room(Max, _) -> Max.
@@ -224,24 +249,25 @@ note(Event, #state{id = Id, base = Base} = S) ->
 
 lost(#state{lost_tracer = Tracer, lost_link = Link}) -> Tracer + Link.
 
-ship({_, <<>>, _}, S) ->
+ship({_, <<>>, _, _}, S) ->
     S;
-ship({Count, _, _}, #state{quota = 0, filtered = Filtered} = S) ->
+ship({Count, _, _, _}, #state{quota = 0, filtered = Filtered} = S) ->
     S#state{filtered = Filtered + Count};
-ship({Count, Records, Dictionary}, #state{quota = Quota} = S) when is_integer(Quota), Count > Quota ->
+ship({Count, Records, Dictionary, Contents}, #state{quota = Quota} = S) when is_integer(Quota), Count > Quota ->
     S1 = S#state{filtered = S#state.filtered + Count - Quota},
-    ship({Quota, oldest(Quota, Records), Dictionary}, S1);
-ship({Count, Records, Dictionary}, #state{id = Id, base = Base} = S0) ->
+    {Oldest, Theirs} = oldest(Quota, Records, Contents),
+    ship({Quota, Oldest, Dictionary, Theirs}, S1);
+ship({Count, Records, Dictionary, Contents}, #state{id = Id, base = Base} = S0) ->
     S = taken(Count, S0),
-    Message = fun(Seq) -> {3, Id, Seq, Base, S#state.received, lost(S), Dictionary, Records} end,
-    put_out(Message, Count, byte_size(Records), S).
+    Message = fun(Seq) -> beamtrace_contents:batch({Id, Seq, Base, S#state.received, lost(S)}, Dictionary, Contents, Records) end,
+    put_out(Message, Count, byte_size(Records) + beamtrace_contents:bytes(Contents), S).
 
 %% Records of the same stamp may exceed what was asked for. Markers don't count.
-oldest(Count, Records) ->
-    Sorted = lists:sort([{Stamp, Record} || <<Record:?RECORD_BYTES/binary>> <= Records, Stamp <- [stamp(Record)]]),
-    iolist_to_binary(first(Count, [Record || {_, Record} <- Sorted])).
+oldest(Count, Records, Contents) ->
+    Sorted = lists:sort([{stamp(Record), Record, Content} || {Record, Content} <- beamtrace_contents:pairs(Records, Contents)]),
+    beamtrace_contents:joined(first(Count, [{Record, Content} || {_, Record, Content} <- Sorted]), Contents).
 
-first(Count, [<<?KIND_MARKER, _/binary>> = Marker | Records]) -> [Marker | first(Count, Records)];
+first(Count, [{<<?KIND_MARKER, _/binary>>, _} = Marker | Records]) -> [Marker | first(Count, Records)];
 first(Count, [Record | Records]) when Count > 0 -> [Record | first(Count - 1, Records)];
 first(_, _) -> [].
 

@@ -19,8 +19,8 @@ check() ->
     case {erlang:system_info({wordsize, internal}), <<1:32/native>>} of
         {8, <<1:32/little>>} ->
             try
-                ok = beamtrace_nif:layout(Otp, alias_has_process(), pid_bits(), port_bits()),
-                first([fun shapes/0, fun args/0, fun identities/0, fun initial_calls/0])
+                ok = beamtrace_nif:layout(Otp, alias_has_process(), pid_bits(), port_bits(), {latin1(), wide_ports()}),
+                first([fun shapes/0, fun args/0, fun identities/0, fun initial_calls/0, fun contents/0])
             catch
                 error:Reason -> {error, {layout, Reason}}
             end;
@@ -32,6 +32,10 @@ alias_has_process() ->
     Alias = erlang:alias(),
     _ = erlang:unalias(Alias),
     count(Alias) =:= 5.
+
+%% Whether atoms count for what they took in Latin-1, and whether every port is told by 64 bits.
+latin1() -> erlang:external_size(a) =:= 5.
+wide_ports() -> tag(remote_port(1)) =:= 120.
 
 first([Check | Checks]) ->
     case [Wrong || {_, Same} = Wrong <- Check(), not Same] of
@@ -103,6 +107,60 @@ terms() ->
 cut(Skip, Bits, Binary) ->
     <<_:Skip/bitstring, Part:Bits/bitstring, _/bitstring>> = Binary,
     Part.
+
+%% Contents against the portable tracer's code: terms of each kind, whole and cut at each place.
+contents() ->
+    Redact = #{key => true, <<"key">> => true},
+    Terms = content_terms(),
+    Sizes = [16, 30, 50, 100, 4096],
+    [{{contents, Term}, beamtrace_nif:readable(Term) andalso all_shown(Term, Sizes, Redact)} || Term <- Terms].
+
+all_shown(Term, Sizes, Redact) ->
+    lists:all(fun(Max) -> shown(Term, Max, Redact) =:= beamtrace_trim:trim(Term, Max, Redact) end, Sizes).
+
+shown(Term, Max, Redact) -> shown(Term, beamtrace_contents:wanted({bytes, Max, Redact}), [], 2).
+
+shown(Term, Wanted, Names, Left) ->
+    case beamtrace_nif:show(Term, Wanted, Names) of
+        {funs, Funs} when Left > 0 -> shown(Term, Wanted, [{Fun, beamtrace_contents:fun_name(Fun)} || Fun <- Funs], Left - 1);
+        {funs, _} -> no_name;
+        Shown -> binary_to_term(Shown)
+    end.
+
+content_terms() ->
+    Small = list_to_binary(lists:seq(1, 20)),
+    Refc = binary:copy(list_to_binary(lists:seq(1, 100)), 2),
+    Pairs = [{I, I} || I <- lists:seq(1, 40)],
+    [
+        [a, 'true', [], {}, #{}, 'été'],
+        [0, 255, 256, -1, 1 bsl 31, -(1 bsl 31) - 1, 1 bsl 58, -(1 bsl 58), 1 bsl 70, -(1 bsl 70), 1 bsl 200],
+        {1 bsl 300, -1.5, 1.5},
+        lists:seq(1, 50),
+        apply(erlang, '++', [[a, b], c]),
+        list_to_tuple(lists:seq(1, 100)),
+        {self(), hd(erlang:ports()), make_ref(), erlang:make_ref()},
+        {remote_pid(5, 6), remote_port(7), remote_ref([1, 2, 3]), remote_ref([1, 2, 3, 4, 5])},
+        resource(),
+        appended(300),
+        {Small, Refc, cut(3, 61, Small), cut(8, 800, Refc), cut(5, 800, Refc), cut(5, 801, Refc), <<>>, <<1:1>>},
+        #{a => 1, {b} => [c], "list" => 1.5, <<"key">> => secret, key => secret},
+        [{key, secret}, {<<"key">>, secret}, {open, said}],
+        maps:from_list(Pairs),
+        maps:from_list([{cut(4, 8 * N, Refc), N} || {N, _} <- Pairs]),
+        nested(70),
+        fun lists:map/2,
+        [fun() -> Small end, fun local_fun/2]
+    ].
+
+%% One that the VM may still append to in place.
+appended(N) -> lists:foldl(fun(I, Acc) -> <<Acc/binary, I>> end, <<>>, lists:seq(1, N)).
+
+nested(0) -> [];
+nested(N) when N rem 2 =:= 0 -> {nested(N - 1)};
+nested(N) -> #{N => nested(N - 1)}.
+
+%% A reference that the VM uses for things of its own.
+resource() -> atomics:new(1, []).
 
 identities() ->
     Fixed =

@@ -22,6 +22,8 @@
 -define(CAPACITY_MIN, 64).
 %% Records of a message; reading them takes half a millisecond.
 -define(PEEK_MAX, 4096).
+%% Records that an event with contents is allowed for.
+-define(CONTENTS_FACTOR, 8).
 %% How often the rings are looked at; oftener when they would turn over within four looks.
 -define(LOOK_MS, 50).
 -define(RETRY_MS, 5).
@@ -49,6 +51,7 @@
     holder :: pid(),
     trace :: beamtrace_nif:trace(),
     base :: integer(),
+    contents :: boolean(),
     capacity :: pos_integer(),
     ring_bytes :: pos_integer(),
     options :: options(),
@@ -110,7 +113,7 @@ open(Holder, #{limits := Limits} = Options, #{bytes := Bytes, triggers := Trigge
     Capacity = capacity(Bytes div ((Rings + 1) * ?RECORD_BYTES), ?CAPACITY_MIN),
     #{mask := Mask, mode := Mode, scheduler := Scheduler, client_node := Node, filter := Filter} = Options,
     Ours = {Holder, Node, [beamtrace_nif | beamtrace_names:modules()]},
-    case beamtrace_nif:open(Rings, Capacity, {Mode =:= shape, Scheduler, Mask}, Ours) of
+    case beamtrace_nif:open(Rings, Capacity, {beamtrace_contents:wanted(Mode), Scheduler, Mask}, Ours) of
         {Trace, State, Base} ->
             ok = beamtrace_nif:overwrite(Trace),
             _ = [beamtrace_nif:filter(Trace, Item, true) || Item <- maps:keys(Filter)],
@@ -121,7 +124,9 @@ open(Holder, #{limits := Limits} = Options, #{bytes := Bytes, triggers := Trigge
                 holder = Holder,
                 trace = Trace,
                 base = Base,
-                capacity = Capacity,
+                contents = is_tuple(Mode),
+                %% Of events with contents as many as fit for certain, about.
+                capacity = if is_tuple(Mode) -> Capacity div ?CONTENTS_FACTOR; true -> Capacity end,
                 ring_bytes = (Rings + 1) * Capacity * ?RECORD_BYTES,
                 options = Recorder,
                 alarms = Alarms,
@@ -312,13 +317,13 @@ keep({Trigger, Stamp, Process, Info}, To, #state{trace = Trace, base = Base, opt
             _ -> max(0, Stamp - Keep)
         end,
     {Start, Before, _} = beamtrace_nif:window(Trace, Wanted, To),
-    {Read0, Gone0} = read(Trace, [], 0),
+    {Read0, Gone0} = read(S0, [], 0),
     Barrier = beamtrace_rings:barrier(),
-    {Read, Gone} = read(Trace, Read0, Gone0),
+    {Read, Gone} = read(S0, Read0, Gone0),
     S = look(S0),
     Gaps = short(Wanted, Start, Before, S) ++ gaps(Start, To, Gone, S),
     Batches = lists:reverse(Read),
-    Events = lists:sum([Count || {_, Count, _, _} <- Batches]),
+    Events = lists:sum([Count || {_, Count, _, _, _} <- Batches]),
     Number = S#state.recordings + 1,
     Lost = lists:sum([Count || {Count, From, Until} <- S#state.losses, Until >= Start, From =< To]),
     Header = #{
@@ -329,6 +334,7 @@ keep({Trigger, Stamp, Process, Info}, To, #state{trace = Trace, base = Base, opt
         from => Base + Start,
         to => Base + To,
         events => Events,
+        contents => lists:sum([beamtrace_contents:bytes(Contents) || {_, _, _, Contents, _} <- Batches]),
         before => Before,
         lost => Gone + Lost,
         lost_before => S#state.lost - Lost,
@@ -344,17 +350,21 @@ keep({Trigger, Stamp, Process, Info}, To, #state{trace = Trace, base = Base, opt
     }.
 
 %% Newest batch first.
-read(Trace, Batches, Gone0) ->
-    {Done, Count, Records, Dictionary, Gone, Cut} = beamtrace_nif:peek(Trace, ?PEEK_MAX),
+read(#state{trace = Trace} = S, Batches, Gone0) ->
+    {Done, Count, Read, Named, Gone, Cut} = beamtrace_nif:peek(Trace, ?PEEK_MAX),
+    {Records, Contents, Dictionary} = finished(Read, Named, S),
     Batches1 =
         case Records of
             <<>> -> Batches;
-            _ -> [{Cut, Count, Dictionary, Records} | Batches]
+            _ -> [{Cut, Count, Dictionary, Contents, Records} | Batches]
         end,
     case Done of
         true -> {Batches1, Gone0 + Gone};
-        false -> read(Trace, Batches1, Gone0 + Gone)
+        false -> read(S, Batches1, Gone0 + Gone)
     end.
+
+finished(Records, Dictionary, #state{contents = false}) -> {Records, none, Dictionary};
+finished(Records, _, #state{trace = Trace}) -> beamtrace_contents:finish(Trace, Records).
 
 %% The window that was asked for is longer than what is left: how much had been written since its beginning, or a little before it.
 short(_, _, _, #state{options = #{keep_ns := infinity}}) ->
@@ -383,8 +393,8 @@ messages([{Count, From, Until} | Gaps], Batches, Seq, Received, Lost, Queue, #st
     Event = {?KIND_GAP, Until, 0, tracer, Count, From, Until},
     Message = {1, Id, Seq, Base, Received + Count, Lost + Count, [Event]},
     messages(Gaps, Batches, Seq + 1, Received + Count, Lost + Count, queue:in({Message, 0}, Queue), S);
-messages(Gaps, [{_, Count, Dictionary, Records} | Batches], Seq, Received, Lost, Queue, #state{id = Id, base = Base} = S) ->
-    Message = {3, Id, Seq, Base, Received + Count, Lost, Dictionary, Records},
+messages(Gaps, [{_, Count, Dictionary, Contents, Records} | Batches], Seq, Received, Lost, Queue, #state{id = Id, base = Base} = S) ->
+    Message = beamtrace_contents:batch({Id, Seq, Base, Received + Count, Lost}, Dictionary, Contents, Records),
     messages(Gaps, Batches, Seq + 1, Received + Count, Lost, queue:in({Message, Count}, Queue), S);
 messages([], [], Seq, Received, Lost, Queue, #state{id = Id}) ->
     queue:in({{2, Id, Seq, #{received => Received, lost_tracer => Lost}}, 0}, Queue).

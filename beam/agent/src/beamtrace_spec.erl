@@ -50,8 +50,7 @@ check(Spec) when is_map(Spec) ->
 check(Spec) ->
     {error, {bad_spec, spec, Spec}}.
 
-%% Which tracer, what its stream begins with, and sampling may be left out. The native one has no room for contents.
-tracer(#{tracer := native, payload := {bytes, _, _} = Payload}) -> {error, {bad_spec, payload, Payload}};
+%% Which tracer, what its stream begins with, and sampling may be left out.
 tracer(#{tracer := Tracer}) when Tracer =/= native, Tracer =/= portable -> {error, {bad_spec, tracer, Tracer}};
 tracer(#{recorder := Recorder} = Spec) ->
     case maps:get(tracer, Spec, portable) =:= native andalso valid_recorder(Recorder) of

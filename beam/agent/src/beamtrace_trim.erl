@@ -25,12 +25,15 @@ trim(Term, MaxBytes, Redact) ->
     Trimmed.
 
 %% Returns the trimmed term and how many bytes are left.
-walk(_, Left, Depth, _) when Left =< 0; Depth =:= 0 -> {?TRIMMED, Left};
+walk(_, Left, _, _) when Left =< 0 -> {?TRIMMED, Left};
+%% Counted, for else there would be no end of what is too deep.
+walk(_, Left, 0, _) -> {?TRIMMED, Left - ?HEADER_BYTES};
 walk(T, Left, _, _) when is_atom(T); is_float(T); is_pid(T); is_port(T); is_reference(T) ->
     {T, Left - erlang:external_size(T)};
 walk(T, Left, _, _) when is_integer(T) ->
     case erlang:external_size(T) of
-        Size when Size > Left, Size > ?HEADER_BYTES -> {?TRIMMED, Left - ?HEADER_BYTES};
+        %% Nothing is shown behind it: the native tracer does not know how much is left when it comes to it.
+        Size when Size > Left, Size > ?HEADER_BYTES -> {?TRIMMED, 0};
         Size -> {T, Left - Size}
     end;
 walk(T, Left, _, _) when is_binary(T) ->

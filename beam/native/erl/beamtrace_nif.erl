@@ -5,23 +5,23 @@
 
 -export([load/1]).
 -export([open/4, drain/2, mask/2, filter/3, shut/1, free/1, reap/1, usage/0]).
--export([overwrite/1, trigger/4, arm/1, look/1, window/3, peek/2]).
+-export([overwrite/1, trigger/4, arm/1, look/1, window/3, peek/2, contents/2, name_fun/3]).
 -export([share/2, produced/1, mark/5]).
 -export([enter/2, enter/3, enter/4, enter/5, enter/6, enter/7, enter/8, enter_list/3, leave/4, tail/3, exception/6]).
 -export([instrumented/3, hide/2, scheduler/1]).
--export([layout/4, proven/1, identity/1, shape/1, args/1, initial_call/3]).
+-export([layout/5, readable/1, show/3, proven/1, identity/1, shape/1, args/1, initial_call/3]).
 -export([enabled/3, enabled_call/3, enabled_garbage_collection/3, enabled_ports/3, enabled_procs/3, enabled_receive/3]).
 -export([enabled_running_ports/3, enabled_running_procs/3, enabled_send/3]).
 -export([trace/5, trace_garbage_collection/5, trace_ports/5, trace_procs/5, trace_receive/5]).
 -export([trace_running_ports/5, trace_running_procs/5]).
--export_type([trace/0]).
+-export_type([trace/0, wanted/0, fun_id/0]).
 
 -nifs([open/4, drain/2, mask/2, filter/3, shut/1, free/1, reap/1, usage/0]).
--nifs([overwrite/1, trigger/4, arm/1, look/1, window/3, peek/2]).
+-nifs([overwrite/1, trigger/4, arm/1, look/1, window/3, peek/2, contents/2, name_fun/3]).
 -nifs([share/2, produced/1, mark/5]).
 -nifs([enter/2, enter/3, enter/4, enter/5, enter/6, enter/7, enter/8, enter_list/3, leave/4, tail/3, exception/6]).
 -nifs([instrumented/3, hide/2, scheduler/1]).
--nifs([layout/4, proven/1, identity/1, shape/1, args/1, initial_call/3]).
+-nifs([layout/5, readable/1, show/3, proven/1, identity/1, shape/1, args/1, initial_call/3]).
 -nifs([enabled/3, enabled_call/3, enabled_garbage_collection/3, enabled_ports/3, enabled_procs/3, enabled_receive/3]).
 -nifs([enabled_running_ports/3, enabled_running_procs/3, enabled_send/3]).
 -nifs([trace/5, trace_garbage_collection/5, trace_ports/5, trace_procs/5, trace_receive/5]).
@@ -31,6 +31,12 @@
 
 -type trace() :: reference().
 -type tag() :: atom() | 0.
+%% Contents up to so many bytes; keys whose values are not to be shown; this node, as its terms are told.
+-type wanted() :: {pos_integer(), [atom() | binary()], node(), non_neg_integer()}.
+%% A local fun, by what its entry says of it.
+-type fun_id() :: {
+    module(), Index :: non_neg_integer(), Unique :: non_neg_integer(), OldIndex :: non_neg_integer(), arity(), Md5 :: binary()
+}.
 
 %% Path without `.so`. Only the module itself can load its library.
 -spec load(file:filename()) -> ok | {error, {atom(), string()}}.
@@ -39,8 +45,8 @@ load(Path) -> erlang:load_nif(Path, 0).
 %% A trace: so many rings of so many records; `{Shapes, SchedulerIds, Kinds}`; whose processes are not to be seen. The tracer for the
 %% VM is `{beamtrace_nif, State}`; stamps count from `Base`, nanoseconds of monotonic time.
 -spec open(
-    pos_integer(), pos_integer(), {boolean(), boolean(), non_neg_integer()}, {pid(), node() | undefined, [module()]}
-) -> {trace(), State :: non_neg_integer(), Base :: integer()} | {error, full | memory | unproven}.
+    pos_integer(), pos_integer(), {boolean() | wanted(), boolean(), non_neg_integer()}, {pid(), node() | undefined, [module()]}
+) -> {trace(), State :: non_neg_integer(), Base :: integer()} | {error, full | memory | unproven | contents}.
 open(_Rings, _Capacity, _What, _Ours) -> ?STUB.
 
 %% Records up to one point in time, with the atoms that they are the first to name.
@@ -56,6 +62,15 @@ open(_Rings, _Capacity, _What, _Ours) -> ?STUB.
         News :: [pid() | port()]
     }.
 drain(_Trace, _Max) -> ?STUB.
+
+%% Of a trace with contents: records as drain/2 or peek/2 gave them, without their continuations, and what these held (docs/agent-protocol.md,
+%% "Native batches"); or local funs whose names it must be told first.
+-spec contents(trace(), binary()) ->
+    {Records :: binary(), Contents :: binary(), Dictionary :: [{non_neg_integer(), atom()}]} | {funs, [fun_id()]}.
+contents(_Trace, _Records) -> ?STUB.
+
+-spec name_fun(trace(), fun_id(), atom()) -> ok.
+name_fun(_Trace, _Fun, _Name) -> ?STUB.
 
 -spec mask(trace(), non_neg_integer()) -> ok.
 mask(_Trace, _Kinds) -> ?STUB.
@@ -169,9 +184,17 @@ hide(_Process, _Hidden) -> ?STUB.
 scheduler(_Id) -> ?STUB.
 
 %% What the library reads of terms directly; for beamtrace_native_check.
--spec layout(pos_integer(), boolean(), Bits, Bits) -> ok when
+-spec layout(pos_integer(), boolean(), Bits, Bits, {Latin1 :: boolean(), WidePorts :: boolean()}) -> ok when
     Bits :: [pid() | port() | {pid() | port(), non_neg_integer(), non_neg_integer()}].
-layout(_Otp, _AliasHasProcess, _Pids, _Ports) -> ?STUB.
+layout(_Otp, _AliasHasProcess, _Pids, _Ports, _External) -> ?STUB.
+
+%% Whether what the library takes for the parts of a term is there at all.
+-spec readable(term()) -> boolean().
+readable(_Term) -> ?STUB.
+
+%% What would be shipped of a term's contents.
+-spec show(term(), wanted(), [{fun_id(), atom()}]) -> binary() | {funs, [fun_id()]}.
+show(_Term, _Wanted, _Names) -> ?STUB.
 
 %% `true` says that the check has been passed; without it there are no traces.
 -spec proven(boolean()) -> boolean().

@@ -44,7 +44,9 @@
     X(busy, "busy") \
     X(process_untraced, "process_untraced") \
     X(unproven, "unproven") \
-    X(all, "all")
+    X(all, "all") \
+    X(contents, "contents") \
+    X(funs, "funs")
 
 static struct {
 #define BT_ATOM(name, text) ERL_NIF_TERM name;

@@ -5,6 +5,7 @@
 #include "frames.h"
 #include "probe.h"
 #include "recorder.h"
+#include "ship.h"
 
 /* What is read of terms directly, for the agent's check that this VM lays them out as expected. badarg: it can't even be read. */
 
@@ -33,14 +34,20 @@ static bool bt_learn_all(ErlNifEnv *env, bt_term list, bt_translation *table)
     return true;
 }
 
-/* layout(Otp, AliasHasProcess, Pids, Ports) -> ok. What is to be proved; never once it has been. */
+/* layout(Otp, AliasHasProcess, Pids, Ports, {Latin1, WidePorts}) -> ok. What is to be proved; never once it has been. */
 BT_NIF(layout)
 {
+    const bt_term *external;
+    int arity;
     int otp;
 
     BT_UNUSED;
     if (atomic_load(&bt_proven) || !enif_get_int(env, argv[0], &otp) || otp < BT_LAYOUT_OTP25)
         return enif_make_badarg(env);
+    if (!enif_get_tuple(env, argv[4], &arity, &external) || arity != 2)
+        return enif_make_badarg(env);
+    bt_external.latin1 = external[0] == bt_atoms.true_;
+    bt_external.wide_ports = external[1] == bt_atoms.true_;
     if (!bt_learn_all(env, argv[2], &bt_pids) || !bt_learn_all(env, argv[3], &bt_ports))
         return enif_make_badarg(env);
     bt_alias_has_process = argv[1] == bt_atoms.true_;
@@ -164,7 +171,11 @@ static ErlNifFunc functions[] = {
     {"instrumented", 3, trace_instrumented, 0},
     {"hide", 2, frame_hide, 0},
     {"scheduler", 1, frame_scheduler, 0},
-    {"layout", 4, layout, 0},
+    {"contents", 2, trace_contents, 0},
+    {"name_fun", 3, trace_name_fun, 0},
+    {"layout", 5, layout, 0},
+    {"readable", 1, readable, 0},
+    {"show", 3, show, 0},
     {"proven", 1, proven, 0},
     {"identity", 1, identity, 0},
     {"shape", 1, shape, 0},
@@ -191,7 +202,7 @@ static int load(ErlNifEnv *env, void **priv_data, ERL_NIF_TERM load_info)
     atomic_store(&bt_proven, false);
     atomic_store(&bt_next_ring, 0);
     bt_frames_begin(now);
-    bt_tune_begin();
+    bt_clock_begin();
     for (uint32_t i = 0; i < BT_TRACES; i++)
         bt_places[i].generation = now & BT_GENERATION_MASK;
     /* Never taken over from another load of this module: what that one has opened lies in its own table. */

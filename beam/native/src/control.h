@@ -57,7 +57,7 @@ BT_NIF(trace_produced)
     for (uint32_t i = 0; i < trace->rings->all; i++) {
         const bt_ring *ring = &trace->rings->rings[i];
 
-        produced += atomic_load_explicit(&ring->head, memory_order_relaxed) - ring->origin +
+        produced += bt_ring_written(ring) +
                     atomic_load_explicit(&ring->dropped, memory_order_relaxed) +
                     atomic_load_explicit(&ring->filtered, memory_order_relaxed);
     }

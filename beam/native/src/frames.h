@@ -7,7 +7,6 @@
 #ifndef BEAMTRACE_FRAMES_H
 #define BEAMTRACE_FRAMES_H
 
-#include "clock.h"
 #include "control.h"
 #include "drain.h"
 #include "probe.h"
@@ -133,8 +132,15 @@ static_assert(BT_SLOT_HEAD == 0 && BT_SLOT_FLAGS == 1 && BT_STAMP == 1 && BT_SLO
                   BT_FRAME_CLASS == 15,
               "the record is written in pairs of words");
 
+/* Terms that contents may be of: one, or a row of them that stands for a list. NULL: there are none. */
+typedef struct {
+    const bt_term *terms;
+    uint32_t count;
+    bool row;
+} bt_frame_content;
+
 /* Writes the event into the ring of this scheduler. */
-BT_INLINE void bt_write_frame(bt_trace *trace, bt_self self, const bt_frame *frame, bt_shape shape)
+BT_INLINE void bt_write_frame(bt_trace *trace, bt_self self, const bt_frame *frame, bt_shape shape, bt_frame_content content)
 {
     bt_ring *ring;
     bt_record *r;
@@ -149,8 +155,8 @@ BT_INLINE void bt_write_frame(bt_trace *trace, bt_self self, const bt_frame *fra
     r = bt_ring_reserve(ring);
     if (r == NULL)
         return;
-    stamp = bt_ring_in_order(ring, bt_cheap_now(trace, ring, frame->process));
-    if (__builtin_expect(trace->mode != BT_MODE_SHAPE, 0))
+    stamp = bt_ring_in_order(ring, bt_now(trace));
+    if (__builtin_expect(trace->mode == BT_MODE_NONE, 0))
         shape.shape = shape.tag1 = shape.tag2 = 0;
     r->pairs[0] = frame->kind;
     if (__builtin_expect(trace->scheduler && bt_self_scheduler(self) != 0, 0))
@@ -162,7 +168,12 @@ BT_INLINE void bt_write_frame(bt_trace *trace, bt_self self, const bt_frame *fra
     r->pairs[5] = BT_PAIR(frame->site, shape.shape);
     r->pairs[6] = BT_PAIR(shape.tag1, shape.tag2);
     r->pairs[7] = BT_PAIR(bt_atom_word(frame->module), frame->class);
-    bt_ring_commit(ring);
+    if (__builtin_expect(trace->mode == BT_MODE_CONTENTS, 0) && content.terms != NULL)
+        bt_commit_contents(ring, r,
+                           content.row ? bt_keep_terms(trace->contents, ring->scratch, content.terms, content.count, bt_layout)
+                                       : bt_keep_term(trace->contents, ring->scratch, *content.terms, bt_layout));
+    else
+        bt_ring_commit(ring);
 }
 
 /* The next of the traces that the bits of `told` name, or NULL. */
@@ -215,7 +226,7 @@ static void bt_prove_env(ErlNifEnv *env)
 }
 
 /* Entry: the frame's id, 0 when no trace takes it. */
-BT_INLINE ERL_NIF_TERM bt_enter(ErlNifEnv *env, const ERL_NIF_TERM argv[], bt_shape shape)
+BT_INLINE ERL_NIF_TERM bt_enter(ErlNifEnv *env, const ERL_NIF_TERM argv[], bt_shape shape, bt_frame_content content)
 {
     uint64_t told = atomic_load_explicit(&bt_told, memory_order_acquire);
     bt_self self = bt_frame_self();
@@ -231,13 +242,14 @@ BT_INLINE ERL_NIF_TERM bt_enter(ErlNifEnv *env, const ERL_NIF_TERM argv[], bt_sh
         if (frame.id == 0)
             frame.id = bt_frame_id(bt_self_ring(self));
         if (bt_wanted(trace->place, frame.kind))
-            bt_write_frame(trace, self, &frame, shape);
+            bt_write_frame(trace, self, &frame, shape, content);
     }
     return bt_make_small(frame.id);
 }
 
 /* What ends a frame. Ids that are odd are not ours. */
-BT_INLINE void bt_end_frame(ErlNifEnv *env, const ERL_NIF_TERM argv[], uint32_t kind, uint32_t class, bt_shape shape)
+BT_INLINE void bt_end_frame(ErlNifEnv *env, const ERL_NIF_TERM argv[], uint32_t kind, uint32_t class, bt_shape shape,
+                            const bt_term *content)
 {
     uint64_t told = atomic_load_explicit(&bt_told, memory_order_acquire);
     bt_self self = bt_frame_self();
@@ -249,7 +261,7 @@ BT_INLINE void bt_end_frame(ErlNifEnv *env, const ERL_NIF_TERM argv[], uint32_t 
         return;
     while ((trace = bt_next_told(&told)) != NULL)
         if (bt_takes_frame(trace, frame.module, frame.process) && bt_wanted(trace->place, kind))
-            bt_write_frame(trace, self, &frame, shape);
+            bt_write_frame(trace, self, &frame, shape, (bt_frame_content){content, 1, false});
 }
 
 #define BT_GATE_CLOSED __builtin_expect(atomic_load_explicit(&bt_told, memory_order_relaxed) == 0, 0)
@@ -264,7 +276,7 @@ BT_NIF(frame_enter)
     shape.shape = bt_shape_word(BT_SHAPE_ARGS, (uint64_t)argc - 2);
     shape.tag1 = argc > 2 ? bt_leading(env, argv[2]) : 0;
     shape.tag2 = argc > 3 ? bt_leading(env, argv[3]) : 0;
-    return bt_enter(env, argv, shape);
+    return bt_enter(env, argv, shape, (bt_frame_content){argv + 2, (uint32_t)argc - 2, true});
 }
 
 /* enter_list(Module, Site, Arguments) -> Id | 0 */
@@ -275,7 +287,7 @@ BT_NIF(frame_enter_list)
     BT_UNUSED;
     if (BT_GATE_CLOSED)
         return bt_make_small(0);
-    return bt_enter(env, argv, bt_shape_of_args(env, argv[2], &arity));
+    return bt_enter(env, argv, bt_shape_of_args(env, argv[2], &arity), (bt_frame_content){argv + 2, 1, false});
 }
 
 /* leave(Id, Module, Site, Result) -> ok */
@@ -283,7 +295,7 @@ BT_NIF(frame_leave)
 {
     BT_UNUSED;
     if (!BT_GATE_CLOSED)
-        bt_end_frame(env, argv, BT_KIND_FUNCTION_RETURN, 0, bt_shape_of_any(env, argv[3], bt_layout));
+        bt_end_frame(env, argv, BT_KIND_FUNCTION_RETURN, 0, bt_shape_of_any(env, argv[3], bt_layout), argv + 3);
     return bt_atoms.ok;
 }
 
@@ -294,7 +306,7 @@ BT_NIF(frame_tail)
 
     BT_UNUSED;
     if (!BT_GATE_CLOSED)
-        bt_end_frame(env, argv, BT_KIND_FUNCTION_TAIL_CALL, 0, none);
+        bt_end_frame(env, argv, BT_KIND_FUNCTION_TAIL_CALL, 0, none, NULL);
     return bt_atoms.ok;
 }
 
@@ -305,7 +317,7 @@ BT_NIF(frame_exception)
 
     BT_UNUSED;
     if (!BT_GATE_CLOSED)
-        bt_end_frame(env, argv, BT_KIND_FUNCTION_EXCEPTION, class, bt_shape_of(env, argv[4], bt_layout));
+        bt_end_frame(env, argv, BT_KIND_FUNCTION_EXCEPTION, class, bt_shape_of(env, argv[4], bt_layout), argv + 4);
     return bt_atoms.ok;
 }
 
@@ -339,7 +351,6 @@ BT_NIF(trace_instrumented)
         !bt_get_set(env, argv[2], &trace->told.every_process, &trace->told.processes, false))
         return bt_atoms.false_;
     enif_mutex_lock(bt_table_lock);
-    bt_tune();
     if (atomic_load(&trace->place->trace) == trace) {
         atomic_store(&trace->told.on, true);
         atomic_fetch_or(&bt_told, UINT64_C(1) << (trace->place - bt_places));

@@ -5,8 +5,8 @@
 #ifndef BEAMTRACE_RECORD_H
 #define BEAMTRACE_RECORD_H
 
-#include <time.h>
-
+#include "clock.h"
+#include "contents.h"
 #include "initial_call.h"
 #include "minifloat.h"
 #include "shape.h"
@@ -65,19 +65,7 @@ BT_INLINE bt_self bt_get_self(void)
 }
 
 /* Monotonic ns since the trace's base. */
-BT_INLINE double bt_now(bt_trace *trace)
-{
-    int64_t now = enif_monotonic_time(ERL_NIF_NSEC);
-
-    if (__builtin_expect(now == ERL_NIF_TIME_ERROR, 0)) {
-        struct timespec system;
-
-        clock_gettime(CLOCK_MONOTONIC, &system);
-        now = (int64_t)system.tv_sec * 1000000000 + system.tv_nsec +
-              atomic_load_explicit(&trace->clock_offset, memory_order_relaxed);
-    }
-    return (double)(now - trace->base);
-}
+BT_INLINE double bt_now(bt_trace *trace) { return (double)(bt_monotonic_ns() - trace->base); }
 
 static uint32_t bt_scheduler_id(ErlNifEnv *env, bt_self self, bt_term options)
 {
@@ -100,10 +88,12 @@ static inline void bt_put_shape(bt_record *r, bt_shape s)
     r->words[BT_SLOT_TAG2] = s.tag2;
 }
 
-static inline void bt_put_content(ErlNifEnv *env, bt_trace *trace, bt_record *r, bt_term term)
+static inline void bt_put_content(ErlNifEnv *env, bt_trace *trace, bt_record *r, bt_term term, bt_term *content)
 {
-    if (trace->mode == BT_MODE_SHAPE)
+    if (trace->mode != BT_MODE_NONE) {
         bt_put_shape(r, bt_shape_of(env, term, bt_layout));
+        *content = term;
+    }
 }
 
 static inline bool bt_get_mfa(ErlNifEnv *env, bt_term term, bt_mfa *mfa, bt_term *third)
@@ -239,7 +229,7 @@ static void bt_exit_trigger(ErlNifEnv *env, bt_trace *trace, const bt_record *r,
     bt_fire(&trace->triggers, r, atomic_load_explicit(&trace->triggers.exit, memory_order_relaxed));
 }
 
-static inline void bt_put_call(ErlNifEnv *env, bt_trace *trace, bt_record *r, bt_term mfargs, bt_term options)
+static inline void bt_put_call(ErlNifEnv *env, bt_trace *trace, bt_record *r, bt_term mfargs, bt_term options, bt_term *content)
 {
     bt_mfa mfa;
     bt_mfa caller;
@@ -250,8 +240,10 @@ static inline void bt_put_call(ErlNifEnv *env, bt_trace *trace, bt_record *r, bt
         if (!bt_is_small(third)) {
             bt_shape args = bt_shape_of_args(env, third, &mfa.arity);
 
-            if (trace->mode == BT_MODE_SHAPE)
+            if (trace->mode != BT_MODE_NONE) {
                 bt_put_shape(r, args);
+                *content = third;
+            }
         }
         bt_put_mfa(r, mfa);
     }
@@ -268,8 +260,8 @@ static inline void bt_put_call(ErlNifEnv *env, bt_trace *trace, bt_record *r, bt
     }
 }
 
-/* Fills a zeroed record, but for head, stamp and tracee. */
-BT_INLINE void bt_fill(ErlNifEnv *env, bt_trace *trace, bt_record *r, uint32_t kind, bt_term subject, bt_term options)
+/* Fills a zeroed record, but for head, stamp and tracee. `content`: the term that contents may be of. */
+BT_INLINE void bt_fill(ErlNifEnv *env, bt_trace *trace, bt_record *r, uint32_t kind, bt_term subject, bt_term options, bt_term *content)
 {
     bt_term extra = 0;
     bt_term third;
@@ -283,28 +275,28 @@ BT_INLINE void bt_fill(ErlNifEnv *env, bt_trace *trace, bt_record *r, uint32_t k
     case BT_KIND_SEND_TO_NON_EXISTING_PROCESS:
         if (enif_get_map_value(env, options, bt_atoms.extra, &extra))
             bt_put_receiver(env, r, extra);
-        bt_put_content(env, trace, r, subject);
+        bt_put_content(env, trace, r, subject, content);
         break;
     case BT_KIND_RECEIVE:
         bt_message_trigger(&trace->triggers, r);
-        bt_put_content(env, trace, r, subject);
+        bt_put_content(env, trace, r, subject, content);
         break;
     case BT_KIND_EXIT:
         if (__builtin_expect(atomic_load_explicit(&trace->triggers.exit, memory_order_relaxed) != 0, 0))
             bt_exit_trigger(env, trace, r, subject);
-        bt_put_content(env, trace, r, subject);
+        bt_put_content(env, trace, r, subject, content);
         break;
     case BT_KIND_CLOSED:
-        bt_put_content(env, trace, r, subject);
+        bt_put_content(env, trace, r, subject, content);
         break;
     case BT_KIND_CALL:
-        bt_put_call(env, trace, r, subject, options);
+        bt_put_call(env, trace, r, subject, options, content);
         break;
     case BT_KIND_RETURN_FROM:
         if (bt_get_mfa(env, subject, &mfa, &third))
             bt_put_mfa(r, mfa);
         if (enif_get_map_value(env, options, bt_atoms.extra, &extra))
-            bt_put_content(env, trace, r, extra);
+            bt_put_content(env, trace, r, extra, content);
         break;
     case BT_KIND_EXCEPTION_FROM:
         if (bt_get_mfa(env, subject, &mfa, &third))
@@ -312,7 +304,7 @@ BT_INLINE void bt_fill(ErlNifEnv *env, bt_trace *trace, bt_record *r, uint32_t k
         if (enif_get_map_value(env, options, bt_atoms.extra, &extra) && bt_is_boxed(extra) &&
             enif_get_tuple(env, extra, &arity, &e) && arity == 2) {
             r->words[BT_SLOT_EXTRA] = bt_atom_word(e[0]);
-            bt_put_content(env, trace, r, e[1]);
+            bt_put_content(env, trace, r, e[1], content);
         }
         break;
     case BT_KIND_RETURN_TO:
@@ -363,7 +355,7 @@ BT_INLINE void bt_fill(ErlNifEnv *env, bt_trace *trace, bt_record *r, uint32_t k
 }
 
 BT_INLINE void bt_write(ErlNifEnv *env, bt_trace *trace, bt_self self, bt_record *r, uint32_t kind, bt_term tracee, bt_term subject,
-                        bt_term options, double stamp)
+                        bt_term options, double stamp, bt_term *content)
 {
     memset(r, 0, sizeof *r);
     r->doubles[BT_STAMP] = stamp;
@@ -374,7 +366,16 @@ BT_INLINE void bt_write(ErlNifEnv *env, bt_trace *trace, bt_self self, bt_record
         r->words[BT_SLOT_FLAGS] = BT_FLAG_PORT;
     r->words[BT_SLOT_TRACEE_LOW] = (uint32_t)tracee;
     r->words[BT_SLOT_TRACEE_HIGH] = (uint32_t)(tracee >> 32);
-    bt_fill(env, trace, r, kind, subject, options);
+    bt_fill(env, trace, r, kind, subject, options, content);
+}
+
+/* Makes an event visible. */
+BT_INLINE void bt_commit(bt_trace *trace, bt_ring *ring, bt_record *r, bt_term content)
+{
+    if (__builtin_expect(trace->mode == BT_MODE_CONTENTS, 0) && content != 0)
+        bt_commit_contents(ring, r, bt_keep_term(trace->contents, ring->scratch, content, bt_layout));
+    else
+        bt_ring_commit(ring);
 }
 
 /* Any thread but a normal scheduler. Nobody frees the rings while a visitor is inside. */
@@ -441,6 +442,7 @@ static void bt_record_guarded(ErlNifEnv *env, bt_self self, bt_term state, uint3
     bt_guard *guard;
     bt_ring *ring;
     bt_record *record;
+    bt_term content = 0;
     double stamp;
 
     atomic_fetch_add(&bt_visitors, 1);
@@ -453,8 +455,8 @@ static void bt_record_guarded(ErlNifEnv *env, bt_self self, bt_term state, uint3
             stamp = bt_guard_stamp(guard, bt_now(trace));
             record = bt_ring_reserve(ring);
             if (record != NULL) {
-                bt_write(env, trace, self, record, kind, tracee, subject, options, stamp);
-                bt_ring_commit(ring);
+                bt_write(env, trace, self, record, kind, tracee, subject, options, stamp, &content);
+                bt_commit(trace, ring, record, content);
             }
             bt_guard_leave(guard);
         }
@@ -469,6 +471,7 @@ BT_INLINE void bt_emit(ErlNifEnv *env, bt_term state, uint32_t kind, bt_term tra
     bt_trace *trace;
     bt_ring *ring;
     bt_record *record;
+    bt_term content = 0;
 
     if (__builtin_expect(bt_self_who(self) != BT_SCHEDULER_THREAD, 0)) {
         bt_record_guarded(env, self, state, kind, tracee, subject, options);
@@ -485,8 +488,8 @@ BT_INLINE void bt_emit(ErlNifEnv *env, bt_term state, uint32_t kind, bt_term tra
     record = bt_ring_reserve(ring);
     if (record == NULL)
         return;
-    bt_write(env, trace, self, record, kind, tracee, subject, options, bt_ring_in_order(ring, bt_now(trace)));
-    bt_ring_commit(ring);
+    bt_write(env, trace, self, record, kind, tracee, subject, options, bt_ring_in_order(ring, bt_now(trace)), &content);
+    bt_commit(trace, ring, record, content);
 }
 
 #endif

@@ -99,9 +99,8 @@ BT_NIF(trace_look)
     trace = bt_enter_window(env, argv[0]);
     if (trace == NULL)
         return enif_make_badarg(env);
-    bt_set_clock(trace, false);
-    bt_tune_for(trace);
-    now = enif_monotonic_time(ERL_NIF_NSEC);
+    bt_look_at_clock();
+    now = bt_monotonic_ns();
     triggers = &trace->triggers;
     fired = bt_atoms.none;
     if (atomic_load_explicit(&triggers->state, memory_order_acquire) == BT_FIRED) {
@@ -112,7 +111,7 @@ BT_NIF(trace_look)
     }
     lost = bt_rings_losses(trace->rings);
     for (uint32_t i = 0; i < trace->rings->all; i++)
-        written += atomic_load_explicit(&trace->rings->rings[i].head, memory_order_relaxed);
+        written += bt_ring_written(&trace->rings->rings[i]);
     fired = enif_make_tuple7(env, fired, enif_make_uint64(env, written), enif_make_uint64(env, lost),
                              enif_make_uint64(env, atomic_load_explicit(&triggers->suppressed, memory_order_relaxed)),
                              enif_make_uint64(env, bt_filtered_since(trace)), enif_make_int64(env, now - trace->base),
@@ -141,10 +140,12 @@ BT_NIF(trace_window)
     (void)bt_rings_hold(trace->rings);
     start = bt_rings_window(trace->rings, (double)from);
     for (uint32_t i = 0; i < trace->rings->all; i++) {
-        const bt_ring *ring = &trace->rings->rings[i];
+        bt_ring *ring = &trace->rings->rings[i];
+        uint64_t until = ring->at + bt_ring_until(ring, bt_ring_pending(ring), trace->window_end);
+        uint64_t begun = bt_ring_events_before(ring, ring->at);
 
-        before += ring->at;
-        count += bt_ring_until(ring, bt_ring_pending(ring), trace->window_end);
+        before += begun;
+        count += bt_ring_events_before(ring, until) - begun;
     }
     bt_rings_release(trace->rings);
     for (uint32_t i = 0; i < BT_ATOM_PAGES; i++)
@@ -180,7 +181,12 @@ BT_NIF(trace_peek)
     records = (bt_record *)(void *)enif_make_new_binary(env, count * sizeof *records, &binary);
     bt_rings_read(trace->rings, records);
     bt_rings_release(trace->rings);
-    dictionary = bt_finish_records(env, trace, records, count, &markers);
+    if (trace->contents == NULL) {
+        dictionary = bt_finish_records(env, trace, records, count, &markers);
+    } else {
+        dictionary = enif_make_list(env, 0);
+        markers = bt_count_unmeant(records, count);
+    }
     bt_leave_window(trace);
     (void)enif_consume_timeslice(env, count / 80 >= 99 ? 99 : (int)(count / 80) + 1);
     return enif_make_tuple6(env, cut >= trace->window_end && !guarded ? bt_atoms.true_ : bt_atoms.false_,

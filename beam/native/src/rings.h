@@ -50,6 +50,15 @@ static inline void bt_rings_init(bt_rings *all, uint32_t count, bt_record *recor
         bt_ring_init(&all->rings[count + i], records + count * capacity + i * (capacity / BT_GUARDS), capacity / BT_GUARDS);
 }
 
+/* Events may take several records from now on; `bytes` of scratch a ring. Before the first record is written. */
+static inline void bt_rings_count_events(bt_rings *all, unsigned char *scratch, size_t bytes)
+{
+    for (uint32_t i = 0; i < all->all; i++) {
+        all->rings[i].counted = true;
+        all->rings[i].scratch = scratch + i * bytes;
+    }
+}
+
 /* Takes a guarded ring, or returns NULL when others have them all. */
 static inline bt_guard *bt_guard_try(bt_rings *all)
 {
@@ -98,7 +107,7 @@ static inline void bt_rings_overwrite(bt_rings *all)
         bt_ring_release(&all->rings[i]);
 }
 
-/* Consumer: begins a round. Returns how many unread records have been overwritten since the last one. */
+/* Consumer: begins a round. Returns how many unread events have been overwritten since the last one. */
 static inline uint64_t bt_rings_hold(bt_rings *all)
 {
     uint64_t gone = 0;
@@ -117,7 +126,7 @@ static inline void bt_rings_release(bt_rings *all)
             bt_ring_release(&all->rings[i]);
 }
 
-/* Consumer: records that found no room since the last time that this was asked. */
+/* Consumer: events that found no room since the last time that this was asked. */
 static inline uint64_t bt_rings_losses(bt_rings *all)
 {
     uint64_t refused = atomic_load_explicit(&all->refused, memory_order_relaxed);
@@ -219,13 +228,13 @@ static inline double bt_rings_window(bt_rings *all, double from)
         bt_ring_rewind(ring);
         pending = bt_ring_pending(ring);
         if (all->overwrite && pending + 2 * ring->segment > ring->mask)
-            ring->at += ring->segment;
+            bt_ring_skip(ring, ring->segment);
         /* What lies before may have the same stamp. */
         if (bt_ring_pending(ring) > 0 && ring->at != ring->origin && bt_ring_stamp(ring, ring->at) >= start)
             start = bt_ring_stamp(ring, ring->at) + 1;
     }
     for (uint32_t i = 0; i < all->all; i++)
-        all->rings[i].at += bt_ring_until(&all->rings[i], bt_ring_pending(&all->rings[i]), start - 1);
+        bt_ring_skip(&all->rings[i], bt_ring_until(&all->rings[i], bt_ring_pending(&all->rings[i]), start - 1));
     return start;
 }
 

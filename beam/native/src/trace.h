@@ -8,6 +8,7 @@
 
 #include "rings.h"
 #include "terms.h"
+#include "tokens.h"
 #include "trigger.h"
 
 #define BT_TRACES 64
@@ -25,7 +26,7 @@
 #define BT_SAMPLE_ALL (1u << 27)
 #define BT_BORN_SIZE 4096
 
-enum { BT_MODE_NONE, BT_MODE_SHAPE };
+enum { BT_MODE_NONE, BT_MODE_SHAPE, BT_MODE_CONTENTS };
 
 /* Words that are not 0: modules or processes. Filled before anybody looks. */
 #define BT_SET_SIZE 512
@@ -56,6 +57,8 @@ struct bt_trace {
     bt_term state;
     int64_t base; /* monotonic ns */
     uint32_t mode;
+    /* Where contents are asked for: what, else NULL. */
+    bt_contents *contents;
     bool scheduler;
     _Atomic uint32_t filter_count;
     /* Whose processes are not to be seen. */
@@ -86,9 +89,10 @@ struct bt_trace {
     size_t bytes;
     uint64_t seen_filtered;
     double window_end; /* of what the flight recorder reads */
-    _Atomic int64_t clock_offset; /* monotonic ns of the VM minus that of the system, for threads that may not ask the VM */
     _Atomic uint64_t kinds[BT_KIND_COUNT]; /* records taken, by kind */
     uint64_t *atoms[BT_ATOM_PAGES];
+    bt_fun_name *funs; /* of local funs in contents: NULL as long as there are none */
+    uint32_t fun_count;
     void *block; /* as allocated */
     bt_trace *buried;
     uint64_t burial;

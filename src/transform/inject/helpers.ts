@@ -21,6 +21,8 @@ export const HELPERS = {
   exception: atom("-beamtrace-exception-"),
   callback: atom("-beamtrace-callback-"),
   callbackTail: atom("-beamtrace-callback-tail-"),
+  callbackException: atom("-beamtrace-callback-exception-"),
+  begins: atom("-beamtrace-begins-"),
   continues: atom("-beamtrace-continues-"),
   locals: atom("-beamtrace-locals-"),
   once: atom("-beamtrace-once-"),
@@ -56,7 +58,7 @@ export class HelpersInUse {
     return { name: HELPERS.once, args: entry.args };
   }
 
-  use(helper: "leave" | "tail" | "exception" | "callback" | "callbackTail" | "continues" | "locals"): Atom {
+  use(helper: Exclude<keyof typeof HELPERS, "enter" | "enterList" | "once" | "onceList" | "absent">): Atom {
     this.names.add(HELPERS[helper]);
     return HELPERS[helper];
   }
@@ -120,6 +122,9 @@ export class HelpersInUse {
     told(HELPERS.exception, 5, "exception", false);
     told(HELPERS.callback, 5, "callback", true);
     told(HELPERS.callbackTail, 4, "callback_tail", false);
+    told(HELPERS.callbackException, 7, "callback_exception", false);
+    // It gives what the callback was called with.
+    told(HELPERS.begins, 4, "begins", true);
     told(HELPERS.continues, 2, "continues", false);
     if (this.names.has(HELPERS.locals))
       functions.push(guardedCall(HELPERS.locals, 3, "locals", withModule(0), b.atom("ok")));
