@@ -120,11 +120,10 @@ export class HelpersInUse {
     told(HELPERS.leave, 3, "leave", true);
     told(HELPERS.tail, 2, "tail", false);
     told(HELPERS.exception, 5, "exception", false);
+    told(HELPERS.begins, 4, "begins", true);
     told(HELPERS.callback, 5, "callback", true);
     told(HELPERS.callbackTail, 4, "callback_tail", false);
     told(HELPERS.callbackException, 7, "callback_exception", false);
-    // It gives what the callback was called with.
-    told(HELPERS.begins, 4, "begins", true);
     told(HELPERS.continues, 2, "continues", false);
     if (this.names.has(HELPERS.locals))
       functions.push(guardedCall(HELPERS.locals, 3, "locals", withModule(0), b.atom("ok")));

@@ -70,7 +70,7 @@ export interface InstrumentedForms {
   readonly table: SiteTable;
   readonly instrumented: readonly FunctionName[];
   readonly refused: readonly Refusal[];
-  /** Options for the compiler that spare it work on what was added and change nothing else. */
+  /** Options for the compiler that spare it work on what was added, and warnings about it, and change nothing else. */
   readonly compileOptions: readonly Atom[];
 }
 
@@ -138,6 +138,14 @@ function callbackBytes(option: Exclude<InjectOptions["callbacks"], undefined>): 
     );
   return option.maxBytes;
 }
+
+/**
+ * What is put in has no specs and no docs; whether the module's own functions have them, the first compilation has said. As options and as an
+ * attribute: releases differ in which of the two goes before the other.
+ */
+const UNSAID = ["nowarn_missing_spec", "nowarn_missing_spec_all", "nowarn_missing_doc"].map((name) =>
+  atom(name),
+);
 
 /** Functions that only stand in for native code: their bodies are never run, or only to say so. */
 function isNifStub(node: FunctionNode): boolean {
@@ -249,7 +257,8 @@ export function instrumentForms(forms: Form[], options: InstrumentOptions = {}):
       "BT_INSTRUMENT_REFUSED",
       `module ${module.name} has ${sites.length} places for events and events can name ${SITES_MAX}: select fewer functions`,
     );
-  const result = { table, instrumented, refused, compileOptions: ownTry ? [] : [NO_TRY_OPTIMISATION] };
+  const compileOptions = [...UNSAID, ...(ownTry ? [] : [NO_TRY_OPTIMISATION])];
+  const result = { table, instrumented, refused, compileOptions };
   if (sites.length === 0) return { ...result, forms };
   const anno = generatedAnno(functions[0]?.anno ?? 1);
   const added = helpers.functions(module, anno);
@@ -259,7 +268,9 @@ export function instrumentForms(forms: Form[], options: InstrumentOptions = {}):
     ...{ type: "attribute", anno, name: atom("compile") },
     value: tuple(atom("nowarn_unused_function"), names),
   };
+  const unsaid: Form = { type: "attribute", anno, name: atom("compile"), value: UNSAID };
   const start = forms.findIndex((form) => form.type === "attribute" && form.name.name === "module") + 1;
+  const first = forms.findIndex(({ type }) => type === "function");
   const end = forms.findIndex((form) => form.type === "eof");
   const at = end < 0 ? forms.length : end;
   const embed = options.embedSites === true;
@@ -267,7 +278,9 @@ export function instrumentForms(forms: Form[], options: InstrumentOptions = {}):
     ...forms.slice(0, start),
     quiet,
     ...(embed ? [exportOf(SITES_FUNCTION, 0, anno)] : []),
-    ...forms.slice(start, at),
+    ...forms.slice(start, first),
+    unsaid,
+    ...forms.slice(first, at),
     ...added,
     ...(embed ? [sitesFunction(table, anno)] : []),
     ...forms.slice(at),
