@@ -290,6 +290,8 @@ f(X) -> X.
   });
 
   test("without Node the build goes on, or fails when it is required", async () => {
+    // What was instrumented before would be put in place again without it.
+    await removeFolder(join(folder, "_build"));
     await writeFiles(folder, {
       "beamtrace.json": PLAN,
       "mix.exs": MIX_EXS('beamtrace: [node: "no-such-node"],'),
