@@ -282,10 +282,6 @@ function instrumentedModules(option: TraceSpec["instrumented"]): readonly string
   return modules;
 }
 
-/** Whether a pattern names what the runtime tells of callbacks and locals: only its portable build calls that (beam/runtime). */
-const watchesRuntime = (spec: TraceSpec): boolean =>
-  (spec.calls ?? []).some(({ module }) => module === "beamtrace_rt");
-
 /** What the native tracer can't do with instrumented code, where no trace flag decides. */
 function onlyPortable(spec: TraceSpec, limits: EffectiveLimits, share: number): string | undefined {
   const what =
@@ -481,11 +477,9 @@ export function resolveTraceSpec(spec: TraceSpec, otp?: number): ResolvedTraceSp
     portableOnly:
       contents !== undefined && contents > NATIVE_CONTENTS_MAX
         ? `the native tracer carries contents up to ${NATIVE_CONTENTS_MAX} bytes (payload.maxBytes)`
-        : watchesRuntime(spec)
-          ? "callbacks and locals of instrumented code are told where the portable tracer has its breakpoints"
-          : told
-            ? onlyPortable(spec, limits, sampling.processes)
-            : undefined,
+        : told
+          ? onlyPortable(spec, limits, sampling.processes)
+          : undefined,
     overwrite: overflow === "overwrite-oldest",
     limits,
     kinds,
