@@ -1,5 +1,5 @@
 #!/bin/sh
-# The native tracer's C code outside of a VM: rings.c (the rings by themselves) and torture.c (the whole library, with a small VM around it)
+# The native tracer's C code outside of a VM: rings.c (the rings by themselves), clock.c (the clock) and torture.c (the whole library, with a small VM around it)
 # under TSan, ASan with UBSan, and valgrind where it is installed; the prebuilt libraries as they are shipped, also on musl (musl-gcc) and
 # arm64 (cross compiler and qemu-aarch64-static) where these are installed. Usage: stress/native/run.sh [SECONDS]: of each of the runs.
 set -eu
@@ -20,9 +20,15 @@ for sanitizer in thread address,undefined; do
     echo "$sanitizer, rings from $start:"
     "$out/rings" $(((seconds + 3) / 4)) $start
   done
+  ${CC:-gcc} $flags -Wno-tsan -fsanitize=$sanitizer -fno-sanitize-recover=all clock.c -o "$out/clock" -lpthread
+  echo "$sanitizer, clock:"
+  "$out/clock" $(((seconds + 3) / 4))
   echo "$sanitizer, library:"
   "$out/torture" "$seconds"
 done
+
+${CC:-gcc} $flags -O2 clock.c -o "$out/clock" -lpthread
+"$out/clock" "$seconds" used
 
 if command -v valgrind >/dev/null; then
   ${CC:-gcc} $flags rings.c -o "$out/rings" -lpthread

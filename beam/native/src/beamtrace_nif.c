@@ -202,7 +202,7 @@ static int load(ErlNifEnv *env, void **priv_data, ERL_NIF_TERM load_info)
     atomic_store(&bt_proven, false);
     atomic_store(&bt_next_ring, 0);
     bt_frames_begin(now);
-    bt_tune_begin();
+    bt_clock_begin();
     for (uint32_t i = 0; i < BT_TRACES; i++)
         bt_places[i].generation = now & BT_GENERATION_MASK;
     /* Never taken over from another load of this module: what that one has opened lies in its own table. */

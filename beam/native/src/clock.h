@@ -1,47 +1,97 @@
 /*
- * Time stamps of what happens ten million times a second. Asking the VM for its time costs as much as all the rest of a record; the processor's own
- * counter costs next to nothing. So each ring keeps an anchor, the VM's time and the counter's value at one moment, and a stamp is the anchor's time
- * plus what the counter says has passed since, until the anchor is 20 microseconds old or another process comes. Stamps are the VM's time within
- * what reading it takes, and never ahead of it: whatever a process does later, elsewhere, has a later stamp. Without a counter that counts evenly,
- * the same on all processors, every stamp is asked for.
+ * The VM's time, cheaply. Asking the VM for it costs as much as all the rest of a record, and a thread that is no scheduler may not ask. So a
+ * line is laid through looks at it: when the processor's counter stood here it was this time, and each count takes so long. All schedulers read
+ * the same line, so that what happens later has a later stamp, on whichever of them; each look bends the line a bit ahead towards the VM's time,
+ * and none breaks it. A line that has not been looked after for a quarter of a second is not used, nor is a counter that does not count
+ * evenly, the same on all processors: then every stamp is asked for, and none is before what the line has told.
  */
 #ifndef BEAMTRACE_CLOCK_H
 #define BEAMTRACE_CLOCK_H
 
-#include "record.h"
+#include <erl_nif.h>
+#include <stdatomic.h>
+#include <stdbool.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <string.h>
+#include <time.h>
 
 #if defined(__x86_64__)
 #include <cpuid.h>
 #endif
 
-#define BT_ANCHOR_NS 20000
-/* Between two looks at how fast the counter counts. */
-#define BT_TUNE_NS 1000000
-/* A reading of the VM's time that took longer was interrupted. */
-#define BT_TUNE_BRACKET_NS 5000
+#define BT_LINE_VALID_NS 250000000
+/* Between two looks; and from a look to where it bends the line: who looks may be put off before the line is shown, and is still in time. */
+#define BT_LOOK_NS 30000000
+#define BT_AHEAD_NS 20000000
+/* For how long a line is bent to come back to the VM's time, and how much; what is further off is not bent but broken. */
+#define BT_BEND_NS 20000000
+#define BT_BEND_MAX 0.05
+#define BT_BREAK_NS 1000000
+/* Whoever is reading a line that is broken is told what comes within this time. */
+#define BT_BROKEN_NS 1000000
+/* A rate is taken over this time; the first as soon as the looks are so much shorter than what lies between them. */
+#define BT_RATE_NS 100000000
+#define BT_RATE_PRECISION 10000
+/* A look that took longer was interrupted: at the VM's time; in all. */
+#define BT_BRACKET_NS 2000
+#define BT_LOOK_MAX_NS 20000
+/* A counter that shows less than this is too coarse, or dearer than the VM's time: emulated. */
+#define BT_STEP_MAX_NS 100
 /* Rates that differ by more than this are not one counter's; so often, and it is not used any more. */
-#define BT_TUNE_ODD 0.02
-#define BT_TUNE_STRIKES 3
+#define BT_RATE_ODD 0.02
+#define BT_STRIKES 3
 
-/* Counts for which an anchor holds; 0: the counter is not used. And nanoseconds of one. */
-static _Atomic uint64_t bt_anchor_ticks;
-static _Atomic double bt_tick_ns;
-/* The last look: under the lock of the table, or while the library is being loaded. */
+/* `from` counts after the line's beginning. */
+typedef struct {
+    _Atomic uint64_t from;
+    _Atomic int64_t ns;
+    _Atomic double rate; /* ns of a count */
+} bt_piece;
+
+/*
+ * From `ticks` on, for `valid` counts. Three pieces: the line before, until a bit after the look, so that it does not matter which of the two is
+ * read; bent towards the VM's time; and, if nobody has looked by then, straight on. Nobody is told more than the end of it, nor less once it
+ * has ended.
+ */
+typedef struct {
+    _Atomic uint64_t ticks;
+    _Atomic uint64_t valid;
+    bt_piece pieces[3];
+} bt_line;
+
+/* The line with this number lies at its place; the next one is written beside it. */
 static struct {
+    _Alignas(64) _Atomic uint32_t number;
+    bt_line at[2];
+    /* VM's time minus the system's, for threads that may not ask the VM. */
+    _Atomic int64_t offset;
+} bt_lines;
+
+/* Under the lock of the table, or while the library is being loaded. */
+static struct {
+    bool usable;
+    uint32_t strikes;
+    double rate; /* ns of a count; 0: not known yet */
+    uint64_t step; /* the least that has passed between two counts that differ */
+    /* Where the rate is taken from. */
     uint64_t ticks;
     int64_t ns;
-    uint32_t strikes;
-    bool usable;
-} bt_tuning;
+    uint64_t took;
+    /* The last look. */
+    uint64_t looked;
+} bt_looks;
 
+/* Nothing that comes after has been read before: a message is not received before it was sent. */
 static inline uint64_t bt_ticks(void)
 {
 #if defined(__x86_64__)
+    __builtin_ia32_lfence();
     return __builtin_ia32_rdtsc();
 #elif defined(__aarch64__)
     uint64_t ticks;
 
-    __asm__ volatile("mrs %0, cntvct_el0" : "=r"(ticks));
+    __asm__ volatile("isb\n\tmrs %0, cntvct_el0" : "=r"(ticks) : : "memory");
     return ticks;
 #else
     return 0;
@@ -65,88 +115,293 @@ static bool bt_ticks_even(void)
 #endif
 }
 
-/* The VM's time and the counter behind it; counts that it took. */
+/* Whether the system goes by the counter itself: it knows whether all processors count the same. Where it does not say: true. */
+static bool bt_ticks_trusted(void)
+{
+    static const char *const trusted[] = {"tsc", "kvm-clock", "hyperv_clocksource_tsc_page", "arch_sys_counter"};
+    char name[64] = "";
+    FILE *file = fopen("/sys/devices/system/clocksource/clocksource0/current_clocksource", "re");
+
+    if (file == NULL)
+        return true;
+    if (fgets(name, sizeof name, file) != NULL)
+        name[strcspn(name, "\n")] = '\0';
+    (void)fclose(file);
+    for (size_t i = 0; i < sizeof trusted / sizeof *trusted; i++)
+        if (strcmp(name, trusted[i]) == 0)
+            return true;
+    return false;
+}
+
+static int64_t bt_system_ns(void)
+{
+    struct timespec system;
+
+    (void)clock_gettime(CLOCK_MONOTONIC, &system);
+    return (int64_t)system.tv_sec * 1000000000 + system.tv_nsec;
+}
+
+/* The VM's time, asked for; not before `least`. */
+static int64_t bt_asked_ns(int64_t least) __attribute__((noinline, cold));
+static int64_t bt_asked_ns(int64_t least)
+{
+    int64_t now = enif_monotonic_time(ERL_NIF_NSEC);
+
+    if (now == ERL_NIF_TIME_ERROR)
+        now = bt_system_ns() + atomic_load_explicit(&bt_lines.offset, memory_order_relaxed);
+    return now < least ? least : now;
+}
+
+static inline __attribute__((always_inline)) const bt_piece *bt_piece_at(const bt_line *line, uint64_t since)
+{
+    return &line->pieces[(since >= atomic_load_explicit(&line->pieces[1].from, memory_order_acquire)) +
+                         (since >= atomic_load_explicit(&line->pieces[2].from, memory_order_acquire))];
+}
+
+/* What a line tells so many counts after it began. */
+static inline __attribute__((always_inline)) int64_t bt_on_line(const bt_line *line, uint64_t since)
+{
+    const bt_piece *piece = bt_piece_at(line, since);
+    int64_t along = (int64_t)(since - atomic_load_explicit(&piece->from, memory_order_acquire));
+
+    return atomic_load_explicit(&piece->ns, memory_order_acquire) +
+           (int64_t)((double)along * atomic_load_explicit(&piece->rate, memory_order_acquire));
+}
+
+/* The VM's monotonic time, ns. */
+static inline __attribute__((always_inline)) int64_t bt_monotonic_ns(void)
+{
+    uint32_t number = atomic_load_explicit(&bt_lines.number, memory_order_acquire);
+
+    for (;;) {
+        const bt_line *line = &bt_lines.at[number & 1];
+        uint64_t from = atomic_load_explicit(&line->ticks, memory_order_acquire);
+        uint64_t valid = atomic_load_explicit(&line->valid, memory_order_acquire);
+        uint64_t since = bt_ticks() - from;
+        int64_t told = bt_on_line(line, since < valid ? since : valid);
+        uint32_t now;
+
+        if (__builtin_expect(since >= valid, 0))
+            told = bt_asked_ns(told);
+        now = atomic_load_explicit(&bt_lines.number, memory_order_acquire);
+        /* A line is written over only when there has been a later one, which is then read: no two within a look's time. */
+        if (__builtin_expect(now == number, 1))
+            return told;
+        number = now;
+    }
+}
+
+/* The VM's time and the counter before it was asked for; counts that it took. */
 static uint64_t bt_read_both(uint64_t *ticks, int64_t *ns)
 {
     uint64_t best = UINT64_MAX;
+    int64_t offset = 0;
 
     *ticks = 0;
     *ns = 0;
     for (int i = 0; i < 3; i++) {
+        int64_t system = bt_system_ns();
         uint64_t before = bt_ticks();
         int64_t now = enif_monotonic_time(ERL_NIF_NSEC);
-        uint64_t after = bt_ticks();
+        uint64_t took = bt_ticks() - before;
 
-        if (after - before < best) {
-            best = after - before;
-            *ticks = after;
+        if (took < best) {
+            best = took;
+            *ticks = before;
             *ns = now;
+            offset = now - (system + bt_system_ns()) / 2;
         }
     }
+    atomic_store_explicit(&bt_lines.offset, offset, memory_order_relaxed);
     return best;
 }
 
-static void bt_tune_begin(void)
+static const bt_line *bt_this_line(void) { return &bt_lines.at[atomic_load_explicit(&bt_lines.number, memory_order_relaxed) & 1]; }
+
+/* What the line tells, or will have told, then. */
+static int64_t bt_told_at(uint64_t ticks)
 {
-    atomic_store(&bt_anchor_ticks, 0);
-    bt_tuning.strikes = 0;
-    bt_tuning.usable = bt_ticks_even();
-    (void)bt_read_both(&bt_tuning.ticks, &bt_tuning.ns);
+    const bt_line *line = bt_this_line();
+    uint64_t since = ticks - atomic_load_explicit(&line->ticks, memory_order_relaxed);
+    uint64_t valid = atomic_load_explicit(&line->valid, memory_order_relaxed);
+
+    return bt_on_line(line, since < valid ? since : valid);
 }
 
-/* Learns the counter's rate. On the agent's side, now and then. */
-static void bt_tune(void)
+static void bt_put_piece(bt_piece *piece, uint64_t from, int64_t ns, double rate)
+{
+    atomic_store_explicit(&piece->from, from, memory_order_release);
+    atomic_store_explicit(&piece->ns, ns, memory_order_release);
+    atomic_store_explicit(&piece->rate, rate, memory_order_release);
+}
+
+/* The line after this one: at first straight on. `valid` 0: no line, but no stamp before `ns`. */
+static bt_line *bt_begin_line(uint64_t ticks, int64_t ns, double rate, uint64_t valid)
+{
+    bt_line *line = &bt_lines.at[(atomic_load_explicit(&bt_lines.number, memory_order_relaxed) + 1) & 1];
+
+    atomic_store_explicit(&line->ticks, ticks, memory_order_release);
+    atomic_store_explicit(&line->valid, valid, memory_order_release);
+    bt_put_piece(&line->pieces[0], 0, ns, rate);
+    bt_put_piece(&line->pieces[1], UINT64_MAX, 0, 0);
+    bt_put_piece(&line->pieces[2], UINT64_MAX, 0, 0);
+    return line;
+}
+
+static void bt_show_line(void)
+{
+    atomic_store_explicit(&bt_lines.number, atomic_load_explicit(&bt_lines.number, memory_order_relaxed) + 1, memory_order_release);
+}
+
+/* Begins again from here: nothing is known of the counter, and there is no line, but no stamp before `least`. */
+static void bt_clock_restart(uint64_t ticks, int64_t ns, uint64_t took, int64_t least)
+{
+    bt_looks.ticks = bt_looks.looked = ticks;
+    bt_looks.ns = ns;
+    bt_looks.took = took;
+    bt_looks.rate = 0;
+    (void)bt_begin_line(ticks, least, 0, 0);
+    bt_show_line();
+}
+
+/* What one counter does not do. */
+static void bt_clock_strike(uint64_t ticks, int64_t ns, uint64_t took)
+{
+    uint64_t soon = bt_looks.rate > 0 ? (uint64_t)(BT_BROKEN_NS / bt_looks.rate) : 0;
+
+    bt_looks.usable = ++bt_looks.strikes < BT_STRIKES;
+    bt_clock_restart(ticks, ns, took, bt_told_at(bt_ticks() + soon));
+}
+
+static uint64_t bt_ticks_step(void)
+{
+    uint64_t last = bt_ticks();
+    uint64_t step = UINT64_MAX;
+
+    for (int i = 0; i < 256; i++) {
+        uint64_t now = bt_ticks();
+
+        if (now != last && now - last < step)
+            step = now - last;
+        last = now;
+    }
+    return step;
+}
+
+static void bt_clock_begin(void)
 {
     uint64_t ticks;
+    int64_t ns;
+    uint64_t took = bt_read_both(&ticks, &ns);
+
+    bt_looks.usable = bt_ticks_even() && bt_ticks_trusted();
+    bt_looks.strikes = 0;
+    bt_looks.step = bt_ticks_step();
+    bt_clock_restart(ticks, ns, took, ns);
+}
+
+/* Learns the counter's rate; false: it is not known. */
+static bool bt_clock_rate(uint64_t ticks, int64_t ns, uint64_t took)
+{
+    uint64_t span = ticks - bt_looks.ticks;
+    double rate = (double)(ns - bt_looks.ns) / (double)span;
+    bool first = bt_looks.rate == 0;
+
+    if (first ? span < (took + bt_looks.took) * BT_RATE_PRECISION : ns - bt_looks.ns < BT_RATE_NS)
+        return !first;
+    if (!first && (rate > bt_looks.rate * (1 + BT_RATE_ODD) || rate < bt_looks.rate * (1 - BT_RATE_ODD))) {
+        bt_clock_strike(ticks, ns, took);
+        return false;
+    }
+    if (first && (double)bt_looks.step * rate > BT_STEP_MAX_NS) {
+        bt_looks.usable = false;
+        return false;
+    }
+    bt_looks.rate = rate;
+    if (!first) {
+        bt_looks.ticks = ticks;
+        bt_looks.ns = ns;
+        bt_looks.took = took;
+    }
+    return true;
+}
+
+/*
+ * A line where there is none. It begins before the VM was asked, so that whoever has asked meanwhile was told no more than it tells; and a bit
+ * before that, as the counter may have been read before the line was.
+ */
+static void bt_lay_line(uint64_t ticks, int64_t ns)
+{
+    double rate = bt_looks.rate;
+    int64_t least = bt_told_at(ticks);
+    uint64_t early = (uint64_t)(BT_AHEAD_NS / rate);
+
+    (void)bt_begin_line(ticks - early, (ns < least ? least : ns) - (int64_t)((double)early * rate), rate,
+                        early + (uint64_t)(BT_LINE_VALID_NS / rate));
+}
+
+/* The same line, bent a bit after the look, so that `off` is made good; false: it has another bend just there. */
+static bool bt_bend_line(uint64_t ticks, int64_t off)
+{
+    const bt_line *old = bt_this_line();
+    double rate = bt_looks.rate;
+    double bend = (double)off / BT_BEND_NS;
+    double bent = rate * (1 + (bend > BT_BEND_MAX ? BT_BEND_MAX : bend < -BT_BEND_MAX ? -BT_BEND_MAX : bend));
+    uint64_t begin = atomic_load_explicit(&old->ticks, memory_order_relaxed);
+    uint64_t until = ticks + (uint64_t)(BT_AHEAD_NS / rate);
+    uint64_t for_so_long = (uint64_t)(BT_BEND_NS / bent);
+    const bt_piece *piece = bt_piece_at(old, ticks - begin);
+    bt_line *line;
+    uint64_t from;
+    int64_t ns;
+
+    if (piece != bt_piece_at(old, until - begin))
+        return false;
+    from = begin + atomic_load_explicit(&piece->from, memory_order_relaxed);
+    line = bt_begin_line(from, atomic_load_explicit(&piece->ns, memory_order_relaxed), atomic_load_explicit(&piece->rate, memory_order_relaxed),
+                         until - from + (uint64_t)(BT_LINE_VALID_NS / rate));
+    ns = bt_on_line(line, until - from);
+    bt_put_piece(&line->pieces[1], until - from, ns, bent);
+    bt_put_piece(&line->pieces[2], until - from + for_so_long, ns + (int64_t)((double)(int64_t)for_so_long * bent), rate);
+    return true;
+}
+
+/* Bends the line, or lays the first one. On the agent's side, each time that it looks at a trace; under the lock of the table. */
+static void bt_clock_look(void)
+{
+    const bt_line *line = bt_this_line();
+    uint64_t ticks = bt_ticks();
     uint64_t took;
     int64_t ns;
-    double rate;
-    double known = atomic_load(&bt_tick_ns);
+    int64_t off;
+    bool lies;
 
-    if (!bt_tuning.usable)
+    if (bt_looks.rate != 0 && (double)(ticks - bt_looks.looked) * bt_looks.rate < BT_LOOK_NS)
         return;
     took = bt_read_both(&ticks, &ns);
-    if (ns - bt_tuning.ns < BT_TUNE_NS || ticks <= bt_tuning.ticks)
+    if (!bt_looks.usable)
         return;
-    rate = (double)(ns - bt_tuning.ns) / (double)(ticks - bt_tuning.ticks);
-    if ((double)took * rate > BT_TUNE_BRACKET_NS)
-        return;
-    bt_tuning.ticks = ticks;
-    bt_tuning.ns = ns;
-    if (atomic_load(&bt_anchor_ticks) != 0 && (rate > known * (1 + BT_TUNE_ODD) || rate < known * (1 - BT_TUNE_ODD))) {
-        if (++bt_tuning.strikes == BT_TUNE_STRIKES) {
-            bt_tuning.usable = false;
-            atomic_store(&bt_anchor_ticks, 0);
-        }
+    if (ticks <= bt_looks.looked || ns <= bt_looks.ns) {
+        bt_clock_strike(ticks, ns, took);
         return;
     }
-    atomic_store(&bt_tick_ns, rate);
-    atomic_store(&bt_anchor_ticks, (uint64_t)(BT_ANCHOR_NS / rate));
-}
-
-/* The VM's time, and a new anchor. */
-static double bt_anchor(bt_trace *trace, bt_ring *ring, uint64_t process) __attribute__((noinline));
-static double bt_anchor(bt_trace *trace, bt_ring *ring, uint64_t process)
-{
-    uint64_t before = bt_ticks();
-    double stamp = bt_now(trace);
-    uint64_t after = bt_ticks();
-
-    /* Who was put off in between has no anchor, only a stamp. */
-    ring->anchor_process = after - before < atomic_load_explicit(&bt_anchor_ticks, memory_order_relaxed) / 8 ? process : 0;
-    ring->anchor_ticks = after;
-    ring->anchor_stamp = stamp;
-    return stamp;
-}
-
-/* Nanoseconds since the trace's base, of an event of a process on the scheduler that this ring belongs to. */
-BT_INLINE double bt_cheap_now(bt_trace *trace, bt_ring *ring, uint64_t process)
-{
-    uint64_t since = bt_ticks() - ring->anchor_ticks;
-
-    if (__builtin_expect(ring->anchor_process != process || since >= atomic_load_explicit(&bt_anchor_ticks, memory_order_relaxed), 0))
-        return bt_anchor(trace, ring, process);
-    return ring->anchor_stamp + (double)(int64_t)((double)(int64_t)since * atomic_load_explicit(&bt_tick_ns, memory_order_relaxed));
+    if ((bt_looks.rate != 0 && (double)took * bt_looks.rate > BT_BRACKET_NS) || !bt_clock_rate(ticks, ns, took))
+        return;
+    off = ns - bt_told_at(ticks);
+    lies = ticks - atomic_load_explicit(&line->ticks, memory_order_relaxed) < atomic_load_explicit(&line->valid, memory_order_relaxed);
+    if (lies && (off > BT_BREAK_NS || off < -BT_BREAK_NS)) {
+        bt_clock_strike(ticks, ns, took);
+        return;
+    }
+    if (!lies)
+        bt_lay_line(ticks, ns);
+    else if (!bt_bend_line(ticks, off))
+        return;
+    /* Too late for the bend: the next look's. */
+    if ((double)(bt_ticks() - ticks) * bt_looks.rate > BT_LOOK_MAX_NS)
+        return;
+    bt_show_line();
+    bt_looks.looked = ticks;
 }
 
 #endif

@@ -160,9 +160,8 @@ BT_NIF(trace_drain)
     trace = handle->trace;
     if (atomic_exchange(&trace->consuming, true))
         return enif_make_badarg(env);
-    bt_set_clock(trace, false);
-    bt_tune_for(trace);
-    now = enif_monotonic_time(ERL_NIF_NSEC);
+    bt_look_at_clock();
+    now = bt_monotonic_ns();
     lost = bt_rings_losses(trace->rings) + bt_rings_hold(trace->rings);
     count = bt_rings_prepare(trace->rings, (double)(now - trace->base), max, &cut);
     records = (bt_record *)(void *)enif_make_new_binary(env, count * sizeof *records, &binary);

@@ -7,7 +7,6 @@
 #ifndef BEAMTRACE_FRAMES_H
 #define BEAMTRACE_FRAMES_H
 
-#include "clock.h"
 #include "control.h"
 #include "drain.h"
 #include "probe.h"
@@ -156,7 +155,7 @@ BT_INLINE void bt_write_frame(bt_trace *trace, bt_self self, const bt_frame *fra
     r = bt_ring_reserve(ring);
     if (r == NULL)
         return;
-    stamp = bt_ring_in_order(ring, bt_cheap_now(trace, ring, frame->process));
+    stamp = bt_ring_in_order(ring, bt_now(trace));
     if (__builtin_expect(trace->mode == BT_MODE_NONE, 0))
         shape.shape = shape.tag1 = shape.tag2 = 0;
     r->pairs[0] = frame->kind;
@@ -352,7 +351,6 @@ BT_NIF(trace_instrumented)
         !bt_get_set(env, argv[2], &trace->told.every_process, &trace->told.processes, false))
         return bt_atoms.false_;
     enif_mutex_lock(bt_table_lock);
-    bt_tune();
     if (atomic_load(&trace->place->trace) == trace) {
         atomic_store(&trace->told.on, true);
         atomic_fetch_or(&bt_told, UINT64_C(1) << (trace->place - bt_places));

@@ -6,12 +6,10 @@
 #define BEAMTRACE_OPEN_H
 
 #include "callbacks.h"
-#include "clock.h"
 
 #define BT_CAPACITY_MIN 64u
 #define BT_CAPACITY_MAX (1u << 20)
 #define BT_RINGS_MAX 1024u
-#define BT_CLOCK_BRACKET_NS 5000
 
 typedef struct {
     bt_trace *trace;
@@ -78,51 +76,22 @@ static bool bt_get_handle(ErlNifEnv *env, bt_term term, bt_handle **handle)
     return (*handle)->trace != NULL;
 }
 
-static int64_t bt_system_clock(void)
+static void bt_look_at_clock(void)
 {
-    struct timespec system;
-
-    clock_gettime(CLOCK_MONOTONIC, &system);
-    return (int64_t)system.tv_sec * 1000000000 + system.tv_nsec;
-}
-
-/*
- * For threads that may not ask the VM for its time. Whoever is put off between two readings would put their stamps back by as long, before what
- * the same process did elsewhere: the reading is bracketed, and one that took long is thrown away.
- */
-static void bt_set_clock(bt_trace *trace, bool first)
-{
-    for (int i = 0; i < 3; i++) {
-        int64_t before = bt_system_clock();
-        int64_t now = enif_monotonic_time(ERL_NIF_NSEC);
-        int64_t after = bt_system_clock();
-
-        if (after - before <= BT_CLOCK_BRACKET_NS || first) {
-            atomic_store_explicit(&trace->clock_offset, now - (before + after) / 2, memory_order_relaxed);
-            return;
-        }
-    }
-}
-
-/* Keeps the counter's rate up to date where it is used. */
-static void bt_tune_for(bt_trace *trace)
-{
-    if (!atomic_load_explicit(&trace->told.on, memory_order_relaxed))
-        return;
     enif_mutex_lock(bt_table_lock);
-    bt_tune();
+    bt_clock_look();
     enif_mutex_unlock(bt_table_lock);
 }
 
-static inline size_t bt_lines(size_t bytes) { return (bytes + BT_CACHE_LINE - 1) / BT_CACHE_LINE * BT_CACHE_LINE; }
+static inline size_t bt_whole_lines(size_t bytes) { return (bytes + BT_CACHE_LINE - 1) / BT_CACHE_LINE * BT_CACHE_LINE; }
 
 /* `contents`: up to so many bytes, or 0. Each ring then has scratch for one event. */
 static bt_trace *bt_allocate(uint32_t rings, uint64_t capacity, uint32_t contents)
 {
-    size_t trace_bytes = bt_lines(sizeof(bt_trace));
+    size_t trace_bytes = bt_whole_lines(sizeof(bt_trace));
     size_t record_bytes = (rings + 1) * capacity * sizeof(bt_record);
-    size_t scratch = contents > 0 ? bt_lines(BT_CONTENTS_BYTES(contents)) : 0;
-    size_t more = contents > 0 ? bt_lines(sizeof(bt_contents)) + (rings + BT_GUARDS) * scratch : 0;
+    size_t scratch = contents > 0 ? bt_whole_lines(BT_CONTENTS_BYTES(contents)) : 0;
+    size_t more = contents > 0 ? bt_whole_lines(sizeof(bt_contents)) + (rings + BT_GUARDS) * scratch : 0;
     size_t bytes = BT_CACHE_LINE + trace_bytes + bt_rings_bytes(rings) + record_bytes + more;
     unsigned char *block = enif_alloc(bytes);
     unsigned char *at;
@@ -143,7 +112,7 @@ static bt_trace *bt_allocate(uint32_t rings, uint64_t capacity, uint32_t content
         trace->contents = (bt_contents *)(void *)at;
         memset(trace->contents, 0, sizeof *trace->contents);
         trace->contents->bytes = (uint32_t)scratch;
-        bt_rings_count_events(trace->rings, at + bt_lines(sizeof(bt_contents)), scratch);
+        bt_rings_count_events(trace->rings, at + bt_whole_lines(sizeof(bt_contents)), scratch);
     }
     return trace;
 }
@@ -167,7 +136,7 @@ static bool bt_add_key(ErlNifEnv *env, bt_contents *contents, bt_term key)
         text.size > sizeof contents->text - contents->key_bytes)
         return false;
     memcpy(contents->text + contents->key_bytes, text.data, text.size);
-    contents->keys[contents->key_count++] = (bt_piece){contents->key_bytes, (uint32_t)text.size};
+    contents->keys[contents->key_count++] = (bt_key){contents->key_bytes, (uint32_t)text.size};
     contents->key_bytes += (uint32_t)text.size;
     contents->lengths |= UINT64_C(1) << (text.size < 63 ? text.size : 63);
     return true;
@@ -292,8 +261,8 @@ BT_NIF(trace_open)
     trace->scheduler = what[1] == bt_atoms.true_;
     trace->holder = ours[0];
     trace->client_node = ours[1];
-    trace->base = enif_monotonic_time(ERL_NIF_NSEC);
-    bt_set_clock(trace, true);
+    bt_look_at_clock();
+    trace->base = bt_monotonic_ns();
     if (!bt_get_modules(env, ours[2], trace)) {
         enif_free(trace->block);
         return enif_make_badarg(env);

@@ -5,8 +5,7 @@
 #ifndef BEAMTRACE_RECORD_H
 #define BEAMTRACE_RECORD_H
 
-#include <time.h>
-
+#include "clock.h"
 #include "contents.h"
 #include "initial_call.h"
 #include "minifloat.h"
@@ -66,19 +65,7 @@ BT_INLINE bt_self bt_get_self(void)
 }
 
 /* Monotonic ns since the trace's base. */
-BT_INLINE double bt_now(bt_trace *trace)
-{
-    int64_t now = enif_monotonic_time(ERL_NIF_NSEC);
-
-    if (__builtin_expect(now == ERL_NIF_TIME_ERROR, 0)) {
-        struct timespec system;
-
-        clock_gettime(CLOCK_MONOTONIC, &system);
-        now = (int64_t)system.tv_sec * 1000000000 + system.tv_nsec +
-              atomic_load_explicit(&trace->clock_offset, memory_order_relaxed);
-    }
-    return (double)(now - trace->base);
-}
+BT_INLINE double bt_now(bt_trace *trace) { return (double)(bt_monotonic_ns() - trace->base); }
 
 static uint32_t bt_scheduler_id(ErlNifEnv *env, bt_self self, bt_term options)
 {

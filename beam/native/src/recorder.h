@@ -99,9 +99,8 @@ BT_NIF(trace_look)
     trace = bt_enter_window(env, argv[0]);
     if (trace == NULL)
         return enif_make_badarg(env);
-    bt_set_clock(trace, false);
-    bt_tune_for(trace);
-    now = enif_monotonic_time(ERL_NIF_NSEC);
+    bt_look_at_clock();
+    now = bt_monotonic_ns();
     triggers = &trace->triggers;
     fired = bt_atoms.none;
     if (atomic_load_explicit(&triggers->state, memory_order_acquire) == BT_FIRED) {

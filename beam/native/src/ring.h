@@ -52,11 +52,7 @@ typedef struct {
     bt_record *records;
     uint64_t mask;
     uint64_t segment;
-    /* The last stamp, and what cheap ones are made from (clock.h). */
-    double last;
-    double anchor_stamp;
-    uint64_t anchor_ticks;
-    uint64_t anchor_process;
+    double last; /* stamp */
     /* Events may take several records: how many have been written, and how many had begun before each of the last boundaries. */
     bool counted;
     _Atomic uint64_t events;

@@ -89,7 +89,6 @@ struct bt_trace {
     size_t bytes;
     uint64_t seen_filtered;
     double window_end; /* of what the flight recorder reads */
-    _Atomic int64_t clock_offset; /* monotonic ns of the VM minus that of the system, for threads that may not ask the VM */
     _Atomic uint64_t kinds[BT_KIND_COUNT]; /* records taken, by kind */
     uint64_t *atoms[BT_ATOM_PAGES];
     bt_fun_name *funs; /* of local funs in contents: NULL as long as there are none */
