@@ -47,17 +47,17 @@ typedef struct {
     _Atomic uint64_t from;
     _Atomic int64_t ns;
     _Atomic double rate; /* ns of a count */
-} bt_piece;
+} bt_stretch;
 
 /*
- * From `ticks` on, for `valid` counts. Three pieces: the line before, until a bit after the look, so that it does not matter which of the two is
+ * From `ticks` on, for `valid` counts. Three stretches: the line before, until a bit after the look, so that it does not matter which of the two is
  * read; bent towards the VM's time; and, if nobody has looked by then, straight on. Nobody is told more than the end of it, nor less once it
  * has ended.
  */
 typedef struct {
     _Atomic uint64_t ticks;
     _Atomic uint64_t valid;
-    bt_piece pieces[3];
+    bt_stretch stretches[3];
 } bt_line;
 
 /* The line with this number lies at its place; the next one is written beside it. */
@@ -152,20 +152,20 @@ static int64_t bt_asked_ns(int64_t least)
     return now < least ? least : now;
 }
 
-static inline __attribute__((always_inline)) const bt_piece *bt_piece_at(const bt_line *line, uint64_t since)
+static inline __attribute__((always_inline)) const bt_stretch *bt_stretch_at(const bt_line *line, uint64_t since)
 {
-    return &line->pieces[(since >= atomic_load_explicit(&line->pieces[1].from, memory_order_acquire)) +
-                         (since >= atomic_load_explicit(&line->pieces[2].from, memory_order_acquire))];
+    return &line->stretches[(since >= atomic_load_explicit(&line->stretches[1].from, memory_order_acquire)) +
+                         (since >= atomic_load_explicit(&line->stretches[2].from, memory_order_acquire))];
 }
 
 /* What a line tells so many counts after it began. */
 static inline __attribute__((always_inline)) int64_t bt_on_line(const bt_line *line, uint64_t since)
 {
-    const bt_piece *piece = bt_piece_at(line, since);
-    int64_t along = (int64_t)(since - atomic_load_explicit(&piece->from, memory_order_acquire));
+    const bt_stretch *stretch = bt_stretch_at(line, since);
+    int64_t along = (int64_t)(since - atomic_load_explicit(&stretch->from, memory_order_acquire));
 
-    return atomic_load_explicit(&piece->ns, memory_order_acquire) +
-           (int64_t)((double)along * atomic_load_explicit(&piece->rate, memory_order_acquire));
+    return atomic_load_explicit(&stretch->ns, memory_order_acquire) +
+           (int64_t)((double)along * atomic_load_explicit(&stretch->rate, memory_order_acquire));
 }
 
 /* The VM's monotonic time, ns. */
@@ -228,11 +228,11 @@ static int64_t bt_told_at(uint64_t ticks)
     return bt_on_line(line, since < valid ? since : valid);
 }
 
-static void bt_put_piece(bt_piece *piece, uint64_t from, int64_t ns, double rate)
+static void bt_put_stretch(bt_stretch *stretch, uint64_t from, int64_t ns, double rate)
 {
-    atomic_store_explicit(&piece->from, from, memory_order_release);
-    atomic_store_explicit(&piece->ns, ns, memory_order_release);
-    atomic_store_explicit(&piece->rate, rate, memory_order_release);
+    atomic_store_explicit(&stretch->from, from, memory_order_release);
+    atomic_store_explicit(&stretch->ns, ns, memory_order_release);
+    atomic_store_explicit(&stretch->rate, rate, memory_order_release);
 }
 
 /* The line after this one: at first straight on. `valid` 0: no line, but no stamp before `ns`. */
@@ -242,9 +242,9 @@ static bt_line *bt_begin_line(uint64_t ticks, int64_t ns, double rate, uint64_t 
 
     atomic_store_explicit(&line->ticks, ticks, memory_order_release);
     atomic_store_explicit(&line->valid, valid, memory_order_release);
-    bt_put_piece(&line->pieces[0], 0, ns, rate);
-    bt_put_piece(&line->pieces[1], UINT64_MAX, 0, 0);
-    bt_put_piece(&line->pieces[2], UINT64_MAX, 0, 0);
+    bt_put_stretch(&line->stretches[0], 0, ns, rate);
+    bt_put_stretch(&line->stretches[1], UINT64_MAX, 0, 0);
+    bt_put_stretch(&line->stretches[2], UINT64_MAX, 0, 0);
     return line;
 }
 
@@ -350,19 +350,19 @@ static bool bt_bend_line(uint64_t ticks, int64_t off)
     uint64_t begin = atomic_load_explicit(&old->ticks, memory_order_relaxed);
     uint64_t until = ticks + (uint64_t)(BT_AHEAD_NS / rate);
     uint64_t for_so_long = (uint64_t)(BT_BEND_NS / bent);
-    const bt_piece *piece = bt_piece_at(old, ticks - begin);
+    const bt_stretch *stretch = bt_stretch_at(old, ticks - begin);
     bt_line *line;
     uint64_t from;
     int64_t ns;
 
-    if (piece != bt_piece_at(old, until - begin))
+    if (stretch != bt_stretch_at(old, until - begin))
         return false;
-    from = begin + atomic_load_explicit(&piece->from, memory_order_relaxed);
-    line = bt_begin_line(from, atomic_load_explicit(&piece->ns, memory_order_relaxed), atomic_load_explicit(&piece->rate, memory_order_relaxed),
+    from = begin + atomic_load_explicit(&stretch->from, memory_order_relaxed);
+    line = bt_begin_line(from, atomic_load_explicit(&stretch->ns, memory_order_relaxed), atomic_load_explicit(&stretch->rate, memory_order_relaxed),
                          until - from + (uint64_t)(BT_LINE_VALID_NS / rate));
     ns = bt_on_line(line, until - from);
-    bt_put_piece(&line->pieces[1], until - from, ns, bent);
-    bt_put_piece(&line->pieces[2], until - from + for_so_long, ns + (int64_t)((double)(int64_t)for_so_long * bent), rate);
+    bt_put_stretch(&line->stretches[1], until - from, ns, bent);
+    bt_put_stretch(&line->stretches[2], until - from + for_so_long, ns + (int64_t)((double)(int64_t)for_so_long * bent), rate);
     return true;
 }
 
