@@ -151,7 +151,7 @@ export class EventBatch implements Iterable<TraceEvent> {
     return this.#words[base + SLOT_FRAME.idHigh]! * 0x1_0000_0000 + this.#words[base + SLOT_FRAME.idLow]!;
   }
 
-  /** Number of the site of event `i` within its module, where instrumented code tells of it; else −1. */
+  /** Number of the site of event `i` within its module and version, where instrumented code tells of it; else −1. */
   siteNumber(i: number): number {
     const base = this.slot(i);
     return FRAME_KINDS[this.#words[base]! & 0xff] === 0 ? -1 : this.#words[base + SLOT_FRAME.site]!;

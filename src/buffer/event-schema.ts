@@ -118,7 +118,7 @@ export const FLAG = {
 } as const;
 
 /**
- * Words of what instrumented code tells (`function_…`): the call's id as 53 bits, the number of the site within its module, the module's atom
+ * Words of what instrumented code tells (`function_…`): the call's id as 53 bits, the number of the site (`site-number.ts`), the module's atom
  * id, and of an exception the class (`EXCEPTION_CLASSES`). Shape, tags and payload are where they always are.
  */
 export const SLOT_FRAME = { idLow: 8, idHigh: 9, site: 10, module: 14, class: 15 } as const;

@@ -56,7 +56,9 @@ export {
   withSiteTable,
 } from "./site-table";
 export type { CallbackTrigger, Site, SiteCallback, SiteKind, SiteTable } from "./site-table";
+export { siteIn, siteNumber, SITES_MAX, tableVersion, siteVersion } from "./site-number";
 export { SiteTables } from "./site-tables";
+export type { SiteAsker } from "./site-tables";
 export type * from "./trace-event";
 export { RawTraceDecoder } from "./raw-trace-decoder";
 export type { LayoutFlag, RawTraceDecoderOptions } from "./raw-trace-decoder";

@@ -1,10 +1,11 @@
 /**
- * The file format of recordings (`.btrec`): a header, chunks, and an index at the end. Append-only; every chunk stands for itself (it holds the names
+ * The file format of recordings (`.btrec`): a header, chunks, and an index at the end. Append-only; a chunk of events stands for itself (it holds the names
  * and sources that its events refer to, see event-codec.ts), so damage in one of them costs that one. All numbers little-endian, all parts
  * begin at multiples of 8 bytes. When the index is missing (the writer was killed) it is made again from the chunk headers.
  *
  *     header   "BTREC\r\n\x1a" | version:u32 | bytes of info:u32 | crc of info:u32 | 0:u32 | info (MessagePack) | padding
- *     chunk    64 bytes, see `ChunkHeader` | body (an EventCodec message, deflated if flag 1) | padding
+ *     chunk    64 bytes, see `ChunkHeader` | body (deflated if flag 1): an EventCodec message, or, if flag 2, the site table of an instrumented
+ *              module (recorded-sites.ts), which may stand before or behind the events that name it | padding
  *     index    "BTIX" | bytes:u32 | crc:u32 | 0:u32 | info (MessagePack) | padding
  *     trailer  "BTEN" | crc of the next 8 bytes:u32 | offset of the index:f64
  */
@@ -14,8 +15,8 @@ import { crc32 } from "./crc32";
 import { checkMsgpack } from "./msgpack-check";
 import type { SourceInfo } from "./source-info";
 
-/** Version of the format that is written. Older ones are read. */
-export const RECORDING_VERSION = 1;
+/** Version of the format that is written. Older ones are read: 1 has no site tables. */
+export const RECORDING_VERSION = 2;
 
 export const FILE_MAGIC = Uint8Array.from("BTREC\r\n\x1a", (c) => c.charCodeAt(0));
 export const FILE_HEADER_BYTES = 24;
@@ -27,6 +28,8 @@ export const INDEX_ENTRY_BYTES = 8 + CHUNK_HEADER_BYTES;
 /** Largest body of a chunk before compression; a writer makes them much smaller. */
 export const MAX_BODY_BYTES = 1 << 29;
 
+const COMPRESSED = 1;
+const SITES = 2;
 const CHUNK_MAGIC = 0x4b435442;
 const INDEX_MAGIC = 0x58495442;
 const END_MAGIC = 0x4e455442;
@@ -37,6 +40,7 @@ export interface ChunkHeader {
   readonly seq: number;
   readonly bodyBytes: number;
   readonly bodyCrc: number;
+  readonly holds: "events" | "sites";
   /** Events in it. */
   readonly count: number;
   readonly compressed: boolean;
@@ -66,7 +70,7 @@ export function encodeChunkHeader(header: ChunkHeader): Uint8Array {
   view.setUint32(8, header.bodyBytes, true);
   view.setUint32(12, header.bodyCrc, true);
   view.setUint32(16, header.count, true);
-  view.setUint32(20, header.compressed ? 1 : 0, true);
+  view.setUint32(20, (header.compressed ? COMPRESSED : 0) | (header.holds === "sites" ? SITES : 0), true);
   view.setUint32(24, header.plainBytes, true);
   view.setUint32(28, header.kindsLow, true);
   view.setUint32(32, header.kindsHigh, true);
@@ -82,15 +86,17 @@ export function decodeChunkHeader(bytes: Uint8Array, offset = 0): ChunkHeader | 
   if (offset + CHUNK_HEADER_BYTES > bytes.length) return undefined;
   const view = new DataView(bytes.buffer, bytes.byteOffset + offset, CHUNK_HEADER_BYTES);
   if (view.getUint32(0, true) !== CHUNK_MAGIC) return undefined;
-  const copy = bytes.slice(offset, offset + CHUNK_HEADER_BYTES);
+  // Not `slice`, which of a Buffer is no copy.
+  const copy = Uint8Array.from(bytes.subarray(offset, offset + CHUNK_HEADER_BYTES));
   copy.fill(0, 36, 40);
   if (crc32(copy) !== view.getUint32(36, true)) return undefined;
   const header: ChunkHeader = {
     seq: view.getUint32(4, true),
     bodyBytes: view.getUint32(8, true),
     bodyCrc: view.getUint32(12, true),
+    holds: (view.getUint32(20, true) & SITES) === 0 ? "events" : "sites",
     count: view.getUint32(16, true),
-    compressed: (view.getUint32(20, true) & 1) !== 0,
+    compressed: (view.getUint32(20, true) & COMPRESSED) !== 0,
     plainBytes: view.getUint32(24, true),
     kindsLow: view.getUint32(28, true),
     kindsHigh: view.getUint32(32, true),

@@ -29,7 +29,7 @@ export interface RecordingDamage {
 
 /** A part of the file, in order. */
 export type RecordingPart =
-  | { readonly type: "chunk"; readonly offset: number; readonly header: ChunkHeader }
+  | { readonly type: "chunk" | "sites"; readonly offset: number; readonly header: ChunkHeader }
   | { readonly type: "damage"; readonly damage: RecordingDamage };
 
 /** What a file holds. */
@@ -40,6 +40,13 @@ export interface RecordingContents {
   /** The writer has finished the file: its index is there. */
   readonly complete: boolean;
 }
+
+/** A chunk by what it holds. */
+const partOf = (offset: number, header: ChunkHeader): RecordingPart => ({
+  type: header.holds === "sites" ? "sites" : "chunk",
+  offset,
+  header,
+});
 
 const SEARCH_BYTES = 1 << 20;
 /** "B": looked at before anything else, for the search may go over gigabytes. */
@@ -85,7 +92,7 @@ async function readIndex(file: FileHandle, size: number): Promise<RecordingConte
     return undefined;
   const index = decodeIndex(await readAt(file, at, size - TRAILER_BYTES - at));
   if (index === undefined) return undefined;
-  const parts = index.chunks.map(({ offset, header }): RecordingPart => ({ type: "chunk", offset, header }));
+  const parts = index.chunks.map(({ offset, header }) => partOf(offset, header));
   return { origin: index.origin, sources: index.sources, parts, complete: true };
 }
 
@@ -116,7 +123,7 @@ async function scan(file: FileHandle, start: number, size: number): Promise<Reco
     const end = at + CHUNK_HEADER_BYTES + header.bodyBytes;
     if (end > size)
       parts.push({ type: "damage", damage: { offset: at, reason: "cut off", events: header.count } });
-    else parts.push({ type: "chunk", offset: at, header });
+    else parts.push(partOf(at, header));
     events = header.firstIndex + header.count;
     at = padded(end);
   }

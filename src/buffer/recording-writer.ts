@@ -12,6 +12,7 @@ import type { Dictionary } from "./dictionary";
 import type { EventBatch } from "./event-batch";
 import { EventCodec } from "./event-codec";
 import { EVENT_KINDS, GAP_HOPS, SLOT_GAP, SLOT_WORDS } from "./event-schema";
+import { encodeSites, RecordedSites } from "./recorded-sites";
 import {
   CHUNK_HEADER_BYTES,
   INDEX_ENTRY_BYTES,
@@ -56,6 +57,7 @@ export interface RecordingSummary {
   readonly dropped: number;
   /** Size of the file. */
   readonly bytes: number;
+  /** Chunks of events. */
   readonly chunks: number;
 }
 
@@ -71,6 +73,7 @@ export class RecordingWriter {
   readonly finished: Promise<RecordingSummary>;
   readonly #options: Required<RecordingOptions>;
   readonly #codec = new EventCodec();
+  readonly #sites = new RecordedSites();
   readonly #chunks: { offset: number; header: ChunkHeader }[] = [];
   readonly #sources: SourceInfo[] = [];
   readonly #sourceKeys: string[] = [];
@@ -159,6 +162,7 @@ export class RecordingWriter {
     if (from !== undefined && (from.dictionary !== dictionary || from.sources !== sources)) this.#seal();
     this.#pendingFrom ??= { dictionary, sources };
     this.#lastFrom = this.#pendingFrom;
+    this.#sites.note(batch);
     if (this.#untold > 0) this.#tellDropped(batch.source(0), batch.timestamp(0));
     for (let at = 0; at < batch.length;) {
       const room = this.#options.chunkEvents - this.#pending.count;
@@ -232,31 +236,55 @@ export class RecordingWriter {
       if (this.#full) return;
       if (isFirst)
         await this.#append(encodeFileHeader({ origin: this.#origin ?? 0n, sources: this.#sources }));
-      const deflated = this.#options.compress ? await deflate(plain, { level: 1 }) : plain;
-      const compressed = deflated.length < plain.length;
-      const body = compressed ? deflated : plain;
-      const header: ChunkHeader = {
-        ...summary,
-        seq: this.#chunks.length,
-        bodyBytes: body.length,
-        bodyCrc: crc32(body),
-        count,
-        compressed,
-        plainBytes: plain.length,
-        firstIndex,
-      };
-      const bytes = new Uint8Array(CHUNK_HEADER_BYTES + padded(body.length));
-      bytes.set(encodeChunkHeader(header));
-      bytes.set(body, CHUNK_HEADER_BYTES);
-      const offset = this.#offset;
-      if (this.#exceeds(bytes.length)) return;
-      await this.#append(bytes);
-      this.#chunks.push({ offset, header });
+      if (!(await this.#appendChunk(plain, { ...summary, holds: "events", count, firstIndex }))) return;
       this.#written += count;
       this.#ownGaps += gaps;
       this.#queuedBytes -= plain.length;
       if (this.#queuedBytes < this.#options.bufferBytes / 2) this.#wake();
     });
+    this.#enqueue(() => this.#appendSites(firstIndex + count));
+  }
+
+  /** Writes a chunk; false where the recording ends because it has no room for it. */
+  async #appendChunk(
+    plain: Uint8Array,
+    about: Omit<ChunkHeader, "seq" | "bodyBytes" | "bodyCrc" | "compressed" | "plainBytes">,
+  ): Promise<boolean> {
+    const deflated = this.#options.compress ? await deflate(plain, { level: 1 }) : plain;
+    const compressed = deflated.length < plain.length;
+    const body = compressed ? deflated : plain;
+    const header: ChunkHeader = {
+      ...about,
+      seq: this.#chunks.length,
+      bodyBytes: body.length,
+      bodyCrc: crc32(body),
+      compressed,
+      plainBytes: plain.length,
+    };
+    const bytes = new Uint8Array(CHUNK_HEADER_BYTES + padded(body.length));
+    bytes.set(encodeChunkHeader(header));
+    bytes.set(body, CHUNK_HEADER_BYTES);
+    const offset = this.#offset;
+    if (this.#exceeds(bytes.length)) return false;
+    await this.#append(bytes);
+    this.#chunks.push({ offset, header });
+    return true;
+  }
+
+  /** What the sites of the events so far stand for, as far as it is known and not in the file. */
+  async #appendSites(firstIndex: number): Promise<void> {
+    for (const table of this.#sites.take()) {
+      const about = {
+        kindsLow: 0,
+        kindsHigh: 0,
+        first: 0,
+        last: 0,
+        holds: "sites",
+        count: 0,
+        firstIndex,
+      } as const;
+      if (this.#full || !(await this.#appendChunk(encodeSites(table), about))) return;
+    }
   }
 
   /** Ends the recording when so many bytes more, and the index, don't fit. */
@@ -341,6 +369,8 @@ export class RecordingWriter {
     this.#enqueue(async () => {
       const info = { origin: this.#origin ?? 0n, sources: this.#sources };
       if (this.#offset === 0) await this.#append(encodeFileHeader(info));
+      await this.#sites.settled();
+      await this.#appendSites(this.#sealed);
       await this.#append(encodeIndex(this.#offset, info, this.#chunks));
     });
     void this.#tasks.then(() => this.#settle());
@@ -363,7 +393,7 @@ export class RecordingWriter {
       events: this.#written,
       dropped: this.#offered - (this.#written - this.#ownGaps),
       bytes: this.#offset,
-      chunks: this.#chunks.length,
+      chunks: this.#chunks.filter(({ header }) => header.holds === "events").length,
     });
   }
 

@@ -1,6 +1,6 @@
 /**
  * A recording file as an `EventSource`: whatever runs on a live trace runs on it. Chunks are read one at a time, and only those that can hold what is
- * asked for. Damage is no error: what can be read is read, a `gap` event stands where something is missing, `damage` says where and why.
+ * asked for; site tables, wherever in the file, before the first of them. Damage is no error: what can be read is read, a `gap` event stands where something is missing, `damage` says where and why.
  */
 import { open, type FileHandle } from "node:fs/promises";
 import { promisify } from "node:util";
@@ -13,6 +13,7 @@ import { EventCodec } from "./event-codec";
 import { EventFactory } from "./event-factory";
 import { EVENT_KINDS, GAP_HOPS, SLOT_GAP, type EventKind } from "./event-schema";
 import { eventsOf, type EventSource } from "./event-source";
+import { decodeSites } from "./recorded-sites";
 import { CHUNK_HEADER_BYTES, type ChunkHeader } from "./recording-format";
 import {
   readAt,
@@ -22,6 +23,7 @@ import {
   type RecordingPart,
 } from "./recording-index";
 import { ReplayClock } from "./replay-clock";
+import type { SiteTables } from "./site-tables";
 import { SlotBlock } from "./slot-block";
 import type { SourceInfo } from "./source-info";
 import type { TraceEvent } from "./trace-event";
@@ -61,6 +63,7 @@ export class Recording implements EventSource {
   readonly #shifts: number[] = [];
   readonly #codec = new EventCodec();
   #factory = new EventFactory(this.#codec.dictionary, this.#sources);
+  #sitesRead: Promise<void> | undefined;
   #closed = false;
 
   /** @internal Use `openRecording`. */
@@ -80,6 +83,11 @@ export class Recording implements EventSource {
   /** Sources by index. Those of a file that was not finished become known as its chunks are read. */
   get sources(): readonly SourceInfo[] {
     return this.#sources;
+  }
+
+  /** What the sites of instrumented modules stand for, for `callbacks` and `locals`; `event.site` has it too. Read when the first replay begins. */
+  get sites(): SiteTables {
+    return this.#codec.dictionary.sites;
   }
 
   /** Events in the file that can be read, as far as is known; damaged chunks that were not read yet are counted. */
@@ -149,11 +157,18 @@ export class Recording implements EventSource {
     const clock = speed === "full" ? undefined : new ReplayClock(speed, signal);
     const wanted = kinds === undefined ? undefined : kindMask([...kinds, "gap"]);
     let last = 0;
+    this.#sitesRead ??= this.#readSites().catch((error: unknown) => {
+      this.#sitesRead = undefined;
+      throw error;
+    });
+    await this.#sitesRead;
     for (let i = 0; i < this.#parts.length; i++) {
       requireRunning(signal);
       const part = this.#parts[i]!;
+      if (part.type === "sites") continue;
       if (part.type === "damage") {
-        emit(this.#gap(part.damage.events, last));
+        // No event is missing where a site table is.
+        if (part.damage.events !== 0) emit(this.#gap(part.damage.events, last));
         continue;
       }
       const { header } = part;
@@ -189,11 +204,27 @@ export class Recording implements EventSource {
   }
 
   /** A chunk's events; undefined, and noted as damage, when its body is not intact. */
-  async #read(
+  #read(index: number, part: ChunkPart): Promise<EventBatch | undefined> {
+    return this.#decode(index, part, (plain) => {
+      const { block, sources } = this.#codec.decodeBlock(plain);
+      sources.forEach((source, k) => this.#addSource(k, source));
+      return EventBatch.of(block, this.#factory);
+    });
+  }
+
+  /** All site tables: one that was known late may stand behind the events that it is for. */
+  async #readSites(): Promise<void> {
+    for (let i = 0; i < this.#parts.length; i++) {
+      const part = this.#parts[i]!;
+      if (part.type === "sites") await this.#decode(i, part, (plain) => this.sites.add(decodeSites(plain)));
+    }
+  }
+
+  async #decode<T>(
     index: number,
-    part: { readonly offset: number; readonly header: ChunkHeader },
-  ): Promise<EventBatch | undefined> {
-    const { offset, header } = part;
+    { offset, header }: ChunkPart,
+    decode: (plain: Uint8Array) => T,
+  ): Promise<T | undefined> {
     if (this.#closed) throw new BeamtraceError("BT_CLOSED", "The recording was closed while it was read");
     const body = await readAt(this.#file, offset + CHUNK_HEADER_BYTES, header.bodyBytes);
     const fail = (reason: string): undefined => {
@@ -206,9 +237,7 @@ export class Recording implements EventSource {
       const plain = header.compressed
         ? await inflate(body, { maxOutputLength: Math.max(1, header.plainBytes) })
         : body;
-      const { block, sources } = this.#codec.decodeBlock(plain);
-      sources.forEach((source, k) => this.#addSource(k, source));
-      return EventBatch.of(block, this.#factory);
+      return decode(plain);
     } catch (error) {
       return fail(`a chunk can't be decoded: ${error instanceof Error ? error.message : String(error)}`);
     }
@@ -262,6 +291,11 @@ export async function openRecording(path: string): Promise<Recording> {
     await file.close();
     throw error;
   }
+}
+
+interface ChunkPart {
+  readonly offset: number;
+  readonly header: ChunkHeader;
 }
 
 interface KindMask {

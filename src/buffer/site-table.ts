@@ -1,6 +1,6 @@
 /**
- * The sites of an instrumented module: what an event's number stands for. An external term `{beamtrace_sites, Version, Module, Files, Sites, Callbacks}`,
- * kept in chunk `BtSt` of the module, so that whoever has the beam can read its events, and, where that is wanted, compressed in a function of
+ * The sites of an instrumented module: what an event's number stands for. An external term
+ * `{beamtrace_sites, Format, Module, Files, Sites, Callbacks, Version}`, kept in chunk `BtSt` of the module, so that whoever has the beam can read its events, and, where that is wanted, compressed in a function of
  * the module, so that loaded code answers for itself: its file may be stripped, be of another version, or never have been there.
  */
 import { deflateRawSync, inflateRawSync } from "node:zlib";
@@ -20,7 +20,9 @@ import {
 
 /** The chunk that holds the table. */
 export const SITE_CHUNK = "BtSt";
-const VERSION = 2;
+/** Of this form; in 2 there was no version, and events carried bare places. */
+const FORMAT = 3;
+const UNVERSIONED = 2;
 /** No module has so many sites; a damaged table must not cost memory. */
 const MAX_TABLE_BYTES = 1 << 28;
 const TAG = atom("beamtrace_sites");
@@ -52,6 +54,7 @@ export type CallbackTrigger =
   | "in"
   | "out"
   | "plug"
+  | "task"
   /** The function finishes callbacks that end in a tail call of it. */
   | "continuation";
 
@@ -66,7 +69,7 @@ export interface SiteCallback {
 
 /** One place of a module that sends events. */
 export interface Site {
-  /** Number within its module, from 0. */
+  /** Place in the table, from 0. Events have it together with the table's version, as one number. */
   readonly id: number;
   readonly kind: SiteKind;
   readonly function: string;
@@ -91,6 +94,8 @@ export interface Site {
 /** The sites of one module. */
 export interface SiteTable {
   readonly module: string;
+  /** Which events it holds for: those whose numbers have it (`site-number.ts`). */
+  readonly version: number;
   readonly sites: readonly Site[];
 }
 
@@ -122,7 +127,8 @@ export function siteTableOf(embedded: Uint8Array): SiteTable {
   return siteTableFromTerm(term);
 }
 
-function siteTerm(table: SiteTable): Term {
+/** The table as a term, `siteTableFromTerm` of which gives it back. */
+export function siteTerm(table: SiteTable): Term {
   const files = [...new Set(table.sites.map((site) => site.file))];
   const index = new Map(files.map((file, i) => [file, i]));
   const details = (s: Site): readonly Term[] => {
@@ -143,7 +149,8 @@ function siteTerm(table: SiteTable): Term {
     const { behaviour, name: of, trigger } = callback;
     callbacks.set(`${name}/${arity}`, tuple(...[name, arity, behaviour, of, trigger].map(asTerm)));
   }
-  return tuple(...[TAG, VERSION, atom(table.module), files.map(charlist), sites, [...callbacks.values()]]);
+  const names = files.map(charlist);
+  return tuple(...[TAG, FORMAT, atom(table.module), names, sites, [...callbacks.values()], table.version]);
 }
 
 /** What stands where an entry has the positions of its arguments: of `locals` the variables' names, of a callback's tail call whom it calls. */
@@ -177,20 +184,27 @@ export function readSiteTable(beam: BeamFile): SiteTable | undefined {
   return term === undefined ? undefined : siteTableFromTerm(term);
 }
 
-const corrupt = (): CorruptBeamError =>
-  new CorruptBeamError(`there is no site table of version ${VERSION}`, 0);
+const corrupt = (): CorruptBeamError => new CorruptBeamError(`there is no site table of format ${FORMAT}`, 0);
+
+function character(code: Term): string {
+  if (typeof code !== "number" || !(code >= 0 && code <= 0x10ffff)) throw corrupt();
+  return String.fromCodePoint(code);
+}
 
 /**
  * The table that a chunk holds as a term.
  * @throws CorruptBeamError `BT_CORRUPT_BEAM`
  */
 export function siteTableFromTerm(term: Term): SiteTable {
-  const [tag, version, module, files, sites, marked] = term instanceof Tuple ? term.elements : [];
-  if (tag !== TAG || version !== VERSION || !(module instanceof Atom)) throw corrupt();
+  const [tag, format, module, files, sites, marked, given] = term instanceof Tuple ? term.elements : [];
+  if (tag !== TAG || (format !== FORMAT && format !== UNVERSIONED) || !(module instanceof Atom))
+    throw corrupt();
+  const version = format === UNVERSIONED ? 0 : given;
+  if (typeof version !== "number") throw corrupt();
   if (!Array.isArray(files) || !Array.isArray(sites)) throw corrupt();
   const names = (files as readonly Term[]).map((file) => {
     if (!Array.isArray(file)) throw corrupt();
-    return (file as readonly number[]).map((code) => String.fromCodePoint(code)).join("");
+    return (file as readonly Term[]).map(character).join("");
   });
   const number = (value: Term | undefined): number => {
     if (typeof value !== "number") throw corrupt();
@@ -207,7 +221,7 @@ export function siteTableFromTerm(term: Term): SiteTable {
     });
   }
   return {
-    module: module.name,
+    ...{ module: module.name, version },
     sites: (sites as readonly Term[]).map((site, id) => {
       if (!(site instanceof Tuple) || site.length !== 8) throw corrupt();
       const [kind, of, arity, clause, file, line, column, args] = site.elements;

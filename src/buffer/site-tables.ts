@@ -1,20 +1,30 @@
 /**
  * What the sites of instrumented modules stand for, by module and number, for those who make event objects. Tables come from beams
- * (`readSiteTable`) or from the modules on a node; one that holds for one source only (a node, a trace) goes before one that holds for all.
+ * (`readSiteTable`), from the modules on a node, or from recordings; each holds for the events of its version of the module.
  * Belongs to a dictionary, whose ids of atoms it uses, and to its thread.
  */
 import type { AtomId } from "./ids";
+import { SITES_MAX, siteVersion } from "./site-number";
 import type { Site, SiteTable } from "./site-table";
 
-/** A source index is one byte: a table for all sources has this instead. */
-const ALL = 256;
+/** More than there are versions: a key is the module's id times this, and the version. */
+const KEYS = 1 << 15;
+/** Versions of a module that are kept; of more the oldest goes. */
+const VERSIONS_KEPT = 64;
 
-/** Site tables by module, and by source where they differ. */
+/** Has a module's table asked for; resolves when it is there, or will not be. */
+export type SiteAsker = (module: number, version: number) => Promise<unknown> | undefined;
+
+/** Site tables by module and version. */
 export class SiteTables {
   readonly #atomId: (name: string) => AtomId;
   readonly #tables = new Map<number, SiteTable>();
-  readonly #missing = new Map<number, (module: number) => void>();
+  /** Versions by module, oldest first. */
+  readonly #versions = new Map<string, number[]>();
+  readonly #askers = new Map<number, SiteAsker>();
+  readonly #asking = new Set<Promise<unknown>>();
   #last = -1;
+  #lastSource = -1;
   #sites: readonly Site[] | undefined;
 
   /** @param atomId - the id of a module's name */
@@ -24,41 +34,74 @@ export class SiteTables {
 
   /** Modules that have a table. */
   get modules(): readonly string[] {
-    return [...new Set([...this.#tables.values()].map(({ module }) => module))];
+    return [...this.#versions.keys()];
   }
 
-  /** Adds a table, in place of the one of the same module; `source`: only for events of this source. */
-  add(table: SiteTable, source?: number): void {
-    this.#tables.set(this.#atomId(table.module) * 512 + (source ?? ALL), table);
+  /** All tables. */
+  get tables(): readonly SiteTable[] {
+    return [...this.#tables.values()];
+  }
+
+  /** Adds a table, beside those of other versions of the same module. */
+  add(table: SiteTable): void {
+    const { module, version } = table;
+    const versions = this.#versions.get(module) ?? [];
+    this.#versions.set(module, versions);
+    if (!versions.includes(version)) versions.push(version);
+    const key = this.#atomId(module) * KEYS;
+    if (versions.length > VERSIONS_KEPT) this.#tables.delete(key + versions.shift()!);
+    this.#tables.set(key + version, table);
     this.#last = -1;
   }
 
-  /** Whether there is a table for the module. */
-  has(module: string, source?: number): boolean {
-    const id = this.#atomId(module) * 512;
-    return this.#tables.has(id + ALL) || (source !== undefined && this.#tables.has(id + source));
+  /** Whether there is a table for the module, of any version. */
+  has(module: string): boolean {
+    return this.#versions.has(module);
   }
 
-  /** What the number of a site of a module stands for; undefined when nobody has told. */
-  find(module: string, site: number, source = ALL): Site | undefined {
-    return this.at(this.#atomId(module), site, source);
+  /** The table of a version of a module. */
+  table(module: number, version: number): SiteTable | undefined {
+    return this.#tables.get(module * KEYS + version);
   }
 
-  /** Has a callback told of a module, by the id of its atom, when an event of this source has one that is not known. Once for each run of such events. */
-  onMissing(source: number, callback: ((module: number) => void) | undefined): void {
-    if (callback === undefined) this.#missing.delete(source);
-    else this.#missing.set(source, callback);
-    this.#last = -1;
+  /** What the number of a site of a module stands for; undefined when nobody has told, also where only other versions of the module are known. */
+  find(module: string, site: number): Site | undefined {
+    return this.table(this.#atomId(module), siteVersion(site))?.sites[site % SITES_MAX];
   }
 
-  /** The same by the id of the module's atom. */
+  /** The same by the id of the module's atom, for an event of this source: what is missing is asked for. */
   at(module: number, site: number, source: number): Site | undefined {
-    const key = module * 512 + source;
-    if (key !== this.#last) {
-      this.#sites = (this.#tables.get(key) ?? this.#tables.get(module * 512 + ALL))?.sites;
+    const version = siteVersion(site);
+    const key = module * KEYS + version;
+    if (key !== this.#last || (this.#sites === undefined && source !== this.#lastSource)) {
+      this.#sites = this.#tables.get(key)?.sites;
       this.#last = key;
-      if (this.#sites === undefined) this.#missing.get(source)?.(module);
+      this.#lastSource = source;
+      if (this.#sites === undefined) this.#ask(module, version, source);
     }
-    return this.#sites?.[site];
+    return this.#sites?.[site - version * SITES_MAX];
+  }
+
+  /** Who asks for the tables that events of this source miss. It is told once for each run of such events. */
+  onMissing(source: number, asker: SiteAsker | undefined): void {
+    if (asker === undefined) this.#askers.delete(source);
+    else this.#askers.set(source, asker);
+    this.#last = -1;
+  }
+
+  /** Resolves when all that has been asked for is there, or will not be. */
+  async settled(): Promise<void> {
+    while (this.#asking.size > 0) await Promise.all(this.#asking);
+  }
+
+  #ask(module: number, version: number, source: number): void {
+    const asking = this.#askers.get(source)?.(module, version);
+    if (asking === undefined) return;
+    const done = asking
+      .catch(() => undefined)
+      .finally(() => {
+        this.#asking.delete(done);
+      });
+    this.#asking.add(done);
   }
 }

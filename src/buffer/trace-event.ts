@@ -145,9 +145,9 @@ interface FunctionEvent extends ProcessEvent {
   /** The call: the same in its entry and in what ends it. Unique within the process and the trace. */
   readonly callId: number;
   readonly module: string;
-  /** Number of the place within its module. */
+  /** Number of the place within its module, and of the module's version (`siteVersion`). */
   readonly siteNumber: number;
-  /** What the number stands for; undefined when nobody has told (`trace.sites`). */
+  /** What the number stands for; undefined when nobody has told of this version of the module (`trace.sites`). */
   readonly site: Site | undefined;
 }
 

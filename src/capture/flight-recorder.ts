@@ -4,49 +4,24 @@
  * Made by `session.flightRecorder()`.
  */
 import { BehaviorSubject, Subject, type Observable } from "rxjs";
-import { EventBatch, EVENT_KINDS, RingBuffer, SlotBlock } from "../buffer";
+import { EventBatch, RingBuffer, SlotBlock } from "../buffer";
 import { EventFactory } from "../buffer/event-factory";
-import { BeamtraceError, ConnectionError, OptionError } from "../erlang/errors";
+import { BeamtraceError, ConnectionError } from "../erlang/errors";
 import { Atom, atom, ErlMap, map, Pid, Port, tuple, Tuple, type Term } from "../erlang/term";
 import type { AgentClient } from "./agent-client";
 import { TraceRefusedError, traceRefused } from "./agent-errors";
 import { throwIfAborted, withDeadline, type CallOptions } from "./deadline";
 import { FlightRecording, type FlightRecordingFacts, type FlightTrigger } from "./flight-recording";
-import type { EffectiveLimits, TraceLimits } from "./limits";
-import {
-  mergePatterns,
-  resolveTriggers,
-  type RecorderTrigger,
-  type ResolvedTriggers,
-} from "./recorder-triggers";
+import type { EffectiveLimits } from "./limits";
+import { checkOptions, recorderTerm, traceSpec, type FlightRecorderOptions } from "./recorder-options";
+import { RecorderSites } from "./recorder-sites";
+import { resolveTriggers, type ResolvedTriggers } from "./recorder-triggers";
 import type { SessionInfo } from "./session-info";
 import type { SessionCloseReason, TraceEndReason } from "./session-status";
 import { endReason } from "./trace";
 import type { LinkHost } from "./trace-feed";
-import type { TraceSpec } from "./trace-options";
 import { resolveTraceSpec, type ResolvedTraceSpec } from "./trace-spec";
 import { nodeStats, type NodeStats } from "./trace-stats";
-
-/** Options of `session.flightRecorder()`: what to trace, as for `session.trace()`, how much of it to keep, and when. */
-export interface FlightRecorderOptions extends Omit<TraceSpec, "limits" | "batch" | "overflow"> {
-  /** How much is kept. What is asked for in seconds must fit into the bytes, or recordings begin later and are not `complete`. */
-  readonly keep?: {
-    /** Seconds before the trigger, from 0.001 on. Default: what fits. */
-    readonly seconds?: number;
-    /** Bytes of the rings in the node, from 64 KiB to 1 GiB, 64 for an event, split evenly over its schedulers and one more. Default: 16 MiB. */
-    readonly bytes?: number;
-  };
-  /** What makes the recorder keep its window, noticed on the node. Default: none; then there is `snapshot()`. */
-  readonly triggers?: readonly RecorderTrigger[];
-  /** How long recordings go on after their trigger, up to 60 seconds. It has to fit into `keep.bytes` as well. Default: 0. */
-  readonly after?: { readonly seconds: number };
-  /** Least time between two triggers that are heeded. What fires in between is counted (`suppressed`). Default: 1000. */
-  readonly minIntervalMs?: number;
-  /** As for a trace, but `seconds` is Infinity when it is not given. `events` can't be limited: the recorder is to stay on. */
-  readonly limits?: Omit<TraceLimits, "events">;
-  /** Stops the recorder. */
-  readonly signal?: AbortSignal;
-}
 
 /** What the session does for its recorders; internal. */
 export interface RecorderHooks {
@@ -57,9 +32,6 @@ export interface RecorderHooks {
   onEnded(recorder: FlightRecorder, reason: TraceEndReason): void;
 }
 
-const DEFAULT_BYTES = 16 << 20;
-const AFTER_MAX_SECONDS = 60;
-const NS = 1e9;
 /** Gap events that a recording can have at most, generously. */
 const GAPS_MAX = 256;
 /** How long the last recordings may take after the recorder has ended. */
@@ -74,6 +46,7 @@ export class FlightRecorder {
   readonly #spec: ResolvedTraceSpec;
   readonly #recordings = new Subject<FlightRecording>();
   readonly #stats: BehaviorSubject<NodeStats>;
+  readonly #sites: RecorderSites;
   readonly #onAbort = (): void => this.#hooks.onUndoing(this.stop().catch(ignore));
   /** Recordings that are on their way. */
   readonly #fetching = new Map<number, Promise<FlightRecording>>();
@@ -102,6 +75,7 @@ export class FlightRecorder {
     checkOptions(options);
     this.#triggers = resolveTriggers(options.triggers ?? []);
     this.#spec = resolveTraceSpec(traceSpec(options, this.#triggers), otp);
+    this.#sites = new RecorderSites(options.instrumented);
     this.ended = new Promise((resolve) => (this.#settleEnded = resolve));
     this.recordings$ = this.#recordings.asObservable();
     this.#stats = new BehaviorSubject(nodeStats(undefined));
@@ -181,6 +155,7 @@ export class FlightRecorder {
   /** @internal The connection is gone; another may come. What was in the node's rings is lost with it. */
   suspend(): void {
     this.#agent = undefined;
+    this.#sites.closed();
     this.#fail(new ConnectionError("BT_CONNECTION_LOST", "the connection to the node was lost"));
   }
 
@@ -241,6 +216,7 @@ export class FlightRecorder {
       const reply = await agent.request(request, traceRefused, options);
       const value = reply instanceof ErlMap ? reply.get(atom("matched")) : undefined;
       this.#matched = typeof value === "number" ? value : 0;
+      await this.#sites.opened(agent, options);
     } catch (error) {
       // After a time-out or abort the node may still start it.
       const undone = agent.request(tuple(atom("stop"), this.#id), traceRefused, {
@@ -291,7 +267,9 @@ export class FlightRecorder {
       feed.close();
     }
     const factory = new EventFactory(ring.dictionary, ring.sources.list);
-    return new FlightRecording(facts, contentsOf(ring, factory, facts.events), factory);
+    const block = contentsOf(ring, factory, facts.events);
+    await this.#sites.fill(EventBatch.of(block, factory));
+    return new FlightRecording(facts, block, factory);
   }
 
   #facts(number: number, header: Term, base: bigint): FlightRecordingFacts {
@@ -372,6 +350,7 @@ export class FlightRecorder {
     this.#ended = reason;
     this.#options.signal?.removeEventListener("abort", this.#onAbort);
     this.#agent = undefined;
+    this.#sites.closed();
     this.#fail(stopped());
     this.#recordings.complete();
     this.#stats.complete();
@@ -384,72 +363,6 @@ const ignore = (): void => undefined;
 
 function stopped(): BeamtraceError {
   return new BeamtraceError("BT_TRACE_STOPPED", "the flight recorder has ended");
-}
-
-function checkOptions(options: FlightRecorderOptions): void {
-  const check = (option: string, value: number | undefined, least: number, most: number): void => {
-    if (value !== undefined && !(value >= least && value <= most))
-      throw new OptionError(
-        "BT_TRACE_SPEC_INVALID",
-        option,
-        `must be a number from ${least} to ${most}, not ${String(value)}`,
-      );
-  };
-  const known = (at: string, value: object | undefined, keys: readonly string[]): void => {
-    for (const key of Object.keys(value ?? {}))
-      if (!keys.includes(key))
-        throw new OptionError(
-          "BT_TRACE_SPEC_INVALID",
-          `${at}.${key}`,
-          `there is no such option; options are ${keys.join(", ")}`,
-        );
-  };
-  known("keep", options.keep, ["seconds", "bytes"]);
-  known("after", options.after, ["seconds"]);
-  check("keep.seconds", options.keep?.seconds, 0.001, 86_400);
-  check("keep.bytes", options.keep?.bytes, 1 << 16, 1 << 30);
-  check("after.seconds", options.after?.seconds, 0, AFTER_MAX_SECONDS);
-  check("minIntervalMs", options.minIntervalMs, 0, 86_400_000);
-  if (options.limits !== undefined && "events" in options.limits)
-    throw new OptionError("BT_LIMIT_INVALID", "limits.events", "a flight recorder is bounded by keep.bytes");
-}
-
-/** The trace that sees what is to be kept and the triggers. */
-function traceSpec(options: FlightRecorderOptions, triggers: ResolvedTriggers): TraceSpec {
-  const { keep: _k, triggers: _t, after: _a, minIntervalMs: _m, limits, signal: _s, ...spec } = options;
-  return {
-    ...spec,
-    ...(spec.events !== undefined || triggers.exits
-      ? { events: [...(spec.events ?? []), ...(triggers.exits ? (["exit"] as const) : [])] }
-      : {}),
-    calls: [...(spec.calls ?? []), ...triggers.patterns],
-    limits: { seconds: Infinity, ...limits },
-  };
-}
-
-/** The spec for the agent: that of a native trace, with what only a recorder has. */
-function recorderTerm(
-  spec: ResolvedTraceSpec,
-  options: FlightRecorderOptions,
-  triggers: ResolvedTriggers,
-): ErlMap {
-  const fields = new Map<string, Term>();
-  for (const [key, value] of spec.termFor("native")) fields.set((key as Atom).name, value);
-  let kinds = BigInt(fields.get("kinds") as number | bigint);
-  for (const kind of triggers.kinds) kinds |= 1n << BigInt(EVENT_KINDS[kind]);
-  const { seconds } = options.keep ?? {};
-  return map({
-    ...Object.fromEntries(fields),
-    kinds: kinds <= BigInt(Number.MAX_SAFE_INTEGER) ? Number(kinds) : kinds,
-    calls: mergePatterns(fields.get("calls") as Term[], triggers.patternNumbers),
-    recorder: map({
-      bytes: Math.floor(options.keep?.bytes ?? DEFAULT_BYTES),
-      keep_ns: seconds === undefined ? atom("infinity") : Math.round(seconds * NS),
-      after_ns: Math.round((options.after?.seconds ?? 0) * NS),
-      interval_ns: Math.round((options.minIntervalMs ?? 1000) * 1e6),
-      triggers: [...triggers.terms],
-    }),
-  });
 }
 
 /** Room for the contents of a recording, each of which may leave a few bytes unused. */

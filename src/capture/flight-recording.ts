@@ -9,6 +9,7 @@ import {
   type EventSource,
   type RecordingSummary,
   type RecordOptions,
+  type SiteTables,
   type SlotBlock,
   type SourceInfo,
   type Timestamp,
@@ -106,6 +107,11 @@ export class FlightRecording implements EventSource {
       subscriber.complete();
     });
     this.events$ = eventsOf(this.batches$);
+  }
+
+  /** What the sites of instrumented modules stand for, for `callbacks` and `locals`; `event.site` has it too. */
+  get sites(): SiteTables {
+    return this.#factory.dictionary.sites;
   }
 
   /** The node and clock that the events come from. */

@@ -7,7 +7,7 @@ export { Trace } from "./trace";
 export type { TraceOptions } from "./trace";
 export type { TraceSites } from "./trace-sites";
 export { FlightRecorder } from "./flight-recorder";
-export type { FlightRecorderOptions } from "./flight-recorder";
+export type { FlightRecorderOptions } from "./recorder-options";
 export { FlightRecording } from "./flight-recording";
 export type { FlightRecordingFacts, FlightTrigger } from "./flight-recording";
 export type {

@@ -1,7 +1,7 @@
 /**
  * What the sites of a trace's instrumented modules stand for. Tables come from beams that the user gives or from the node, which is asked for a
- * module when its first event object is made: the module answers itself, or its file does if that is of the code that runs. Owned by its trace;
- * the tables belong to the ring's dictionary, where the objects' `site` comes from.
+ * module when the first event object of a version of it is made: the module answers itself, or its file does if that is of the code that runs.
+ * Owned by its trace or recorder; the tables belong to a dictionary, where the objects' `site` comes from.
  */
 import {
   readSiteTable,
@@ -15,6 +15,9 @@ import { BeamFile, BeamtraceError, decode } from "../erlang";
 import { atom, Atom, Tuple, type Term } from "../erlang/term";
 import type { AgentClient } from "./agent-client";
 import type { CallOptions } from "./deadline";
+
+/** How long the node may take to say what the sites of a module are that events name. */
+const ANSWER_MS = 10_000;
 
 /** Sites by module and number. */
 export class TraceSites {
@@ -44,33 +47,44 @@ export class TraceSites {
     return this.#dictionary.sites.modules;
   }
 
+  /** All tables that are known, of whatever version. */
+  get tables(): readonly SiteTable[] {
+    return this.#dictionary.sites.tables;
+  }
+
   /** The site of an event's module and number, when it is known. */
   find(module: string, siteNumber: number): Site | undefined {
-    return this.#dictionary.sites.find(module, siteNumber, this.#source);
+    return this.#dictionary.sites.find(module, siteNumber);
   }
 
   /** Adds the sites of a module: `instrumentBeam` gives them as `table`. */
   add(table: SiteTable): void {
     this.#dictionary.sites.add(table);
-    this.#asked.add(table.module);
   }
 
   /**
-   * Asks the node for the sites of these modules, or of all instrumented ones that are loaded; also again, after a module has been loaded anew.
+   * Asks the node for the sites of these modules, or of all instrumented ones that are loaded, as they are now.
    * Resolves with the modules whose sites it can't tell: those that were loaded from memory, or whose file is not that of their code.
    */
   async load(modules?: readonly string[], options: CallOptions = {}): Promise<readonly string[]> {
     if (this.#agent === undefined) throw new BeamtraceError("BT_CLOSED", "the trace has ended");
+    return this.#load(this.#agent, modules, options);
+  }
+
+  async #load(
+    agent: AgentClient,
+    modules: readonly string[] | undefined,
+    options: CallOptions,
+  ): Promise<readonly string[]> {
     const which = modules === undefined ? atom("all") : modules.map((name) => atom(name));
-    const answer = await this.#agent.call("beamtrace_agent", "runtime_sites", [which], options);
+    const answer = await agent.call("beamtrace_agent", "runtime_sites", [which], options);
     const unknown: string[] = [];
     for (const entry of Array.isArray(answer) ? (answer as readonly Term[]) : []) {
       const [module, told] = entry instanceof Tuple ? entry.elements : [];
       if (!(module instanceof Atom)) continue;
-      this.#asked.add(module.name);
       const table = tableOf(told);
       if (table === undefined) unknown.push(module.name);
-      else this.#dictionary.sites.add(table, this.#source);
+      else this.#dictionary.sites.add(table);
     }
     return unknown;
   }
@@ -80,7 +94,7 @@ export class TraceSites {
     this.#agent = agent;
     this.#source = source;
     this.#asked.clear();
-    this.#dictionary.sites.onMissing(source, (module) => this.#want(module));
+    this.#dictionary.sites.onMissing(source, (module, version) => this.#want(module, version));
   }
 
   /** @internal */
@@ -89,19 +103,22 @@ export class TraceSites {
     this.#dictionary.sites.onMissing(this.#source, undefined);
   }
 
-  /** Modules that are met in one go are asked for in one. */
-  #want(id: number): void {
+  /** Modules that are met in one go are asked for in one; each version of them once: what the node can't tell now it could not later. */
+  #want(id: number, version: number): Promise<unknown> | undefined {
     const module = this.#dictionary.atomName(id);
-    if (module === undefined || this.#asked.has(module)) return;
-    this.#asked.add(module);
+    const agent = this.#agent;
+    const key = `${version} ${module}`;
+    if (module === undefined || agent === undefined || this.#asked.has(key)) return undefined;
+    this.#asked.add(key);
     this.#wanted.push(module);
-    this.#asking ??= Promise.resolve().then(async () => {
-      const modules = this.#wanted;
+    this.#asking ??= Promise.resolve().then(() => {
+      const modules = [...new Set(this.#wanted)];
       this.#wanted = [];
       this.#asking = undefined;
       // Without an answer events keep their numbers.
-      if (this.#agent !== undefined) await this.load(modules).catch(() => undefined);
+      return this.#load(agent, modules, { timeoutMs: ANSWER_MS }).catch(() => undefined);
     });
+    return this.#asking;
   }
 }
 

@@ -385,6 +385,10 @@ export class Trace implements EventSource {
     // A connection that took nothing at the end may have cost the last batches and the last message itself.
     await this.#feed?.settle(this.#node.received);
     this.#source?.pump();
+    // The last events may be the first ones of a module: who records them wants its sites, which the node can still tell.
+    await withDeadline(this.ring.dictionary.sites.settled(), { timeoutMs: LAST_MESSAGE_MS }, "sites").catch(
+      () => undefined,
+    );
     this.#finish(reason);
   }
 

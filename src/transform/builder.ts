@@ -8,6 +8,7 @@ import type {
   ClauseNode,
   Expr,
   FunctionNode,
+  IntegerNode,
   MatchNode,
   TryNode,
   VarNode,
@@ -36,7 +37,7 @@ export class Builder {
     return this.variable("_");
   }
 
-  integer(value: number): Expr {
+  integer(value: number): IntegerNode {
     return { type: "integer", anno: this.anno, value };
   }
 

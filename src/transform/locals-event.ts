@@ -38,7 +38,7 @@ export function localsEvent(event: TraceEvent, sites: SiteLookup): LocalsEvent |
   if (!Array.isArray(event.payload)) return undefined;
   const [module, number, pairs] = event.payload as readonly Term[];
   if (!(module instanceof Atom) || typeof number !== "number") return undefined;
-  const site = sites.find(module.name, number, event.source);
+  const site = sites.find(module.name, number);
   if (site?.variables === undefined) return undefined;
   const values = Array.isArray(pairs) ? (pairs as readonly Term[]) : [];
   const variables = site.variables.flatMap((name, i) => {

@@ -3,9 +3,7 @@ import { from, lastValueFrom, toArray } from "rxjs";
 import { expect, test } from "vitest";
 
 import { pairCalls, type FunctionCall } from "../../src/buffer/pair-calls";
-import { SiteTables } from "../../src/buffer/site-tables";
 import type { TraceEvent } from "../../src/buffer/trace-event";
-import { Dictionary } from "../../src/buffer/dictionary";
 import { Atom, Pid } from "../../src/erlang";
 
 const shape = { type: "atom", size: 0, tags: [] } as const;
@@ -80,37 +78,4 @@ test("what is kept is bounded", async () => {
     "3 return 10 in 2",
     "2 open - in -",
   ]);
-});
-
-test("sites are those of the source, or of all; a module that is not known is told of", () => {
-  const { sites } = new Dictionary();
-  const table = (line: number) => ({
-    module: "m",
-    sites: [
-      {
-        id: 0,
-        kind: "entry" as const,
-        function: "f",
-        arity: 0,
-        clause: 1,
-        file: "m.erl",
-        line,
-        column: 1,
-        arguments: [],
-      },
-    ],
-  });
-  expect(sites).toBeInstanceOf(SiteTables);
-  const missing: number[] = [];
-  sites.onMissing(3, (module) => missing.push(module));
-  expect(sites.find("m", 0, 3)).toBeUndefined();
-  expect(sites.find("m", 0, 3)).toBeUndefined();
-  expect(missing).toHaveLength(1);
-  sites.add(table(7));
-  sites.add(table(9), 3);
-  expect(sites.find("m", 0)?.line).toBe(7);
-  expect(sites.find("m", 0, 2)?.line).toBe(7);
-  expect(sites.find("m", 0, 3)?.line).toBe(9);
-  expect(sites.find("m", 1, 3)).toBeUndefined();
-  expect(sites.modules).toEqual(["m"]);
 });

@@ -329,7 +329,7 @@ describe("damage", () => {
     writeFileSync(path, "");
     await expect(openRecording(path)).rejects.toMatchObject({ code: "BT_CORRUPT_RECORDING" });
     const newer = readFileSync(await recorded(fixtureBatch()));
-    newer.writeUInt32LE(2, 8);
+    newer.writeUInt32LE(3, 8);
     writeFileSync(path, newer);
     await expect(openRecording(path)).rejects.toMatchObject({ code: "BT_RECORDING_VERSION" });
     await expect(openRecording(join(folder, "missing"))).rejects.toMatchObject({ code: "ENOENT" });

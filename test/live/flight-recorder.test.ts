@@ -1,90 +1,45 @@
 /**
- * The flight recorder on real nodes: every trigger, exact accounting, windows that are complete, and nothing left behind.
- * Messages are binaries whose size is a running number, so that the shapes alone show whether one is missing.
+ * The flight recorder on real nodes: exact accounting, windows that are complete, and nothing left behind. Messages are binaries whose size is a
+ * running number, so that the shapes alone show whether one is missing.
  */
 import { spawn } from "node:child_process";
 import { mkdtemp, rm } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
-import { filter, firstValueFrom, skipWhile, toArray, type Observable } from "rxjs";
+import { filter, firstValueFrom, skipWhile } from "rxjs";
 import { afterEach, beforeEach, describe, expect, test } from "vitest";
-import { openRecording, type TraceEvent } from "../../src/buffer";
-import { matchSpec, type FlightRecorderOptions, type FlightRecording, type Session } from "../../src/capture";
-import { atom, inspect, Pid, type BeamtraceError } from "../../src/erlang";
+import { openRecording } from "../../src/buffer";
+import { type FlightRecorderOptions, type FlightRecording, type Session } from "../../src/capture";
+import { atom } from "../../src/erlang";
 import { expectClean } from "../support/clean";
-import { eventually, startNode, type ErlNode } from "../support/erl-node";
+import { eventually, type ErlNode } from "../support/erl-node";
+import {
+  all,
+  codeOf,
+  endRecorded,
+  eventsOf,
+  expectNoHole,
+  lossesOf,
+  nodeHasLived,
+  NUMBERS,
+  numbers,
+  send,
+  sinkOnly,
+  startRecorded,
+} from "../support/recorded-node";
 import { attachTo } from "../support/traced";
-
-const NUMBERS = 997;
 
 let node: ErlNode;
 let session: Session;
 beforeEach(async () => {
-  node = await startNode();
-  session = await attachTo(node, { tracer: "native" });
-  await node.eval(
-    `register(sink, spawn(fun L() -> receive {sync, From} -> From ! synced, L(); _ -> L() end end)), ok`,
-  );
+  ({ node, session } = await startRecorded());
 });
-afterEach(async () => {
-  await session.close();
-  await expectClean(node, { modules: ["lists", "maps"] });
-  expect(await node.eval("erlang:system_monitor()")).toBe("undefined");
-  await node.stop();
-});
-
-const all = <T>(source: Observable<T>): Promise<T[]> => firstValueFrom(source.pipe(toArray()));
-const eventsOf = (recording: FlightRecording): Promise<TraceEvent[]> => all(recording.events$);
-const code = async (promise: Promise<unknown>): Promise<string> =>
-  promise.then(
-    () => "resolved",
-    (e: BeamtraceError) => e.code,
-  );
-
-async function pidOf(name: string): Promise<Pid> {
-  const pid = await session.call("erlang", "whereis", [atom(name)]);
-  if (!(pid instanceof Pid)) throw new Error(`no ${name}`);
-  return pid;
-}
-
-/** Sends messages numbered from `from` on, and returns when all have been queued. */
-const send = (from: number, count: number): Promise<string> =>
-  node.eval(
-    `[sink ! binary:copy(<<0>>, I rem ${NUMBERS}) || I <- lists:seq(${from}, ${from + count - 1})], sink ! {sync, self()}, receive synced -> ok end`,
-  );
-
-/** Waits until so many seconds have passed on the node's clock. */
-async function nodeHasLived(seconds: number): Promise<void> {
-  const clock = async (): Promise<number> => Number(await node.eval("erlang:monotonic_time(nanosecond)"));
-  const begun = await clock();
-  await eventually(clock, (now) => now > begun + seconds * 1e9);
-}
-
-/** Numbers of the messages that came to the sink, in the order of their events. */
-function numbers(events: readonly TraceEvent[]): number[] {
-  return events.flatMap((e) => (e.kind === "receive" && e.shape.type === "binary" ? [e.shape.size] : []));
-}
-
-function expectNoHole(found: readonly number[]): void {
-  expect(found.length).toBeGreaterThan(0);
-  const holes = found.flatMap((n, i) => (i > 0 && n !== ((found[i - 1] ?? 0) + 1) % NUMBERS ? [i] : []));
-  expect(holes).toEqual([]);
-}
-
-const lossesOf = (events: readonly TraceEvent[]): number =>
-  events.reduce((sum, e) => sum + (e.kind === "gap" ? e.count : 0), 0);
-
-const sinkOnly = async (options: Partial<FlightRecorderOptions> = {}): Promise<FlightRecorderOptions> => ({
-  processes: [await pidOf("sink")],
-  events: ["receive"],
-  limits: { rate: Infinity },
-  ...options,
-});
+afterEach(() => endRecorded({ node, session }));
 
 describe("a snapshot", () => {
   test("has everything that fits, and can be taken again", async () => {
-    const recorder = await session.flightRecorder(await sinkOnly());
-    await send(0, 5000);
+    const recorder = await session.flightRecorder(await sinkOnly(session));
+    await send(node, 0, 5000);
     const first = await recorder.snapshot();
     expect(first).toMatchObject({
       number: 1,
@@ -100,19 +55,19 @@ describe("a snapshot", () => {
     expect(numbers(events)).toHaveLength(5000);
     expectNoHole(numbers(events));
     // The rings were read, not emptied; and what was told before is told again.
-    await send(5000, 10);
+    await send(node, 5000, 10);
     const second = await recorder.snapshot();
     expect(second.events).toBe(5012);
     expectNoHole(numbers(await eventsOf(second)));
     expect(numbers(await eventsOf(first))).toHaveLength(5000);
     await recorder.stop();
     expect(session.recorders).toEqual([]);
-    expect(await code(recorder.snapshot())).toBe("BT_TRACE_STOPPED");
+    expect(await codeOf(recorder.snapshot())).toBe("BT_TRACE_STOPPED");
   });
 
   test("of small rings has the newest, and what was overwritten is counted", async () => {
-    const recorder = await session.flightRecorder(await sinkOnly({ keep: { bytes: 1 << 16 } }));
-    await send(0, 20_000);
+    const recorder = await session.flightRecorder(await sinkOnly(session, { keep: { bytes: 1 << 16 } }));
+    await send(node, 0, 20_000);
     const recording = await recorder.snapshot();
     const events = await eventsOf(recording);
     expect(recording.before).toBeGreaterThan(10_000);
@@ -127,11 +82,11 @@ describe("a snapshot", () => {
   });
 
   test("of seconds leaves out what is older", async () => {
-    const recorder = await session.flightRecorder(await sinkOnly({ keep: { seconds: 2 } }));
-    await send(0, 100);
+    const recorder = await session.flightRecorder(await sinkOnly(session, { keep: { seconds: 2 } }));
+    await send(node, 0, 100);
     const early = await recorder.snapshot();
-    await nodeHasLived(2.1);
-    await send(100, 7);
+    await nodeHasLived(node, 2.1);
+    await send(node, 100, 7);
     const late = await recorder.snapshot();
     expect(early).toMatchObject({ complete: true, events: 101 });
     expect(late).toMatchObject({ complete: true, events: 8, before: 101 });
@@ -139,9 +94,11 @@ describe("a snapshot", () => {
   });
 
   test("that reaches back less than was asked for is not complete, and says how much is missing", async () => {
-    const recorder = await session.flightRecorder(await sinkOnly({ keep: { seconds: 2, bytes: 1 << 16 } }));
-    await nodeHasLived(2.1);
-    await send(0, 5000);
+    const recorder = await session.flightRecorder(
+      await sinkOnly(session, { keep: { seconds: 2, bytes: 1 << 16 } }),
+    );
+    await nodeHasLived(node, 2.1);
+    await send(node, 0, 5000);
     const recording = await recorder.snapshot();
     const [gap] = await eventsOf(recording);
     expect(recording.complete).toBe(false);
@@ -155,11 +112,11 @@ describe("a snapshot", () => {
 
   test("of more seconds than the recorder has lived is complete only if nothing was overwritten", async () => {
     const recorder = await session.flightRecorder(
-      await sinkOnly({ keep: { seconds: 3600, bytes: 1 << 16 } }),
+      await sinkOnly(session, { keep: { seconds: 3600, bytes: 1 << 16 } }),
     );
-    await send(0, 10);
+    await send(node, 0, 10);
     expect(await recorder.snapshot()).toMatchObject({ complete: true, before: 0, events: 11 });
-    await send(0, 5000);
+    await send(node, 0, 5000);
     const recording = await recorder.snapshot();
     expect(recording.complete).toBe(false);
     const [gap] = await eventsOf(recording);
@@ -167,7 +124,7 @@ describe("a snapshot", () => {
   });
 
   test("while messages flood in: what it has is whole", { timeout: 60_000 }, async () => {
-    const recorder = await session.flightRecorder(await sinkOnly({ keep: { bytes: 1 << 22 } }));
+    const recorder = await session.flightRecorder(await sinkOnly(session, { keep: { bytes: 1 << 22 } }));
     await node.eval(`register(flood, spawn(fun() ->
       F = fun F(I) -> receive {stop, From} -> From ! {stopped, I} after 0 ->
         [sink ! binary:copy(<<0>>, J rem ${NUMBERS}) || J <- lists:seq(I, I + 99)], F(I + 100) end end, F(0) end)), ok`);
@@ -179,7 +136,7 @@ describe("a snapshot", () => {
     const taken: FlightRecording[] = [];
     for (let i = 0; i < 5; i++) taken.push(await recorder.snapshot());
     const sent = Number(await node.eval(`flood ! {stop, self()}, receive {stopped, I} -> I end`));
-    await send(sent, 1);
+    await send(node, sent, 1);
     taken.push(await recorder.snapshot());
     for (const recording of taken) {
       const events = await eventsOf(recording);
@@ -229,7 +186,7 @@ describe("a snapshot", () => {
     try {
       const recorder = await session.flightRecorder({ events: ["send", "receive", "procs"] });
       await node.eval(`spawn(lists, seq, [1, 10]), sink ! {a, <<"b">>}`);
-      await send(0, 3000);
+      await send(node, 0, 3000);
       const recording = await recorder.snapshot();
       await recorder.stop();
       await session.close();
@@ -244,172 +201,16 @@ describe("a snapshot", () => {
   });
 });
 
-describe("a trigger", () => {
-  test("call: with arguments that match, where the trace wants other things of the same function", async () => {
-    const recorder = await session.flightRecorder({
-      calls: [{ module: "lists", function: "seq", returns: true }],
-      triggers: [
-        { on: "call", module: "lists", function: "seq", arity: 2, matchSpec: matchSpec.call([1, 33]) },
-      ],
-    });
-    const next = firstValueFrom(recorder.recordings$);
-    await node.eval("lists:seq(1, 3), lists:seq(1, 33), lists:seq(1, 5, 2)");
-    const recording = await next;
-    const { trigger } = recording;
-    if (trigger.kind !== "call") throw new Error(`triggered by ${trigger.kind}`);
-    expect(trigger.trigger).toMatchObject({ on: "call", function: "seq" });
-    const events = (await eventsOf(recording)).filter(
-      (e) =>
-        "process" in e && e.process !== undefined && inspect(e.process) === inspect(trigger.process as Pid),
-    );
-    // Up to the trigger: the call before it with its result, and itself.
-    expect(events.map((e) => e.kind)).toEqual(["call", "return_from", "call"]);
-    expect(events.at(-1)?.timestamp).toBe(trigger.at);
-    // What comes after it is there as well, with results.
-    const later = await recorder.snapshot();
-    const kinds = (await eventsOf(later)).map((e) => e.kind);
-    expect(kinds.filter((kind) => kind === "call")).toHaveLength(3);
-    expect(kinds.filter((kind) => kind === "return_from")).toHaveLength(3);
-  });
-
-  test("exit: an abnormal reason, and no other", async () => {
-    const recorder = await session.flightRecorder({ events: ["receive"], triggers: [{ on: "exit" }] });
-    const next = firstValueFrom(recorder.recordings$);
-    await node.eval(`Done = fun(R) -> {P, M} = spawn_monitor(fun() -> exit(R) end), receive {'DOWN', M, _, P, _} -> ok end end,
-      [Done(R) || R <- [normal, shutdown, {shutdown, because}]], Done(crashed)`);
-    const recording = await next;
-    expect(recording.trigger.kind).toBe("exit");
-    const exits = (await eventsOf(recording)).filter((e) => e.kind === "exit");
-    expect(exits.at(-1)?.timestamp).toBe(recording.trigger.at);
-    expect(exits.at(-1)?.reason?.tags).toEqual(["crashed"]);
-    expect(exits.some((e) => e.reason?.tags[0] === "shutdown")).toBe(true);
-    expect((await recorder.snapshot()).suppressed).toBe(0);
-  });
-
-  test("message: to a registered name, also when another process has taken it", async () => {
-    const recorder = await session.flightRecorder({
-      processes: "none",
-      events: ["receive"],
-      triggers: [{ on: "message", to: "alarm_bell" }],
-      minIntervalMs: 0,
-    });
-    const fired: FlightRecording[] = [];
-    recorder.recordings$
-      .pipe(filter((each) => each.trigger.kind === "message"))
-      .subscribe((each) => void fired.push(each));
-    const bell = `register(alarm_bell, spawn(fun L() -> receive stop -> ok; _ -> L() end end)), ok`;
-    for (const _ of [1, 2]) {
-      const before = fired.length;
-      await node.eval(bell);
-      // The name is looked up on the node now and then.
-      await eventually(
-        async () => {
-          await node.eval("alarm_bell ! ring");
-          return fired.length;
-        },
-        (count) => count > before,
-      );
-      await node.eval(
-        `M = monitor(process, alarm_bell), alarm_bell ! stop, receive {'DOWN', M, _, _, _} -> ok end`,
-      );
-      // The recorder has seen that the name is free.
-      await recorder.snapshot();
-    }
-    const owners = fired.map((each) => "process" in each.trigger && inspect(each.trigger.process as Pid));
-    expect(new Set(owners).size).toBe(2);
-    const [first] = fired;
-    const rings = (await eventsOf(first as FlightRecording)).filter((e) => e.kind === "receive");
-    expect(rings.at(-1)?.timestamp).toBe(first?.trigger.at);
-  });
-
-  test("alarm: of the system monitor", async () => {
-    const recorder = await session.flightRecorder({
-      events: ["procs"],
-      triggers: [{ on: "alarm", largeHeapBytes: 1 << 22, longGcMs: 60_000 }],
-    });
-    const next = firstValueFrom(recorder.recordings$);
-    await node.eval(`{P, M} = spawn_monitor(fun() -> L = lists:seq(1, 2000000), exit({length, length(L)}) end),
-      receive {'DOWN', M, _, P, _} -> ok end`);
-    const recording = await next;
-    if (recording.trigger.kind !== "alarm") throw new Error(`triggered by ${recording.trigger.kind}`);
-    expect(recording.trigger.alarm).toBe("large_heap");
-    expect(recording.trigger.process).toBeInstanceOf(Pid);
-    expect((await eventsOf(recording)).some((e) => e.kind === "spawned")).toBe(true);
-  });
-
-  test("alarm: a system monitor of another process is not taken away", async () => {
-    await node.eval(
-      `P = spawn(fun() -> receive stop -> ok end end), register(watcher, P), erlang:system_monitor(P, [{long_gc, 500}])`,
-    );
-    const starting = session.flightRecorder({
-      events: ["procs"],
-      triggers: [{ on: "alarm", longGcMs: 100 }],
-    });
-    const otp = Number((await node.eval("erlang:system_info(otp_release)")).replaceAll('"', ""));
-    expect(await code(starting)).toBe(otp < 28 ? "BT_SYSTEM_MONITOR_BUSY" : "resolved");
-    expect(await node.eval("{P, [{long_gc, 500}]} = erlang:system_monitor(), P =:= whereis(watcher)")).toBe(
-      "true",
-    );
-    await session.close();
-    expect(await node.eval("{P, [{long_gc, 500}]} = erlang:system_monitor(), P =:= whereis(watcher)")).toBe(
-      "true",
-    );
-    await node.eval("erlang:system_monitor(undefined)");
-  });
-
-  test("a storm of them makes one recording; the others are counted", async () => {
-    const recorder = await session.flightRecorder({
-      processes: "none",
-      events: ["receive"],
-      triggers: [{ on: "message", to: "sink" }],
-      minIntervalMs: 600_000,
-    });
-    const seen: FlightRecording[] = [];
-    recorder.recordings$.subscribe((recording) => void seen.push(recording));
-    await send(0, 10_000);
-    await eventually(
-      () => seen.length,
-      (count) => count > 0,
-    );
-    await send(10_000, 10_000);
-    const last = await recorder.snapshot();
-    expect(seen.map((each) => each.trigger.kind)).toEqual(["message", "snapshot"]);
-    // One of 20,002 messages has made the recording.
-    expect((seen[0]?.suppressed ?? 0) + last.suppressed).toBe(20_001);
-  });
-
-  test("`after` puts into the recording what follows the trigger", async () => {
-    const recorder = await session.flightRecorder(
-      await sinkOnly({
-        events: ["receive", "procs"],
-        processes: "all",
-        triggers: [{ on: "exit" }],
-        after: { seconds: 2 },
-      }),
-    );
-    const next = firstValueFrom(recorder.recordings$);
-    await node.eval(
-      `{P, M} = spawn_monitor(fun() -> exit(crashed) end), receive {'DOWN', M, _, P, _} -> ok end`,
-    );
-    await send(0, 10);
-    const recording = await next;
-    expect(recording.to - recording.trigger.at).toBe(2e9);
-    expect(
-      numbers((await eventsOf(recording)).filter((e) => e.timestamp > recording.trigger.at)).length,
-    ).toBe(10);
-  });
-});
-
 describe("its life", () => {
   test("two at a time, where the node allows it", async () => {
     const otp = Number((await node.eval("erlang:system_info(otp_release)")).replaceAll('"', ""));
-    const first = await session.flightRecorder(await sinkOnly());
-    const second = session.flightRecorder(await sinkOnly({ keep: { bytes: 1 << 16 } }));
+    const first = await session.flightRecorder(await sinkOnly(session));
+    const second = session.flightRecorder(await sinkOnly(session, { keep: { bytes: 1 << 16 } }));
     if (otp < 27) {
-      expect(await code(second)).toBe("BT_TRACER_BUSY");
+      expect(await codeOf(second)).toBe("BT_TRACER_BUSY");
       return;
     }
-    await send(0, 3000);
+    await send(node, 0, 3000);
     const [a, b] = await Promise.all([first.snapshot(), (await second).snapshot()]);
     expect(a.events).toBe(3001);
     expect(b.before + b.events + b.lost + b.lostBefore).toBe(3001);
@@ -421,10 +222,10 @@ describe("its life", () => {
     await session.close();
     session = await attachTo(node, { tracer: "native", worker: true });
     const recorder = await session.flightRecorder(
-      await sinkOnly({ triggers: [{ on: "message", to: "sink" }] }),
+      await sinkOnly(session, { triggers: [{ on: "message", to: "sink" }] }),
     );
     const next = firstValueFrom(recorder.recordings$);
-    await send(0, 30_000);
+    await send(node, 0, 30_000);
     expect((await next).trigger.kind).toBe("message");
     const recording = await recorder.snapshot();
     const found = numbers(await eventsOf(recording));
@@ -441,7 +242,7 @@ describe("its life", () => {
       triggers: [{ on: "message", to: "sink" }],
       minIntervalMs: 0,
     });
-    await send(0, 10);
+    await send(node, 0, 10);
     await recorder.snapshot();
     const back = firstValueFrom(
       session.status$.pipe(
@@ -452,7 +253,7 @@ describe("its life", () => {
     await node.eval("[erlang:disconnect_node(N) || N <- nodes(hidden)]");
     await back;
     const next = firstValueFrom(recorder.recordings$);
-    await send(0, 5);
+    await send(node, 0, 5);
     expect((await next).number).toBe(1);
     const recording = await recorder.snapshot();
     expect(recording.before + recording.events).toBe(6);
@@ -461,22 +262,22 @@ describe("its life", () => {
   });
 
   test("a limit ends it, and says so", async () => {
-    const recorder = await session.flightRecorder(await sinkOnly({ limits: { rate: 1000 } }));
-    await send(0, 20_000);
+    const recorder = await session.flightRecorder(await sinkOnly(session, { limits: { rate: 1000 } }));
+    await send(node, 0, 20_000);
     expect(await recorder.ended).toMatchObject({ kind: "limit", limit: "rate" });
     await expectNoRecorder();
   });
 
   test("not without the native tracer, and not with more contents than it carries", async () => {
     const portable = await attachTo(node, { tracer: "portable" });
-    expect(await code(portable.flightRecorder({ events: ["procs"] }))).toBe("BT_NATIVE_UNAVAILABLE");
+    expect(await codeOf(portable.flightRecorder({ events: ["procs"] }))).toBe("BT_NATIVE_UNAVAILABLE");
     await portable.close();
-    expect(await code(session.flightRecorder({ events: ["procs"], payload: { maxBytes: 40_000 } }))).toBe(
+    expect(await codeOf(session.flightRecorder({ events: ["procs"], payload: { maxBytes: 40_000 } }))).toBe(
       "BT_NATIVE_UNAVAILABLE",
     );
     const misspelt = { events: ["procs"], keep: { second: 5 } } as FlightRecorderOptions;
-    expect(await code(session.flightRecorder(misspelt))).toBe("BT_TRACE_SPEC_INVALID");
-    expect(await code(session.flightRecorder({ events: ["procs"], keep: { bytes: 1 } }))).toBe(
+    expect(await codeOf(session.flightRecorder(misspelt))).toBe("BT_TRACE_SPEC_INVALID");
+    expect(await codeOf(session.flightRecorder({ events: ["procs"], keep: { bytes: 1 } }))).toBe(
       "BT_TRACE_SPEC_INVALID",
     );
   });
@@ -484,9 +285,9 @@ describe("its life", () => {
   test("a hundred recorders leave no memory", async () => {
     for (let i = 0; i < 100; i++) {
       const recorder = await session.flightRecorder(
-        await sinkOnly({ triggers: [{ on: "message", to: "sink" }] }),
+        await sinkOnly(session, { triggers: [{ on: "message", to: "sink" }] }),
       );
-      await send(0, 10);
+      await send(node, 0, 10);
       expect((await recorder.snapshot()).before).toBe(0);
       await recorder.stop();
     }

@@ -1,12 +1,13 @@
 /**
  * Callbacks of Elixir's behaviours say what they did: GenServer and Supervisor as they run; Phoenix's and Plug's, which can't be had here, of
- * modules with their behaviours whose callbacks are called as Phoenix calls them. Modules that `use` Agent or Task go on as they did.
+ * modules with their behaviours whose callbacks are called as Phoenix calls them. Modules that `use` Agent or Task go on as they did; what runs
+ * there is told by Elixir's own modules.
  */
 import { readFileSync } from "node:fs";
-import { afterAll, afterEach, beforeAll, beforeEach, expect, test } from "vitest";
+import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, test } from "vitest";
 
 import type { Session, Trace } from "../../src/capture";
-import { BeamFile } from "../../src/erlang";
+import { BeamFile, inspect } from "../../src/erlang";
 import {
   CALLBACK_TRACE,
   type CallbackEvent,
@@ -104,11 +105,80 @@ test("Supervisor", async () => {
   ]);
 });
 
-test("Agent and Task have no callbacks, and do what they did", async () => {
+test("modules that use Agent and Task have no callbacks, and do what they did", async () => {
   expect(
     await lines(`{ok, P} = 'Elixir.Bt.Count':start_link(1), 1 = 'Elixir.Bt.Count':add(P, 2), 3 = 'Elixir.Bt.Count':add(P, 1), 'Elixir.Agent':stop(P),
       {ok, _} = 'Elixir.Bt.Job':start_link({self(), 2}), receive {done, 4} -> ok end`),
   ).toEqual([]);
+});
+
+describe("Elixir's own servers, instrumented", () => {
+  const SERVERS = ["Elixir.Agent.Server", "Elixir.Task.Supervised"];
+  beforeAll(async () => {
+    for (const module of SERVERS) {
+      const text = await node.eval(`{_, B, _} = code:get_object_code('${module}'), base64:encode(B)`);
+      const plain = Buffer.from(/^<<"(.*)">>$/.exec(text)?.[1] ?? "", "base64");
+      const { bytes, warnings } = await instrumentBeam(plain, compiler);
+      expect(warnings).toEqual([]);
+      tables.push(readSiteTable(BeamFile.read(bytes)) as SiteTable);
+      await load(node, `'${module}'`, bytes);
+    }
+  });
+  afterAll(async () => {
+    for (const module of SERVERS)
+      await node.eval(
+        `code:purge('${module}'), {module, _} = code:load_file('${module}'), code:purge('${module}')`,
+      );
+  });
+
+  test("agents are servers whose state is the agent's", async () => {
+    const events =
+      await called(`{ok, P} = 'Elixir.Bt.Count':start_link(1), 1 = 'Elixir.Bt.Count':add(P, 2), ok = 'Elixir.Agent':update(P, fun(N) -> #{n => N} end),
+      ok = 'Elixir.Agent':cast(P, fun(#{n := N}) -> #{n => N + 1} end), 4 = 'Elixir.Agent':get(P, fun(#{n := N}) -> N end), 'Elixir.Agent':stop(P)`);
+    expect(events.map(callbackLine)).toEqual([
+      "init/1 ok; asked fun; - -> integer",
+      "handle_call/3 reply; asked tuple 2 get_and_update; called; answers integer; integer -> integer",
+      "handle_call/3 reply; asked tuple 2 update; called; answers atom ok; integer -> map 1",
+      "handle_cast/2 noreply; asked tuple 2 cast; map 1 -> map 1; changed n",
+      "handle_call/3 reply; asked tuple 2 get; called; answers integer; map 1 -> map 1; changed",
+      "terminate/2 value; asked atom normal; answers atom ok; map 1 -> -",
+    ]);
+    expect(new Set(events.map(({ behaviour, module }) => `${behaviour} ${module}`))).toEqual(
+      new Set(["Agent Elixir.Agent.Server"]),
+    );
+  });
+
+  test("tasks say what they run, for whom, and what came of it, however they were started", async () => {
+    const events =
+      await called(`{ok, _} = 'Elixir.Bt.Job':start_link({self(), 2}), receive {done, 4} -> ok end,
+      42 = 'Elixir.Task':await('Elixir.Task':async(fun() -> 42 end)),
+      {ok, S} = 'Elixir.Task.Supervisor':start_link(), {a, b} = 'Elixir.Task':await('Elixir.Task.Supervisor':async(S, fun() -> {a, b} end)),
+      unlink(S), exit(S, shutdown), self()`);
+    expect(events.map(callbackLine)).toEqual([
+      "invoke_mfa/2 value; asked tuple 3 Elixir.Bt.Job run; called; answers tuple 2 done; - -> -",
+      "invoke_mfa/2 value; asked tuple 3 erlang apply; called; answers integer; - -> -",
+      "invoke_mfa/2 value; asked tuple 3 erlang apply; called; answers tuple 2 a b; - -> -",
+    ]);
+    expect(new Set(events.map(({ behaviour }) => behaviour))).toEqual(new Set(["Task"]));
+    // All of them are for the process that asked, and run in others.
+    expect(new Set(events.map(({ caller }) => caller && inspect(caller))).size).toBe(1);
+    expect(new Set(events.map(({ process }) => process)).size).toBe(3);
+  });
+
+  test("a task that raises shows by its exit", async () => {
+    await trace.stop();
+    trace = await session.trace({ ...CALLBACK_TRACE, events: ["function_exception", "exit"] });
+    collected = collect(trace);
+    expect(
+      await lines(
+        `logger:set_primary_config(level, none), {ok, P} = 'Elixir.Task':start(fun() -> error(oops) end), M = monitor(process, P), receive {'DOWN', M, _, _, _} -> ok end`,
+      ),
+    ).toEqual([
+      expect.stringMatching(
+        /^invoke_mfa\/2 exception by exit; asked tuple 3 erlang apply; called; because tuple 2 oops; - -> -$/,
+      ),
+    ]);
+  });
 });
 
 const socket =

@@ -131,7 +131,7 @@ describe("gen_server", () => {
     );
   });
 
-  test("starts that fail say why; a crash has no event of its own, and its stack trace is the plain one", async () => {
+  test("starts that fail say why; a crash shows, and its stack trace is the plain one", async () => {
     const events = await called(
       `logger:set_primary_config(level, none), ignore = bt_counter:start(never), {error, bad} = bt_counter:start(bad),
        {ok, P} = bt_counter:start({map, 1}), {'EXIT', {{crashed, _}, _}} = (catch gen_server:call(P, crash))`,
@@ -140,6 +140,7 @@ describe("gen_server", () => {
       "init/1 ignore; asked atom never; - -> -",
       "init/1 stop; asked atom bad; because atom bad; - -> -",
       "init/1 ok; asked tuple 2 map; - -> map 3",
+      "handle_call/3 exception by terminate; asked atom crash; called; because tuple 2 crashed; map 3 -> -",
       "terminate/2 value; asked tuple 2 crashed; answers atom done; map 3 -> -",
     ]);
   });
@@ -157,7 +158,7 @@ describe("gen_server", () => {
       "handle_call/3 reply; asked tuple 2 nested; called; answers tuple 2 nested; map 4 -> map 5; changed nested",
       // Handed on to a fun, and to what raised.
       "handle_call/3 tail_call; asked atom elsewhere; called; map 5 -> -",
-      "handle_call/3 tail_call; asked tuple 2 loop fail; called; map 5 -> -",
+      "handle_call/3 exception by terminate; asked tuple 2 loop fail; called; because tuple 2 told_to; map 5 -> -",
       "terminate/2 value; asked tuple 2 told_to; answers atom done; map 5 -> -",
     ]);
     const [, delegated] = events;
@@ -207,7 +208,7 @@ describe("values", () => {
   test("travel when asked for, cut, without what is under the keys to redact", async () => {
     const events = await called(`{ok, P} = bt_counter:start({tuple, lists:seq(1, 100)}), gen_server:stop(P),
       {ok, Q} = bt_counter:start({continue, 1}), gen_server:cast(Q, {put, password, <<"hunter2">>}), gen_server:stop(Q)`);
-    await collected.until((all) => all.filter((event) => event.kind === "call").length === 6);
+    await collected.until((all) => all.filter((event) => event.kind === "call").length === 12);
     const [init] = events;
     const put = callbacksSoFar().find(({ callback }) => callback === "handle_cast/2");
     expect(text(init?.values?.trigger)).toBe("{tuple,[1,2,3,4,5,'[trimmed]']}");

@@ -2,6 +2,7 @@
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
 
 import { BeamFile } from "../../src/erlang";
+import { siteIn } from "../../src/buffer";
 import { type CompileServer, instrumentBeam, readSiteTable, type SiteTable } from "../../src/transform";
 import { RUNTIME_OFF, RUNTIME_ON } from "../../src/transform/beam-code.generated";
 import { type ErlNode, startNode } from "../support/erl-node";
@@ -53,7 +54,7 @@ async function told(expression: string): Promise<Told[]> {
   return (JSON.parse(text) as string[]).map((line) => {
     const [, what = "", id = "", site = "", rest = ""] = /^(\w+) (\d+) (\d+) (.*)$/s.exec(line) ?? [];
     if (!ids.has(id)) ids.set(id, ids.size + 1);
-    const at = table.sites[Number(site)];
+    const at = siteIn(table, Number(site));
     return {
       what: `${what} ${at?.kind} ${at?.function}/${at?.arity}.${at?.clause}:${at?.line}`,
       frame: ids.get(id) ?? 0,

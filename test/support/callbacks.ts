@@ -22,11 +22,17 @@ function keysOf(what: string, keys: ChangedKeys | undefined): string[] {
   ];
 }
 
+/** How an exception shows, and its class where that is known. */
+const exceptionOf = ({ exception }: CallbackEvent): string =>
+  exception === undefined
+    ? ""
+    : ` by ${exception.evidence}${exception.class === undefined ? "" : ` ${exception.class}`}`;
+
 /** All that an event says, but for who and when. */
 export function callbackLine(event: CallbackEvent): string {
   const { eventType, stateName } = event;
   return [
-    `${event.callback} ${event.outcome}`,
+    `${event.callback} ${event.outcome}${exceptionOf(event)}`,
     `asked ${shape(event.trigger)}`,
     ...(eventType === undefined ? [] : [`as ${typeof eventType === "string" ? eventType : text(eventType)}`]),
     ...(event.caller === undefined ? [] : ["called"]),

@@ -1,4 +1,5 @@
 /** What instrumented modules tell while an expression runs, through an ordinary call trace of the runtime. */
+import { SITES_MAX } from "../../src/buffer";
 import { RUNTIME_ON } from "../../src/transform/beam-code.generated";
 import type { ErlNode } from "./erl-node";
 import { load, unload } from "./transform";
@@ -20,7 +21,7 @@ pick(X) ->
     end.
 `;
 
-/** Runs an expression in a traced process, with the runtime that traces; gives `Module:site` of each entry, in order. */
+/** Runs an expression in a traced process, with the runtime that traces; gives `Module:site` of each entry, in order, sites by their places. */
 export async function entriesOf(node: ErlNode, expression: string): Promise<string[]> {
   await load(node, "beamtrace_rt", RUNTIME_ON);
   try {
@@ -33,7 +34,7 @@ export async function entriesOf(node: ErlNode, expression: string): Promise<stri
       receive {'DOWN', Ref, _, _, normal} -> ok; {'DOWN', Ref, _, _, Why} -> error(Why) end,
       D = erlang:trace_delivered(P), receive {trace_delivered, P, D} -> ok end,
       Collect = fun C(Acc) -> receive {trace, P, call, {_, entered, [_, M, Site, _]}} -> C([{M, Site} | Acc]) after 0 -> lists:reverse(Acc) end end,
-      [lists:flatten(io_lib:format("~ts:~w", [M, S])) || {M, S} <- Collect([])]`);
+      [lists:flatten(io_lib:format("~ts:~w", [M, S rem ${SITES_MAX}])) || {M, S} <- Collect([])]`);
     return JSON.parse(text) as string[];
   } finally {
     await node.eval("erlang:trace_pattern({beamtrace_rt, '_', '_'}, false, [local])");

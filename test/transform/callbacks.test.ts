@@ -12,8 +12,8 @@ import {
   instrumentForms,
   type InstrumentedForms,
   type InstrumentOptions,
-  printFunction,
 } from "../../src/transform";
+import { printed as printedFunction } from "../support/printed";
 
 const b = builderAt(7);
 const v = (name: string): Expr => b.variable(name);
@@ -37,8 +37,7 @@ const clause = (patterns: string[], ...body: Expr[]): ClauseNode => b.clause(pat
 function printed({ forms }: InstrumentedForms, name: string): string {
   const found = forms.find((form) => form.type === "function" && form.name.name === name);
   if (found?.type !== "function") throw new Error(`no ${name}`);
-  return printFunction(found)
-    .replace(/\s+/g, " ")
+  return printedFunction(found)
     .replace(/case BeamtraceId of 0 -> ok; _ -> '-beamtrace-([\w-]+)-'\(([^)]*)\) end/g, "$1($2)")
     .replaceAll("Beamtrace", "")
     .trim();
@@ -48,10 +47,10 @@ const server = (options?: InstrumentOptions, ...functions: FunctionNode[]): Inst
   instrumentForms(module("gen_server", functions, functions.slice(0, 1)), options);
 
 describe("a callback", () => {
-  test("keeps what it was called with where somebody listens, and tells at its end", () => {
+  test("tells what it was called with, and keeps it, where somebody listens, and tells at its end", () => {
     expect(printed(server({}, f("handle_call", clause(["M", "_", "S"], reply))), "handle_call")).toBe(
       "handle_call(M, A2, S) -> Id = '-beamtrace-enter-'(0, M, A2, S), " +
-        "C = case Id of 0 -> none; _ -> {M, A2, S, '-beamtrace-none-'} end, R = {reply, ok, S}, callback(Id, 1, server, C, R), R.",
+        "C = case Id of 0 -> none; _ -> '-beamtrace-begins-'(Id, 0, server, {M, A2, S, '-beamtrace-none-'}) end, R = {reply, ok, S}, callback(Id, 1, server, C, R), R.",
     );
   });
 
@@ -82,12 +81,25 @@ describe("a callback", () => {
     expect(instrumentForms(all).table.sites[0]?.callback?.name).toBe("init/1");
   });
 
-  test("that never returns keeps nothing", () => {
+  test("that never returns tells what it was called with and keeps nothing", () => {
     const text = printed(
       server({}, f("handle_cast", clause(["M", "S"], b.call("exit", [v("M")])))),
       "handle_cast",
     );
-    expect(text).toBe("handle_cast(M, S) -> _ = '-beamtrace-enter-'(0, M, S), exit(M).");
+    expect(text).toBe(
+      "handle_cast(M, S) -> Id = '-beamtrace-enter-'(0, M, S), _ = case Id of 0 -> none; _ -> " +
+        "'-beamtrace-begins-'(Id, 0, server, {M, '-beamtrace-none-', S, '-beamtrace-none-'}) end, exit(M).",
+    );
+  });
+
+  test("that is wrapped tells of an exception what it would tell of a result", () => {
+    const told = server(
+      { exceptions: "wrap" },
+      f("handle_cast", clause(["M", "S"], b.call("exit", [v("M")]))),
+    );
+    expect(printed(told, "handle_cast")).toContain("callback-exception(Id, 1, C, E, S, server, C2)");
+    const other = server({ exceptions: "wrap" }, f("other", clause(["M"], b.call("exit", [v("M")]))));
+    expect(printed(other, "other")).toContain("exception(Id, 1, C, E, S)");
   });
 
   test("of a state machine goes by what callback_mode says", () => {

@@ -11,11 +11,11 @@ import {
   instrumentBeam,
   instrumentForms,
   type InstrumentOptions,
-  printFunction,
   readSiteTable,
   SITE_CHUNK,
   withSiteTable,
 } from "../../src/transform";
+import { printed } from "../support/printed";
 
 const b = builderAt(7);
 const X = (): Expr => b.variable("X");
@@ -45,8 +45,7 @@ const firstFunction = (forms: readonly Form[]): FunctionNode =>
   forms.find((form) => form.type === "function") as FunctionNode;
 function instrumented(body: readonly Expr[], options?: InstrumentOptions): string {
   const { forms } = instrumentForms(module(f(...body)), options);
-  return printFunction(firstFunction(forms))
-    .replace(/\s+/g, " ")
+  return printed(firstFunction(forms))
     .replace(/case BeamtraceId of 0 -> ok; _ -> '-beamtrace-(\w+)-'\(BeamtraceId, ([^)]*)\) end/g, "$1($2)")
     .replace(/BeamtraceId = '-beamtrace-enter-'\((.*?)\)/, "enter($1)")
     .replaceAll("Beamtrace", "")
@@ -145,11 +144,7 @@ describe("events", () => {
       [1, "return"],
     ]);
     const once = forms.find((form) => form.type === "function" && form.name.name === "-beamtrace-once-");
-    expect(
-      printFunction(once as FunctionNode)
-        .replace(/\s+/g, " ")
-        .trim(),
-    ).toBe(
+    expect(printed(once as FunctionNode).trim()).toBe(
       "'-beamtrace-once-'(S, V0, R) -> case '-beamtrace-enter-'(S, V0) of 0 -> ok; Id -> '-beamtrace-leave-'(Id, S + 1, R) end, R.",
     );
   });
@@ -157,7 +152,7 @@ describe("events", () => {
   test("with many arguments it has them in a list", () => {
     const names = Array.from({ length: 8 }, (_, i) => b.variable(`A${i}`));
     const { forms } = instrumentForms(module(b.function("f", 8, [b.clause(names, [b.atom("done")])])));
-    expect(printFunction(firstFunction(forms)).replace(/\s+/g, " ")).toContain(
+    expect(printed(firstFunction(forms))).toContain(
       "-> '-beamtrace-once-list-'(0, [A0, A1, A2, A3, A4, A5, A6, A7], done)",
     );
     const helpers = forms.flatMap((form) =>
@@ -178,9 +173,7 @@ describe("events", () => {
       b.clause([X(), b.wildcard(), b.match(b.tuple(b.atom("a")), b.variable("_T"))], [b.atom("ok")]),
     ]);
     const { forms } = instrumentForms(module(node));
-    expect(printFunction(firstFunction(forms))).toMatch(
-      /^f\(X, BeamtraceA2, \(\{a\} = _T\) = BeamtraceA3\) ->/,
-    );
+    expect(printed(firstFunction(forms))).toMatch(/^f\(X, BeamtraceA2, \(\{a\} = _T\) = BeamtraceA3\) ->/);
   });
 
   test("all that is added is marked as generated, at the line it stands beside", () => {
@@ -221,6 +214,20 @@ describe("what is left alone", () => {
     const { forms } = instrumentForms(module(f(X())));
     expect(() => instrumentForms(forms)).toThrow(expect.objectContaining({ code: "BT_INSTRUMENT_REFUSED" }));
     expect(() => instrumentForms([])).toThrow(expect.objectContaining({ code: "BT_INSTRUMENT_REFUSED" }));
+  });
+
+  test("a module with more places than events can name, until fewer are selected", () => {
+    const clauses = Array.from({ length: 50_001 }, (_, i) => b.clause([b.integer(i)], [b.atom("ok")]));
+    const forms = (): Form[] =>
+      module(b.function("f", 1, clauses), b.function("few", 0, [b.clause([], [X()])]));
+    expect(() => instrumentForms(forms())).toThrow(
+      expect.objectContaining({
+        code: "BT_INSTRUMENT_REFUSED",
+        message: expect.stringContaining("100004 places") as string,
+      }),
+    );
+    const few = instrumentForms(forms(), { select: ({ function: name }) => name === "few" });
+    expect(few.table.sites).toHaveLength(2);
   });
 
   test("modules of the code server, unless the runtime is there before them", async () => {

@@ -19,6 +19,7 @@
     beamtrace_native,
     beamtrace_native_check,
     beamtrace_native_loader,
+    beamtrace_outbox,
     beamtrace_pacer,
     beamtrace_patterns,
     beamtrace_recorder,
@@ -30,6 +31,7 @@
     beamtrace_shape,
     beamtrace_spec,
     beamtrace_targets,
+    beamtrace_trace_start,
     beamtrace_tracer,
     beamtrace_traces,
     beamtrace_trim

@@ -27,14 +27,11 @@
     instrumented := none | #{modules := all | [module()], processes := all | [pid()], _ => _}
 }.
 -type stats() :: #{atom() => integer()}.
--type gap() :: none | {Count :: pos_integer(), From :: integer(), To :: integer()}.
 
 %% Small enough to stay in the cache: a larger one costs more than the collections it saves.
 -define(HEAP_WORDS, 10000).
 -define(FULLSWEEP_AFTER, 50).
 -define(MEMORY_DEFAULT, 268435456).
-%% Batches that wait for the connection; more than these are dropped.
--define(WAITING_MAX, 128).
 -define(RETRY_MS, 5).
 %% How long the last batches of a trace may wait for the connection.
 -define(LAST_RETRIES, 400).
@@ -49,13 +46,13 @@
 -define(PROMPT_MS, 10).
 
 -record(state, {
-    id :: integer(),
-    mailbox :: pid(),
     holder :: pid(),
     client_node :: node(),
     mask :: non_neg_integer(),
     mode :: beamtrace_event:mode(),
     scheduler :: boolean(),
+    %% What goes to the client.
+    out :: beamtrace_outbox:outbox(),
     max :: pos_integer(),
     flush_ns :: pos_integer(),
     prompt_ms :: pos_integer(),
@@ -74,20 +71,10 @@
     outside = 0 :: non_neg_integer(),
     %% How often each kind stands among the first events of the last batch.
     kinds = [] :: [non_neg_integer()],
-    seq = 0 :: non_neg_integer(),
     received = 0 :: non_neg_integer(),
-    shipped = 0 :: non_neg_integer(),
     filtered = 0 :: non_neg_integer(),
-    lost_tracer = 0 :: non_neg_integer(),
-    lost_link = 0 :: non_neg_integer(),
     queue_max = 0 :: non_neg_integer(),
-    priority = normal :: normal | high,
-    %% Losses and markers that the next batch begins with, with absolute stamps.
-    gap_tracer = none :: gap(),
-    gap_link = none :: gap(),
-    markers = [] :: [{integer(), pid() | port() | 0, atom(), term(), term()}],
-    %% Batches that the connection has not taken yet, oldest first.
-    waiting = queue:new() :: queue:queue({integer(), integer(), integer(), non_neg_integer(), [tuple()]})
+    priority = normal :: normal | high
 }).
 
 -spec start(options()) -> pid().
@@ -123,8 +110,7 @@ init(#{
     process_flag(sensitive, true),
     first(
         #state{
-            id = Id,
-            mailbox = Mailbox,
+            out = beamtrace_outbox:new(Id, Mailbox),
             holder = Holder,
             client_node = ClientNode,
             mask = Mask,
@@ -316,8 +302,8 @@ room(#state{max = Max, quota = infinity}) -> Max;
 room(#state{max = Max, quota = 0}) -> Max;
 room(#state{max = Max, quota = Quota}) -> min(Max, Quota).
 
-wait(#state{waiting = Waiting}) ->
-    case queue:is_empty(Waiting) of
+wait(#state{out = Out}) ->
+    case beamtrace_outbox:is_empty(Out) of
         true -> infinity;
         false -> ?RETRY_MS
     end.
@@ -339,7 +325,7 @@ publish(Acc, Queue, #state{sampler = {_, Counters}} = S) ->
     ok = counters:put(Counters, 1, S#state.received + S#state.filtered),
     ok = counters:put(Counters, 2, Queue),
     ok = counters:put(Counters, 4, S#state.outside),
-    ok = counters:put(Counters, 5, S#state.seq),
+    ok = counters:put(Counters, 5, beamtrace_outbox:batches(S#state.out)),
     S#state{kinds = [element(1, Event) band 16#ff || Event <- lists:sublist(Acc, ?KINDS_SAMPLE)]}.
 
 prioritise(Queue, #state{priority = normal, queue_soft = Soft} = S) when Queue > ?HURRY; Queue > Soft div 2 ->
@@ -361,14 +347,19 @@ measure(To, Queue, #state{received = Received, filtered = Filtered, meter = Mete
     end.
 
 %% Closes a batch: counts it, and sends it or lets it wait.
-close(S, [], 0, _, _, Filtered) when S#state.gap_tracer =:= none, S#state.gap_link =:= none, S#state.markers =:= [] ->
-    retry(S#state{filtered = S#state.filtered + Filtered});
-close(S0, Acc, Taken, Base, To, Filtered) ->
-    S1 = retry(count(Taken, Filtered, S0)),
-    case queue:len(S1#state.waiting) of
-        Length when Length >= ?WAITING_MAX -> drop_newest(Taken, Base, To, S1);
-        Length -> ship(Length, Acc, Taken, Base, S1)
-    end.
+close(#state{out = Out} = S, [], 0, Base, To, Filtered) ->
+    case beamtrace_outbox:is_silent(Out) of
+        true -> retry(S#state{filtered = S#state.filtered + Filtered});
+        false -> hand_over(S, [], 0, Base, To, Filtered)
+    end;
+close(S, Acc, Taken, Base, To, Filtered) ->
+    hand_over(S, Acc, Taken, Base, To, Filtered).
+
+hand_over(S0, Acc, Taken, Base, To, Filtered) ->
+    S = retry(count(Taken, Filtered, S0)),
+    S#state{out = beamtrace_outbox:put(Acc, Taken, Base, To, S#state.received, S#state.out)}.
+
+retry(#state{out = Out} = S) -> S#state{out = beamtrace_outbox:retry(Out)}.
 
 count(Taken, Filtered, #state{received = Received} = S) ->
     spend(Taken, S#state{received = Received + Taken, filtered = S#state.filtered + Filtered}).
@@ -381,61 +372,6 @@ spend(Taken, #state{quota = Quota, holder = Holder, received = Received} = S) wh
     S#state{quota = 0, mask = 0};
 spend(Taken, #state{quota = Quota} = S) ->
     S#state{quota = max(0, Quota - Taken)}.
-
-drop_newest(0, _, _, S) ->
-    S;
-drop_newest(Taken, Base, To, #state{lost_link = Lost, gap_link = Gap} = S) ->
-    S#state{lost_link = Lost + Taken, gap_link = widen(Gap, Taken, Base, To)}.
-
-ship(Length, Acc, Taken, Base, S) ->
-    Events = notes(Base, S) ++ lists:reverse(Acc),
-    Batch = {Base, S#state.received, S#state.lost_tracer + S#state.lost_link, Taken, Events},
-    S1 = S#state{gap_tracer = none, gap_link = none, markers = []},
-    case Length of
-        0 ->
-            case send(Batch, S1) of
-                {ok, S2} -> S2;
-                busy -> S1#state{waiting = queue:in(Batch, S1#state.waiting)};
-                gone -> gone(Taken, S1)
-            end;
-        _ ->
-            S1#state{waiting = queue:in(Batch, S1#state.waiting)}
-    end.
-
-%% Gaps and markers since the last batch, oldest place first.
-notes(_, #state{gap_tracer = none, gap_link = none, markers = []}) ->
-    [];
-notes(Base, #state{gap_tracer = Tracer, gap_link = Link, markers = Markers}) ->
-    gap_event(Tracer, tracer, Base) ++ gap_event(Link, link, Base) ++
-        [{?KIND_MARKER, At - Base, P, Name, A, B} || {At, P, Name, A, B} <- lists:reverse(Markers)].
-
-gap_event(none, _, _) -> [];
-gap_event({Count, From, To}, Hop, Base) -> [{?KIND_GAP, To - Base, 0, Hop, Count, From - Base, To - Base}].
-
-widen(none, Count, From, To) -> {Count, From, To};
-widen({Before, From0, To0}, Count, From, To) -> {Before + Count, min(From0, From), max(To0, To)}.
-
-send({Base, Received, Lost, Taken, Events}, #state{id = Id, mailbox = Mailbox, seq = Seq} = S) ->
-    case erlang:send(Mailbox, {1, Id, Seq, Base, Received, Lost, Events}, [nosuspend, noconnect]) of
-        ok -> {ok, S#state{seq = Seq + 1, shipped = S#state.shipped + Taken}};
-        nosuspend -> busy;
-        noconnect -> gone
-    end.
-
-%% The connection has closed; the holder hears of it by itself.
-gone(Taken, #state{lost_link = Lost} = S) -> S#state{lost_link = Lost + Taken}.
-
-retry(#state{waiting = Waiting} = S) ->
-    case queue:out(Waiting) of
-        {empty, _} ->
-            S;
-        {{value, {_, _, _, Taken, _} = Batch}, Rest} ->
-            case send(Batch, S) of
-                {ok, S1} -> retry(S1#state{waiting = Rest});
-                busy -> S;
-                gone -> retry(gone(Taken, S#state{waiting = Rest}))
-            end
-    end.
 
 %% The backlog is over its bound: counts messages without making events of them.
 shed(Left, S) ->
@@ -470,11 +406,8 @@ shed_gap({From, To}, Ts) -> {min(From, Ts), max(To, Ts)}.
 shed_done(0, Filtered, none, S) ->
     count(0, Filtered, S);
 shed_done(Count, Filtered, {From, To}, S) ->
-    S1 = count(Count, Filtered, S),
-    S1#state{
-        lost_tracer = S1#state.lost_tracer + Count,
-        gap_tracer = widen(S1#state.gap_tracer, Count, From, To)
-    }.
+    #state{out = Out} = S1 = count(Count, Filtered, S),
+    S1#state{out = beamtrace_outbox:lost(Count, From, To, Out)}.
 
 shed_kind(Message, #state{filter = Filter}) when is_map_key(element(2, Message), Filter) -> unwanted;
 shed_kind(Message, S) when element(3, Message) =:= spawned, tuple_size(Message) >= 6 ->
@@ -491,12 +424,10 @@ shed_wanted(Kind, #state{mask = Mask}) when Mask band (1 bsl Kind) =/= 0 -> want
 shed_wanted(_, _) -> unwanted.
 
 %% Requests of the holder.
-control({beamtrace_marker, Name, A, B}, #state{markers = Markers} = S) ->
-    Now = erlang:monotonic_time(nanosecond),
-    close(S#state{markers = [{Now, 0, Name, A, B} | Markers]}, [], 0, Now, Now, 0);
+control({beamtrace_marker, Name, A, B}, S) ->
+    mark(fun(Now) -> [{Now, 0, Name, A, B}] end, S);
 control({beamtrace_markers, Markers, {From, Ref}}, S) ->
-    Now = erlang:monotonic_time(nanosecond),
-    S1 = close(S#state{markers = lists:reverse(Markers, S#state.markers)}, [], 0, Now, Now, 0),
+    S1 = mark(fun(_) -> Markers end, S),
     From ! {beamtrace_marked, Ref},
     S1;
 control({beamtrace_sampler, Process, Counters, LeastMs}, #state{prompt_ms = PromptMs} = S) ->
@@ -520,44 +451,38 @@ control(beamtrace_stop, S) ->
 control(_, S) ->
     S.
 
+mark(Markers, #state{out = Out} = S) ->
+    Now = erlang:monotonic_time(nanosecond),
+    close(S#state{out = beamtrace_outbox:mark(Markers(Now), Out)}, [], 0, Now, Now, 0).
+
 %% The last batches, then the last message of the trace.
 -spec finish(#state{}, non_neg_integer()) -> no_return().
 finish(S0, Retries) ->
     Now = erlang:monotonic_time(nanosecond),
     S = close(S0, [], 0, Now, Now, 0),
-    case Retries > 0 andalso not (queue:is_empty(S#state.waiting) andalso last_message(S)) of
+    Out = S#state.out,
+    case Retries > 0 andalso not (beamtrace_outbox:is_empty(Out) andalso beamtrace_outbox:last(stats(S), Out)) of
         true ->
             receive
             after ?RETRY_MS -> finish(S, Retries - 1)
             end;
         false ->
-            S#state.holder ! {beamtrace_final, self(), stats(drop_waiting(S))},
+            S#state.holder ! {beamtrace_final, self(), stats(S#state{out = beamtrace_outbox:drop(Out)})},
             exit(normal)
     end.
-
-last_message(#state{id = Id, mailbox = Mailbox, seq = Seq} = S) ->
-    erlang:send(Mailbox, {2, Id, Seq, stats(S)}, [nosuspend, noconnect]) =/= nosuspend.
-
-drop_waiting(#state{waiting = Waiting, lost_link = Lost} = S) ->
-    Dropped = lists:sum([Taken || {_, _, _, Taken, _} <- queue:to_list(Waiting)]),
-    S#state{waiting = queue:new(), lost_link = Lost + Dropped}.
 
 -spec stats(#state{}) -> stats().
 stats(#state{meter = Meter, received = Received, filtered = Filtered} = S) ->
     [{message_queue_len, Queue}, {memory, Memory}, {reductions, Reductions}] =
         process_info(self(), [message_queue_len, memory, reductions]),
     {Rate, Overhead} = beamtrace_limits:rate(erlang:monotonic_time(nanosecond), Received, Filtered, Meter),
-    #{
+    maps:merge(beamtrace_outbox:stats(S#state.out), #{
         received => Received,
-        shipped => S#state.shipped,
-        lost_tracer => S#state.lost_tracer,
-        lost_link => S#state.lost_link,
         filtered => Filtered,
-        batches => S#state.seq,
         queue => Queue,
         queue_max => max(Queue, S#state.queue_max),
         memory => Memory,
         reductions => Reductions,
         rate => Rate,
         overhead_ppm => Overhead
-    }.
+    }).

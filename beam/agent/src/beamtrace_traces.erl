@@ -1,4 +1,4 @@
-%% The life of a session's traces: set up, watched while they run, stopped, drained, undone. A part of the holder, which
+%% The life of a session's traces: started (beamtrace_trace_start), watched while they run, stopped, drained, undone. A part of the holder, which
 %% hands it the messages that concern traces and posts to the client what comes back; it owns no process of its own.
 %% A trace ends in this order: flags off, everything delivered to the tracer, everything shipped, everything undone.
 -module(beamtrace_traces).
@@ -7,13 +7,10 @@
 -export([start/4, stop/3, stop_all/1, stats/3, forward/4, handle/2, tracer_exit/3, give_up/1]).
 -export_type([traces/0, out/0]).
 
--include("beamtrace_schema.hrl").
-
 -define(STATS_MS, 1000).
 -define(WATCH_MS, 200).
 %% Events that are under way when flags are switched off arrive within this time, or a scheduler is stuck.
 -define(DELIVERED_MS, 5000).
--define(TAKE_OVER_MS, 2000).
 %% Statistics of traces that have ended, for a late `stop`.
 -define(ENDED_MAX, 64).
 
@@ -46,7 +43,7 @@
     running = #{} :: #{integer() => #trace{}},
     ended = [] :: [{integer(), beamtrace_tracer:stats()}],
     %% What an event costs on this node, by tracer: measured once.
-    costs = #{} :: #{native | portable => beamtrace_cost:costs()}
+    costs = #{} :: beamtrace_trace_start:costs()
 }).
 -opaque traces() :: #traces{}.
 
@@ -77,255 +74,32 @@ start(TraceId, _, _, #traces{running = Running}) when is_map_key(TraceId, Runnin
 start(TraceId, Mailbox, Spec, S) ->
     case beamtrace_spec:check(Spec) of
         ok ->
-            try
-                free(Spec, S),
-                set(TraceId, Mailbox, Spec, S)
-            catch
-                throw:{beamtrace, Reason} -> {error, Reason}
+            case beamtrace_trace_start:start(TraceId, Mailbox, Spec, room(S)) of
+                {ok, Value, Started} -> {ok, Value, started(TraceId, Spec, Started, S)};
+                {error, Reason} -> {error, Reason}
             end;
         {error, Reason} ->
             {error, Reason}
     end.
 
-%% Legacy session: one tool at a time. A trace of ours is not another tool's: it would be silenced and never know.
-free(#{take_over := TakeOver}, #traces{running = Running}) ->
-    case beamtrace_session:kind() of
-        own ->
-            ok;
-        legacy when TakeOver, map_size(Running) =:= 0 ->
-            _ = [take_over(Holder) || Holder <- beamtrace_names:holders(), Holder =/= self()],
-            beamtrace_session:clear_legacy();
-        legacy ->
-            case beamtrace_session:busy() of
-                none -> ok;
-                {busy, Who} -> throw({beamtrace, {tracer_busy, Who}})
-            end
-    end.
+room(#traces{client = Client, janitor = Janitor, costs = Costs} = S) ->
+    #{client => Client, janitor => Janitor, alone => is_empty(S), costs => Costs}.
 
-%% Another session of beamtrace ends its traces itself, so that its clean-up does not hit ours.
-take_over(Holder) ->
-    Ref = erlang:monitor(process, Holder),
-    Holder ! {beamtrace_take_over, self(), Ref},
-    receive
-        {beamtrace_taken, Ref} -> erlang:demonitor(Ref, [flush]);
-        {'DOWN', Ref, process, _, _} -> true
-    after ?TAKE_OVER_MS ->
-        %% Busy, or it wants ours at the same time.
-        erlang:demonitor(Ref, [flush])
-    end.
-
-set(TraceId, Mailbox, Spec, #traces{janitor = Janitor} = S) ->
-    Excluded = excluded(S),
-    {Tracer, VmTracer} = start_tracer(Spec, tracer_options(TraceId, Mailbox, Spec, Excluded, S)),
-    case owns_legacy(Tracer) of
-        true -> ok;
-        false -> abandon(Tracer, {tracer_busy, whereis(beamtrace_legacy)})
-    end,
-    Handle = beamtrace_session:open(VmTracer),
-    Calls = maps:get(calls, Spec),
-    Builds = builds(Spec),
-    Watched = runtime_calls(Spec),
-    Undo = beamtrace_patterns:undo_list(Calls ++ Watched),
-    beamtrace_janitor:add(Janitor, TraceId, {Handle, Undo, Tracer, Builds}),
-    try
-        need_runtime(Tracer, Spec, Builds),
-        {Matched, Counts, Watch} = beamtrace_patterns:set(Handle, Calls),
-        _ = [1 = beamtrace_session:function(Handle, MFA, MatchSpec, How) || {MFA, MatchSpec, How} <- Watched],
-        beamtrace_patterns:messages(Handle, Spec),
-        Base = erlang:monotonic_time(nanosecond),
-        {Sampler, {Processes, Ports}, Costs} =
-            enable(Spec, #{handle => Handle, tracer => Tracer, vm_tracer => VmTracer, spec => Spec, excluded => Excluded}, S),
-        follow_names(Handle, Spec, Excluded),
-        Trace0 = #trace{
-            id = TraceId,
-            handle = Handle,
-            tracer = Tracer,
-            undo = Undo,
-            builds = Builds,
-            watch = Watch,
-            traced = Processes + Ports,
-            sampler = Sampler,
-            sampled = #{share_ppm => 1000000, kinds => maps:get(kinds, Spec)},
-            timers = timers(TraceId, Spec, Watch)
-        },
-        %% Events of what was switched off again may still be under way.
-        Trace = unfilter_later(maps:keys(Excluded), Trace0),
-        Value = #{
-            base => Base,
-            time_offset => erlang:time_offset(nanosecond),
-            matched => Matched,
-            patterns => Counts,
-            processes => Processes,
-            ports => Ports,
-            tracer => Tracer
-        },
-        _ = mark(Spec, Tracer),
-        _ = mark_calls(Spec, Tracer),
-        {ok, Value, store(Trace, S#traces{costs = Costs})}
-    catch
-        throw:{beamtrace, Reason} ->
-            beamtrace_session:undo(Handle, Undo),
-            beamtrace_janitor:remove(Janitor, TraceId),
-            give_up_runtime(Tracer, Builds),
-            abandon(Tracer, Reason)
-    end.
-
-builds(#{instrumented := #{builds := Builds}}) -> Builds;
-builds(_) -> none.
-
-%% Before the first breakpoint: those of the runtime's functions go with its code.
-need_runtime(_, _, none) ->
-    ok;
-need_runtime(Tracer, Spec, Builds) ->
-    case beamtrace_runtime:need(Tracer, maps:get(tracer, Spec, portable), Builds) of
-        ok -> ok;
-        {error, Reason} -> throw({beamtrace, Reason})
-    end.
-
-give_up_runtime(_, none) -> ok;
-give_up_runtime(Tracer, Builds) -> beamtrace_runtime:settle(Tracer, Builds).
-
-%% Where the portable tracer sees what instrumented code tells.
-runtime_calls(#{tracer := native}) ->
-    [];
-runtime_calls(#{instrumented := #{modules := Modules}, kinds := Kinds}) ->
-    [
-        {{beamtrace_rt, F, A}, of_modules(Modules, A), [local]}
-     || {F, A, Kind} <- [
-            {entered, 4, ?KIND_FUNCTION_ENTRY},
-            {left, 4, ?KIND_FUNCTION_RETURN},
-            {tail_called, 3, ?KIND_FUNCTION_TAIL_CALL},
-            {raised, 6, ?KIND_FUNCTION_EXCEPTION}
-        ],
-        Kinds band (1 bsl Kind) =/= 0
-    ];
-runtime_calls(_) ->
-    [].
-
-of_modules(all, _) -> true;
-of_modules(Modules, Arity) -> [{['_', M | lists:duplicate(Arity - 2, '_')], [], []} || M <- Modules].
-
-follow_names(Handle, #{recorder := Recorder}, Excluded) -> beamtrace_recorder:follow(Handle, Recorder, Excluded);
-follow_names(_, _, _) -> ok.
-
-mark(#{marker := {Name, A, B}}, Tracer) -> Tracer ! {beamtrace_marker, Name, A, B};
-mark(_, _) -> ok.
-
-%% One call in so many: the match specifications see to it.
-mark_calls(#{sampling := #{calls := Calls}}, Tracer) when Calls > 1 -> Tracer ! {beamtrace_marker, sampling_calls, Calls, 0};
-mark_calls(_, _) -> ok.
-
-%% The process that ships, and what the VM is to call.
-start_tracer(#{tracer := native, recorder := Recorder}, Options) ->
-    case beamtrace_recorder:start(Options, Recorder) of
-        {ok, Pid, VmTracer} -> {Pid, VmTracer};
-        {error, Reason} -> throw({beamtrace, Reason})
-    end;
-start_tracer(#{tracer := native}, Options) ->
-    case beamtrace_native:start(Options) of
-        {ok, Pid, VmTracer} -> {Pid, VmTracer};
-        {error, Reason} -> throw({beamtrace, {native, Reason}})
-    end;
-start_tracer(_, Options) ->
-    Pid = beamtrace_tracer:start(Options),
-    {Pid, Pid}.
-
--spec abandon(pid(), term()) -> no_return().
-abandon(Tracer, Reason) ->
-    true = unlink(Tracer),
-    exit(Tracer, kill),
-    throw({beamtrace, Reason}).
-
-%% Of two sessions that find the legacy session free at the same time only one gets this name.
-owns_legacy(Tracer) ->
-    case beamtrace_session:kind() of
-        own ->
-            true;
-        legacy ->
-            try
-                register(beamtrace_legacy, Tracer)
-            catch
-                error:badarg -> false
-            end
-    end.
-
-enable(#{flags := Flags} = Spec, Options, S) ->
-    case lists:member(garbage_collection, Flags) andalso beamtrace_session:gc_unsafe() of
-        true ->
-            %% One at a time, so that two sessions don't both find that all is well.
-            Id = {beamtrace_gc, self()},
-            true = global:set_lock(Id, [node()]),
-            try
-                case beamtrace_session:conflicting_gc(beamtrace_targets:gc_candidates(Spec)) of
-                    none -> set_flags(Spec, Options, S);
-                    {conflict, Pid} -> throw({beamtrace, {gc_conflict, Pid}})
-                end
-            after
-                global:del_lock(Id, [node()])
-            end;
-        false ->
-            set_flags(Spec, Options, S)
-    end.
-
-set_flags(Spec, #{handle := Handle, excluded := Excluded} = Options, #traces{costs = Costs}) ->
-    case beamtrace_sampling:wanted(Spec) of
-        true ->
-            Kind = maps:get(tracer, Spec, portable),
-            case beamtrace_sampling:start(Options#{costs => maps:get(Kind, Costs, unknown)}) of
-                {ok, Sampler, Counts, unknown} -> {Sampler, Counts, Costs};
-                {ok, Sampler, Counts, Measured} -> {Sampler, Counts, Costs#{Kind => Measured}};
-                {error, Reason} -> throw({beamtrace, Reason})
-            end;
-        false ->
-            {none, beamtrace_targets:enable(Handle, Spec, Excluded), Costs}
-    end.
-
-%% The connections of all clients of beamtrace, not only of ours: two sessions must not trace each other's.
-excluded(#traces{client = Client}) ->
-    Linked = [
-        Pid
-     || Holder <- beamtrace_names:holders(),
-        Holder =/= self(),
-        {links, Links} <- [process_info(Holder, links)],
-        Pid <- Links,
-        is_pid(Pid)
-    ],
-    Nodes = lists:usort([node(Pid) || Pid <- [Client | Linked], node(Pid) =/= node()]),
-    maps:from_keys(beamtrace_targets:excluded(Nodes), true).
-
-tracer_options(TraceId, Mailbox, #{limits := Limits, batch := Batch} = Spec, Excluded, #traces{client = Client}) ->
-    #{
-        id => TraceId,
-        mailbox => Mailbox,
-        holder => self(),
-        %% A client on this very node (tests) has no node of its own to hide.
-        client_node =>
-            case node(Client) of
-                Node when Node =:= node() -> undefined;
-                Node -> Node
-            end,
-        mask => maps:get(kinds, Spec) band ((1 bsl ?KIND_COUNT) - 1),
-        mode =>
-            case maps:get(payload, Spec) of
-                {bytes, Max, Redact} -> {bytes, Max, maps:from_keys(Redact, true)};
-                Mode -> Mode
-            end,
-        scheduler => maps:get(scheduler, Spec),
-        overflow => maps:get(overflow, Spec, drop_newest),
-        batch => Batch,
-        limits => Limits,
-        filter => Excluded,
-        instrumented => instrumented(Spec, Excluded)
-    }.
-
-%% The library is told of the processes themselves.
-instrumented(#{tracer := native, instrumented := #{processes := Processes} = Instrumented} = Spec, Excluded) ->
-    {Pids, _} = beamtrace_targets:roots(Spec#{processes := Processes, flags := [call]}, Excluded),
-    Instrumented#{processes := Pids};
-instrumented(#{instrumented := Instrumented}, _) ->
-    Instrumented;
-instrumented(_, _) ->
-    none.
+started(TraceId, Spec, #{handle := Handle, watch := Watch, excluded := Excluded, costs := Costs} = Started, S) ->
+    Trace = #trace{
+        id = TraceId,
+        handle = Handle,
+        tracer = maps:get(tracer, Started),
+        undo = maps:get(undo, Started),
+        builds = maps:get(builds, Started),
+        watch = Watch,
+        traced = maps:get(traced, Started),
+        sampler = maps:get(sampler, Started),
+        sampled = #{share_ppm => 1000000, kinds => maps:get(kinds, Spec)},
+        timers = timers(TraceId, Spec, Watch)
+    },
+    %% Events of what was switched off again may still be under way.
+    store(unfilter_later(Excluded, Trace), S#traces{costs = Costs}).
 
 timers(TraceId, #{limits := #{seconds := Seconds}}, Watch) ->
     [timer(TraceId, stats, ?STATS_MS)] ++
@@ -533,7 +307,7 @@ ended(#trace{id = Id, handle = Handle, undo = Undo, tracer = Tracer, timers = Ti
         {'DOWN', Monitor, process, _, _} -> ok
     end,
     beamtrace_session:undo(Handle, Undo),
-    give_up_runtime(Tracer, Trace#trace.builds),
+    beamtrace_trace_start:give_up_runtime(Tracer, Trace#trace.builds),
     beamtrace_janitor:remove(S#traces.janitor, Id),
     S1 = S#traces{
         running = maps:remove(Id, S#traces.running),

@@ -9,7 +9,7 @@
 -export([enter/2, enter/3, enter/4, enter/5, enter/6, enter/7, enter/8, enter_list/3]).
 -export([leave/4, tail/3, exception/6]).
 -export([info/0]).
--export([callback/6, callback_tail/5, continues/3, locals/4]).
+-export([begins/5, callback/6, callback_tail/5, callback_exception/8, continues/3, locals/4]).
 
 -type id() :: non_neg_integer().
 -type site() :: non_neg_integer().
@@ -141,7 +141,8 @@ info() -> {beamtrace_rt, ?ABI, ?BUILD}.
 
 %% --- Callbacks of behaviours ---
 %%
-%% A callback's frame ends with a summary: what it was asked, by whom, what it answered, and what became of the state. It is made here, in
+%% A callback's frame begins with what it was asked, and by which module it was called: whether an earlier one of the process can still be under
+%% way, where its end was not told, shows by that. It ends with a summary: what it was asked, by whom, what it answered, and what became of the state. It is made here, in
 %% the process itself, so that state and message need not be copied to a tracer: in bounded time and space, whatever the terms.
 %% Only where the portable tracer listens: the native one carries no contents.
 %% `Context` is `{Trigger, From, State, Name of the state}` as the callback got them, '-beamtrace-none-' for what it has not.
@@ -164,6 +165,8 @@ info() -> {beamtrace_rt, ?ABI, ?BUILD}.
 -define(KEY_BYTES_MAX, 64).
 -define(LIST_MAX, 16).
 -define(NONE, '-beamtrace-none-').
+%% The helper of an instrumented module that calls begins/5.
+-define(BEGINS, '-beamtrace-begins-').
 
 -type shape() :: {Type :: atom(), Size :: non_neg_integer(), Tags :: [atom()]}.
 %% `Different` keys have other values for sure; of `Rebuilt` ones the value is another term, too large to compare.
@@ -171,6 +174,22 @@ info() -> {beamtrace_rt, ?ABI, ?BUILD}.
 -type summary() ::
     {Outcome :: atom(), Trigger :: none | shape(), Caller :: term(), Reply :: none | shape(), Reason :: none | shape(), Next :: [{atom(), term()}],
         Names :: {[term()], [term()]}, Before :: none | shape(), After :: none | shape(), changes(), Assigns :: changes(), Values :: [term()]}.
+
+-spec begins(id(), module(), site(), how(), context()) -> ok.
+begins(Id, M, S, How, Context) ->
+    {Class, Bytes} = how(How),
+    case is_callback(Class, Context) of
+        true -> ?MODULE:called_back(Id, M, S, summary(Context, {begins, no, no, no, [{by, caller_of(M)}], no}, Bytes));
+        false -> ok
+    end.
+
+%% Whose function has called the callback of this module that we are in.
+caller_of(M) ->
+    {current_stacktrace, Frames} = process_info(self(), current_stacktrace),
+    case [F || {Of, Name, _, _} = F <- Frames, Of =/= ?MODULE, Name =/= ?BEGINS] of
+        [{M, _, _, _}, {By, _, _, _} | _] -> By;
+        _ -> none
+    end.
 
 -spec callback(id(), module(), site(), how(), context(), term()) -> ok.
 callback(Id, M, S, How, Context, Result) ->
@@ -187,6 +206,15 @@ callback_tail(Id, M, S, How, Context) ->
     {Class, Bytes} = how(How),
     case is_callback(Class, Context) of
         true -> ?MODULE:called_back(Id, M, S, summary(Context, {tail_call, no, no, no, [], no}, Bytes));
+        false -> ok
+    end.
+
+-spec callback_exception(id(), module(), site(), error | exit | throw, term(), [term()], how(), context()) -> ok.
+callback_exception(Id, M, S, Kind, Reason, Stack, How, Context) ->
+    _ = exception(Id, M, S, Kind, Reason, Stack),
+    {Class, Bytes} = how(How),
+    case is_callback(Class, Context) of
+        true -> ?MODULE:called_back(Id, M, S, summary(Context, {exception, no, {it, Reason}, no, [{class, Kind}], no}, Bytes));
         false -> ok
     end.
 
@@ -281,7 +309,7 @@ summary({Trigger, From, State, Name}, {Outcome, Reply, Why, After, Next, NewName
     New = kept(After, Old),
     {Outcome, shape_it(given(Trigger)), Caller, shape_it(Reply), shape_it(Why), Type ++ Next,
         {name_it(given(Name)), name_it(kept(NewName, given(Name)))}, shape_it(Old), shape_it(New),
-        changes(Old, New), assigns(Old, New), values(Bytes, [given(Trigger), Reply, Old, New])}.
+        changes(Old, New), assigns(Old, New), values(Bytes, [given(Trigger), Reply, Old, New, Why])}.
 
 given(?NONE) -> no;
 given(T) -> {it, T}.
@@ -289,6 +317,8 @@ given(T) -> {it, T}.
 %% The pid of a `From`, and the type of a state machine's event.
 caller({call, {Pid, _}}) when is_pid(Pid) -> {Pid, [{event_type, call}]};
 caller({Pid, _}) when is_pid(Pid) -> {Pid, []};
+%% The owner of a task.
+caller({Node, _, Pid}) when is_atom(Node), is_pid(Pid) -> {Pid, []};
 caller(?NONE) -> {none, []};
 caller({timeout, Name}) -> {none, [{event_type, {timeout, small(Name)}}]};
 caller(Type) when is_atom(Type) -> {none, [{event_type, Type}]};
@@ -534,6 +564,12 @@ locals(M, S, Variables, Bytes) ->
 locals_at(_, _, _) -> ok.
 
 -else.
+
+-spec begins(id(), module(), site(), how(), context()) -> ok.
+begins(_, _, _, _, _) -> ok.
+
+-spec callback_exception(id(), module(), site(), error | exit | throw, term(), [term()], how(), context()) -> ok.
+callback_exception(Id, M, S, Kind, Reason, Stack, _, _) -> exception(Id, M, S, Kind, Reason, Stack).
 
 -spec callback(id(), module(), site(), how(), context(), term()) -> ok.
 callback(Id, M, S, _, _, Result) -> leave(Id, M, S, Result).

@@ -6,6 +6,11 @@ import { Atom } from "../../erlang";
 import { walk } from "../children";
 import type { Expr, Form, FunctionNode } from "../forms";
 
+/** Elixir's own modules that run what `Task` and `Agent` are given: where their processes are. */
+export const ELIXIR_SERVERS: ReadonlyMap<string, string> = new Map([
+  ["Elixir.Agent.Server", "Agent"],
+  ["Elixir.Task.Supervised", "Task"],
+]);
 /** Elixir's faces of OTP behaviours: the same callbacks, called by the same code. */
 const FACES: ReadonlyMap<string, string> = new Map([
   ["Elixir.GenServer", "gen_server"],
@@ -63,13 +68,17 @@ function usedWithoutBehaviour(forms: readonly Form[]): string | undefined {
  * Names of the behaviours of a module, each once, in the order of the source: `gen_server`, `gen_statem`, `gen_event`, `supervisor`,
  * `application`, `Phoenix.LiveView`, `Plug` … Elixir's modules go without `Elixir.`, and `GenServer`, `Supervisor` and `Application` by
  * their names in OTP. `Task` and `Agent` are no behaviours: they are seen by the `child_spec/1` that `use` makes, unless the module has
- * one of its own.
+ * one of its own. Elixir's modules that run them, `Task.Supervised` and `Agent.Server`, count as well.
  * @example behavioursOf(formsFromTerm(info.forms)) // ["gen_server"]
  */
 export function behavioursOf(forms: readonly Form[]): string[] {
   const found = new Set<string>();
   for (const form of forms) {
     if (form.type !== "attribute") continue;
+    if (form.name.name === "module" && form.value instanceof Atom) {
+      const server = ELIXIR_SERVERS.get(form.value.name);
+      if (server !== undefined) found.add(server);
+    }
     if (form.name.name !== "behaviour" && form.name.name !== "behavior") continue;
     const named = Array.isArray(form.value) ? (form.value as readonly unknown[]) : [form.value];
     for (const one of named) if (one instanceof Atom) found.add(shortName(one.name));

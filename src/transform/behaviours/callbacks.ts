@@ -3,9 +3,10 @@
  * (`class`, see `outcome/2` of beam/runtime). Follows the documentation of gen_server, gen_statem, gen_event, supervisor, application
  * (OTP 25–29), Phoenix 1.7, LiveView 1.0 and Plug.
  */
+import { Atom } from "../../erlang";
 import type { Expr, Form, FunctionNode } from "../forms";
 import type { CallbackTrigger } from "../../buffer";
-import { behavioursOf } from "./behaviours-of";
+import { behavioursOf, ELIXIR_SERVERS } from "./behaviours-of";
 
 /** How the runtime reads the result. */
 export type ResultClass =
@@ -102,6 +103,15 @@ const TABLE: Readonly<Record<string, readonly string[]>> = {
   Plug: ["init init plain m", "call plug state sm"],
 };
 
+/**
+ * What Elixir's own modules call for `Task` and `Agent`, whose modules have no callbacks: an agent is a gen_server whose state is the agent's; of a
+ * task it is the function (of no use to others, and so not exported) that runs what it was given, by its owner, and returns what is its result.
+ */
+const SERVERS: Readonly<Record<string, readonly string[]>> = {
+  Agent: TABLE["gen_server"]!,
+  Task: ["invoke_mfa task plain fm"],
+};
+
 /** Functions of three arguments that a state machine's module may have and that are no states. */
 const NO_STATES = new Set(["terminate", "code_change", "format_status"]);
 
@@ -166,6 +176,8 @@ export function callbacksOf(
 ): ReadonlyMap<string, Callback> {
   const behaviours = behavioursOf(forms);
   const known = new Map<string, Callback>();
+  const server = ELIXIR_SERVERS.get(moduleOf(forms) ?? "");
+  for (const line of SERVERS[server ?? ""] ?? []) known.set(...row(server!, line));
   for (const behaviour of behaviours)
     for (const line of TABLE[behaviour] ?? []) {
       const [key, callback] = row(behaviour, line);
@@ -177,9 +189,14 @@ export function callbacksOf(
     if (form.type !== "function") continue;
     const key = `${form.name.name}/${form.arity}`;
     const callback = known.get(key) ?? (modes && statemCallback(form, modes));
-    if (callback !== undefined && isExported(key)) found.set(key, callback);
+    if (callback !== undefined && (isExported(key) || callback.trigger === "task")) found.set(key, callback);
   }
   return found;
+}
+
+function moduleOf(forms: readonly Form[]): string | undefined {
+  const form = forms.find((one) => one.type === "attribute" && one.name.name === "module");
+  return form?.type === "attribute" && form.value instanceof Atom ? form.value.name : undefined;
 }
 
 /** Fields of the records that a module declares, by record: what the positions of a changed tuple are called. */

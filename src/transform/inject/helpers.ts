@@ -21,6 +21,8 @@ export const HELPERS = {
   exception: atom("-beamtrace-exception-"),
   callback: atom("-beamtrace-callback-"),
   callbackTail: atom("-beamtrace-callback-tail-"),
+  callbackException: atom("-beamtrace-callback-exception-"),
+  begins: atom("-beamtrace-begins-"),
   continues: atom("-beamtrace-continues-"),
   locals: atom("-beamtrace-locals-"),
   once: atom("-beamtrace-once-"),
@@ -56,7 +58,7 @@ export class HelpersInUse {
     return { name: HELPERS.once, args: entry.args };
   }
 
-  use(helper: "leave" | "tail" | "exception" | "callback" | "callbackTail" | "continues" | "locals"): Atom {
+  use(helper: Exclude<keyof typeof HELPERS, "enter" | "enterList" | "once" | "onceList" | "absent">): Atom {
     this.names.add(HELPERS[helper]);
     return HELPERS[helper];
   }
@@ -110,6 +112,16 @@ export class HelpersInUse {
       functions.push(guardedCall(HELPERS.callback, 5, "callback", withModule(1), b.atom("ok")));
     if (this.names.has(HELPERS.callbackTail))
       functions.push(guardedCall(HELPERS.callbackTail, 4, "callback_tail", withModule(1), b.atom("ok")));
+    if (this.names.has(HELPERS.callbackException))
+      functions.push(
+        guardedCall(HELPERS.callbackException, 7, "callback_exception", withModule(1), b.atom("ok")),
+      );
+    if (this.names.has(HELPERS.begins)) {
+      const begins = guardedCall(HELPERS.begins, 4, "begins", withModule(1), b.atom("ok"));
+      // It gives what the callback was called with.
+      for (const clause of begins.clauses) clause.body.push(b.variable("V3"));
+      functions.push(begins);
+    }
     if (this.names.has(HELPERS.continues))
       functions.push(guardedCall(HELPERS.continues, 2, "continues", withModule(1), b.atom("ok")));
     if (this.names.has(HELPERS.locals))

@@ -1,11 +1,30 @@
 /** Puts events into the functions of a module's forms. Pure: forms in, forms and site table out; the forms given are changed. */
-import { embeddedSites, type Site, type SiteKind, SITES_FUNCTION, type SiteTable } from "../../buffer";
+import {
+  embeddedSites,
+  type Site,
+  type SiteKind,
+  siteNumber,
+  SITES_FUNCTION,
+  SITES_MAX,
+  type SiteTable,
+  tableVersion,
+} from "../../buffer";
 import { atom, Atom, BeamtraceError, type Term, tuple, Tuple } from "../../erlang";
 import { OptionError } from "../../erlang/errors";
 import { type Callback, callbacksOf } from "../behaviours/callbacks";
 import { type Continuation, continuationsOf } from "../behaviours/continuations";
-import { builderAt } from "../builder";
-import { type Anno, columnOf, fileOf, type Form, type FunctionNode, generatedAnno, lineOf } from "../forms";
+import { type Builder, builderAt } from "../builder";
+import {
+  type Anno,
+  columnOf,
+  type Expr,
+  fileOf,
+  type Form,
+  type FunctionNode,
+  generatedAnno,
+  type IntegerNode,
+  lineOf,
+} from "../forms";
 import { HELPERS, HelpersInUse } from "./helpers";
 import { fileAttribute, injectLocals, type LocalsRequest } from "./locals";
 import {
@@ -148,12 +167,18 @@ export function instrumentForms(forms: Form[], options: InstrumentOptions = {}):
   const helpers = new HelpersInUse();
   const instrumented: FunctionName[] = [];
   const refused: Refusal[] = [];
-  injectLocals(forms, options.locals ?? [], { known, helpers }, (form, clause, at, variables) => {
+  const numbers: IntegerNode[] = [];
+  const number = (id: number, b: Builder): Expr => {
+    const node = b.integer(id);
+    numbers.push(node);
+    return node;
+  };
+  injectLocals(forms, options.locals ?? [], { known, helpers }, (form, clause, at, variables, b) => {
     sites.push({
       ...{ id: sites.length, kind: "locals", function: form.name.name, arity: form.arity, clause },
       ...{ file: at.file, line: at.line, column: 0, arguments: [], variables },
     });
-    return sites.length - 1;
+    return number(sites.length - 1, b);
   });
   let file = "";
   for (const form of forms) {
@@ -183,6 +208,7 @@ export function instrumentForms(forms: Form[], options: InstrumentOptions = {}):
         sites.push({ id, kind, ...name, clause, ...place, arguments: args, ...calls, ...marked });
         return id;
       },
+      siteNumber: number,
     };
     const reason = reasonAgainst(form, nifs.has(key), context);
     if (reason !== undefined) {
@@ -192,7 +218,14 @@ export function instrumentForms(forms: Form[], options: InstrumentOptions = {}):
     instrumentFunction(form, context);
     instrumented.push(name);
   }
-  const table = { module: module.name, sites };
+  const version = tableVersion(sites);
+  const table = { module: module.name, version, sites };
+  for (const node of numbers) node.value = siteNumber(version, node.value as number);
+  if (sites.length > SITES_MAX)
+    throw new BeamtraceError(
+      "BT_INSTRUMENT_REFUSED",
+      `module ${module.name} has ${sites.length} places for events and events can name ${SITES_MAX}: select fewer functions`,
+    );
   if (sites.length === 0) return { forms, table, instrumented, refused };
   const anno = generatedAnno(functions[0]?.anno ?? 1);
   const added = helpers.functions(module, anno);

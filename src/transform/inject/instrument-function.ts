@@ -47,6 +47,8 @@ export interface ModuleContext extends CallContext {
     args: readonly number[],
     callee?: string,
   ): number;
+  /** A site's number as events carry it, which is known when the module's last site is. */
+  siteNumber(id: number, b: Builder): Expr;
 }
 
 /** What a callback has not, to the runtime. */
@@ -115,47 +117,58 @@ class ClauseInjector {
       // A value and nothing else: one call tells of all. Tables of thousands of clauses stay small so.
       this.context.site("return", only, this.clause, []);
       const whole = this.context.helpers.once(args, b);
-      clause.body = [b.call(whole.name, [b.integer(site), ...whole.args, only])];
+      clause.body = [b.call(whole.name, [this.context.siteNumber(site, b), ...whole.args, only])];
       return;
     }
     const entry = this.context.helpers.enter(args, b);
-    const enter = b.call(entry.name, [b.integer(site), ...entry.args]);
+    const enter = b.call(entry.name, [this.context.siteNumber(site, b), ...entry.args]);
     const name = this.names.next("BeamtraceId");
     this.id = b.variable(name);
     const body = wrapped ? this.wrapped(clause) : this.tailBody(clause.body);
-    // Where nothing tells of the frame's end (it ends by an exception) its id is of no use.
-    const used = wrapped || this.told > 0;
+    const { callback } = this.context;
+    const continues = callback?.is.trigger === "continuation";
+    const begins = callback !== undefined && !continues;
+    // Where nothing tells of the frame's end (it ends by an exception) its id is of no use, unless a callback is in it.
+    const used = wrapped || this.told > 0 || callback !== undefined;
     const start: Expr[] = [used ? b.match(b.variable(name), enter) : b.match(b.wildcard(), enter)];
-    if (this.asked !== undefined) start.push(this.askedOf(clause, this.asked));
-    if (this.asked !== undefined && this.context.callback?.is.trigger === "continuation") {
-      const continues = this.context.helpers.use("continues");
-      start.push(this.whenTraced(clause, b.call(continues, [b.variable(name), b.integer(site)])));
+    if (begins || this.asked !== undefined) start.push(this.askedOf(clause, begins ? site : undefined));
+    if (continues) {
+      const helper = this.context.helpers.use("continues");
+      const number = this.context.siteNumber(site, b);
+      start.push(this.whenTraced(clause, b.call(helper, [b.variable(name), number])));
     }
     clause.body = [...start, ...body];
   }
 
-  /** `Asked = case Id of 0 -> none; _ -> {Message, From, State, StateName} end` */
-  private askedOf(clause: ClauseNode, asked: Atom): Expr {
+  /** `Asked = case Id of 0 -> none; _ -> {Message, From, State, StateName} end`; that of a callback is told at once, as what it begins with. */
+  private askedOf(clause: ClauseNode, site: number | undefined): Expr {
     const b = builderAt(generatedAnno(clause.anno));
     const { message, from, state, stateName } = this.context.callback!.is;
     const part = (at: number | string | undefined): Expr =>
       typeof at === "number" ? this.nameArgument(clause, at) : b.atom(at ?? NOTHING);
     const parts = b.tuple(part(message), part(from), part(state), part(stateName));
+    const id = (): Expr => b.variable(this.id!.name);
+    const told =
+      site === undefined
+        ? parts
+        : b.call(this.context.helpers.use("begins"), [
+            ...[id(), this.context.siteNumber(site, b), this.how(b), parts],
+          ]);
     return b.match(
-      b.variable(asked),
-      b.case(b.variable(this.id!.name), [
-        b.clause([b.integer(0)], [b.atom("none")]),
-        b.clause([b.wildcard()], [parts]),
-      ]),
+      this.asked === undefined ? b.wildcard() : b.variable(this.asked),
+      b.case(id(), [b.clause([b.integer(0)], [b.atom("none")]), b.clause([b.wildcard()], [told])]),
     );
   }
 
   /** What the runtime needs to know of the callback: `Class` or `{Class, MaxBytes}`, and what it was asked. */
   private callbackArguments(b: Builder): Expr[] {
-    const { is, maxBytes } = this.context.callback!;
     this.asked ??= this.names.next("BeamtraceC");
-    const how = maxBytes === 0 ? b.atom(is.class) : b.tuple(b.atom(is.class), b.integer(maxBytes));
-    return [how, b.variable(this.asked)];
+    return [this.how(b), b.variable(this.asked)];
+  }
+
+  private how(b: Builder): Expr {
+    const { is, maxBytes } = this.context.callback!;
+    return maxBytes === 0 ? b.atom(is.class) : b.tuple(b.atom(is.class), b.integer(maxBytes));
   }
 
   /** How many events speak of this frame's id. */
@@ -296,7 +309,7 @@ class ClauseInjector {
     const b = builderAt(generatedAnno(node.anno));
     const site = this.context.site("return", node, this.clause, []);
     const { helpers, callback } = this.context;
-    const start = [this.frame(node), b.integer(site)];
+    const start = [this.frame(node), this.context.siteNumber(site, b)];
     const event =
       callback === undefined
         ? b.call(helpers.use("leave"), [...start, b.variable(result)])
@@ -323,7 +336,7 @@ class ClauseInjector {
     const { helpers, callback, module } = this.context;
     const callee = callback !== undefined && node.type === "call" ? ownCallee(node, module) : undefined;
     const site = this.context.site("tail", node, this.clause, [], callee);
-    const start = [this.frame(node), b.integer(site)];
+    const start = [this.frame(node), this.context.siteNumber(site, b)];
     const event =
       callback === undefined
         ? b.call(helpers.use("tail"), start)
@@ -397,11 +410,16 @@ class ClauseInjector {
       Atom,
     ];
     const site = this.context.site("return", last, this.clause, []);
-    const raised = b.call(this.context.helpers.use("exception"), [
+    const { helpers, callback } = this.context;
+    const told = [
       this.frame(last),
-      b.integer(site),
+      this.context.siteNumber(site, b),
       ...[kind, reason, stack].map((name) => b.variable(name)),
-    ]);
+    ];
+    const raised =
+      callback === undefined
+        ? b.call(helpers.use("exception"), told)
+        : b.call(helpers.use("callbackException"), [...told, ...this.callbackArguments(b)]);
     const node = b.try(clause.body, [
       b.clause(
         [b.tuple(b.variable(kind), b.variable(reason), b.variable(stack))],

@@ -5,7 +5,7 @@
 import { Tuple } from "../../erlang";
 import { OptionError } from "../../erlang/errors";
 import { type Body, forEachBody, ownLines, sourceName, type Step } from "../bodies";
-import { builderAt } from "../builder";
+import { type Builder, builderAt } from "../builder";
 import { type Expr, fileOf, type Form, type FunctionNode, generatedAnno, lineOf } from "../forms";
 import { type CallContext, hasTailCall, tailIndex } from "../tail-position";
 import type { HelpersInUse } from "./helpers";
@@ -31,7 +31,8 @@ export type LocalsSite = (
   clause: number,
   at: SourceLine,
   variables: readonly string[],
-) => number;
+  b: Builder,
+) => Expr;
 
 const DEFAULT_BYTES = 256;
 const MAX_BYTES = 65_536;
@@ -195,13 +196,14 @@ function injectAt(
       at.clause,
       { file: at.file, line },
       variables.map(({ name }) => name),
+      b,
     );
     const pairs = variables.map(({ name, variable }) =>
       b.tuple(b.atom(redactionKey(name)), b.variable(variable)),
     );
     body.insertBefore(
       at.step.expression,
-      b.call(context.helpers.use("locals"), [b.integer(number), b.list(pairs), b.integer(maxBytes)]),
+      b.call(context.helpers.use("locals"), [number, b.list(pairs), b.integer(maxBytes)]),
     );
     count++;
     return new Set(there.map(({ step }) => step.expression));

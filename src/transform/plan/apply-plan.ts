@@ -26,7 +26,7 @@ export async function instrumentByPlan(
 ): Promise<PlannedBeam> {
   const beam = BeamFile.read(bytes);
   const facts = factsOfBeam(beam, application);
-  const none = { module: facts.module, bytes, table: { module: facts.module, sites: [] } };
+  const none = { module: facts.module, bytes, table: { module: facts.module, version: 0, sites: [] } };
   const nothing = { ...none, instrumented: [], refused: [], warnings: [] };
   const result: InstrumentedBeam = rules.mayInclude(facts)
     ? await instrumentBeam(bytes, compiler, (forms) => {

@@ -35,6 +35,12 @@ const start = b.function("start_link", 0, [
 describe("behavioursOf", () => {
   test.each<readonly [string, Form[], string[]]>([
     ["none", [], []],
+    ["of Elixir's own servers", [attribute("module", atom("Elixir.Task.Supervised"))], ["Task"]],
+    [
+      "also where they are gen_servers",
+      [attribute("module", atom("Elixir.Agent.Server")), attribute("behaviour", atom("Elixir.GenServer"))],
+      ["Agent", "gen_server"],
+    ],
     ["of Erlang", [attribute("behaviour", atom("gen_statem"))], ["gen_statem"]],
     ["spelled otherwise", [attribute("behavior", atom("gen_event"))], ["gen_event"]],
     [

@@ -2,7 +2,16 @@
 import { from, lastValueFrom, toArray } from "rxjs";
 import { describe, expect, test } from "vitest";
 
-import type { CallEvent, GapEvent, Site, SiteTable, Timestamp, TraceEvent } from "../../../src/buffer";
+import type {
+  CallbackTrigger,
+  CallEvent,
+  ExitEvent,
+  GapEvent,
+  Site,
+  SiteTable,
+  Timestamp,
+  TraceEvent,
+} from "../../../src/buffer";
 import { atom, Pid, type Term, tuple } from "../../../src/erlang";
 import { type CallbackEvent, CallbackReader, callbacks, siteTables } from "../../../src/transform";
 
@@ -10,15 +19,16 @@ const site = (
   id: number,
   fun: string,
   kind: Site["kind"],
-  trigger: "call" | "continuation",
+  trigger: CallbackTrigger,
   callee?: string,
 ): Site => ({
   ...{ id, kind, function: fun, arity: 2, clause: 1, file: "m.erl", line: id, column: 0, arguments: [] },
-  callback: { behaviour: "gen_server", name: trigger === "call" ? "handle_call/3" : `${fun}/2`, trigger },
+  callback: { behaviour: "gen_server", name: `${fun}/2`, trigger },
   ...(callee === undefined ? {} : { callee }),
 });
 const TABLE: SiteTable = {
   module: "m",
+  version: 0,
   sites: [
     site(0, "handle_call", "return", "call"),
     site(1, "handle_call", "tail", "call", "go/2"),
@@ -28,6 +38,12 @@ const TABLE: SiteTable = {
     site(5, "on", "entry", "continuation"),
     site(6, "on", "return", "continuation"),
     site(7, "handle_call", "tail", "call"),
+    site(8, "terminate", "return", "terminate"),
+    site(9, "handle_call", "entry", "call"),
+    site(10, "terminate", "entry", "terminate"),
+    site(11, "handle_info", "entry", "info"),
+    site(12, "handle_info", "return", "info"),
+    site(13, "init", "entry", "init"),
   ],
 };
 
@@ -69,6 +85,31 @@ const left = (process: Pid, frame: number, number: number): CallEvent =>
   event(process, frame, number, summary("tail_call", shape("asked", String(frame))));
 const enters = (process: Pid, frame: number, number: number): CallEvent =>
   event(process, frame, number, atom("continues"));
+/** A callback begins, called by a module of OTP, or of its own. */
+const begins = (process: Pid, frame: number, number = 9, by = "gen_server"): CallEvent =>
+  event(
+    process,
+    frame,
+    number,
+    tuple(
+      ...[atom("begins"), shape("asked", String(frame)), none, none, none, [tuple(atom("by"), atom(by))]],
+      ...[tuple([], []), shape("state"), none, none, none, []],
+    ),
+  );
+const told = (process: Pid, frame: number, number: number): CallEvent =>
+  event(
+    process,
+    frame,
+    number,
+    tuple(
+      ...[atom("exception"), shape("asked", String(frame)), none, none, shape("why")],
+      ...[[tuple(atom("class"), atom("throw"))], tuple([], []), shape("state"), none, none, none, []],
+    ),
+  );
+const exits = (process: Pid): ExitEvent => ({
+  ...{ kind: "exit", timestamp: clock++ as Timestamp, source: 0, scheduler: undefined, process },
+  ...{ reason: { type: "tuple", size: 2, tags: ["crashed"] }, payload: undefined },
+});
 const gap: GapEvent = {
   ...{ kind: "gap", timestamp: 0 as Timestamp, source: 0, scheduler: undefined },
   ...{ hop: "tracer", count: 1, from: 0 as Timestamp, to: 0 as Timestamp },
@@ -112,6 +153,93 @@ describe("a callback", () => {
       ["handle_call tail_call 3 -"],
     ]);
   });
+});
+
+describe("a callback that raises", () => {
+  /** Outcome, evidence, what it was asked and why. */
+  const outcomes = (...events: readonly TraceEvent[]): string[] => {
+    const reader = new CallbackReader(siteTables([TABLE]));
+    return [...events.flatMap((one) => reader.push(one)), ...reader.end()].map((found) =>
+      [
+        ...[found.callback, found.outcome, found.exception?.evidence, found.exception?.class],
+        ...[found.trigger?.tags[1], found.reason?.tags[0]],
+      ]
+        .filter((part) => part !== undefined)
+        .join(" "),
+    );
+  };
+
+  test("and tells of it, does so with class and reason", () => {
+    expect(outcomes(begins(pid, 1), told(pid, 1, 0))).toEqual([
+      "handle_call/2 exception function throw 1 why",
+    ]);
+  });
+
+  test("shows when the behaviour calls terminate, with the reason that that gets", () => {
+    const events = [begins(pid, 1), begins(pid, 2, 10), ended(pid, 2, 8, "value"), exits(pid)];
+    expect(outcomes(...events)).toEqual(["handle_call/2 exception terminate 1 asked", "terminate/2 value 2"]);
+  });
+
+  test("shows when the behaviour calls the next one, whichever", () => {
+    const next = [begins(pid, 2, 11), ended(pid, 2, 12, "noreply")];
+    expect(outcomes(begins(pid, 1), ...next)).toEqual([
+      ...["handle_call/2 exception callback 1", "handle_info/2 noreply 2"],
+    ]);
+  });
+
+  test("shows when its process exits, with the reason of that", () => {
+    expect(outcomes(begins(pid, 1), exits(other), exits(pid))).toEqual([
+      "handle_call/2 exception exit 1 crashed",
+    ]);
+  });
+
+  test("within another that goes on, shows when that ends", () => {
+    const nested = begins(pid, 2, 11, "m");
+    expect(outcomes(begins(pid, 1), nested, ended(pid, 1, 0))).toEqual([
+      ...["handle_info/2 exception caller 2", "handle_call/2 reply 1"],
+    ]);
+  });
+
+  test("in the function that it went on to, is one with it", () => {
+    const gone = [begins(pid, 1), left(pid, 1, 1), enters(pid, 2, 2)];
+    expect(outcomes(...gone, exits(pid))).toEqual(["handle_call/2 exception exit 1 crashed"]);
+    expect(outcomes(...gone, begins(pid, 3, 10))).toEqual(["handle_call/2 exception terminate 1 asked"]);
+    // Whether that was entered at all is not known where it may not be instrumented.
+    expect(outcomes(begins(pid, 1), left(pid, 1, 1), exits(pid))).toEqual(["handle_call/2 tail_call 1"]);
+  });
+
+  test("is not said of one that calls others itself, has not ended, or is behind a gap", () => {
+    const own = [
+      begins(pid, 2, 10, "m"),
+      ended(pid, 2, 8, "value"),
+      begins(pid, 3, 9, "helper"),
+      ended(pid, 3, 0),
+    ];
+    expect(outcomes(begins(pid, 1), ...own, ended(pid, 1, 0))).toEqual([
+      ...["terminate/2 value 2", "handle_call/2 reply 3", "handle_call/2 reply 1"],
+    ]);
+    expect(outcomes(begins(pid, 1))).toEqual([]);
+    expect(outcomes(begins(pid, 1), gap, exits(pid))).toEqual([]);
+    // A server's loop may be entered in `init`.
+    expect(outcomes(begins(pid, 1, 13), begins(pid, 2), ended(pid, 2, 0))).toEqual(["handle_call/2 reply 2"]);
+  });
+
+  test("leaves nothing behind: what is open is bounded", () => {
+    const reader = new CallbackReader(siteTables([TABLE]));
+    for (let i = 0; i < 10_010; i++) reader.push(begins(new Pid(node, i, 0, 1), i));
+    expect(reader.push(exits(new Pid(node, 5, 0, 1)))).toEqual([]);
+    for (let i = 0; i < 100; i++) reader.push(begins(pid, i, 9, "m"));
+    expect(reader.push(exits(pid))).toHaveLength(64);
+  });
+});
+
+test("a callback says when it began", () => {
+  const reader = new CallbackReader(siteTables([TABLE]));
+  const [began, end] = [begins(pid, 1), ended(pid, 1, 0)];
+  expect([began, end].flatMap((one) => reader.push(one))).toMatchObject([
+    { began: began.timestamp, timestamp: end.timestamp },
+  ]);
+  expect(reader.push(ended(pid, 5, 0))).toMatchObject([{ began: undefined }]);
 });
 
 describe("a function that could finish a callback", () => {
