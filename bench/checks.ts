@@ -146,6 +146,13 @@ export const CHECKS: Readonly<Record<string, readonly Check[]>> = {
   ],
   "1.2": [
     {
+      name: "transform-same",
+      what: "programs, constructs and random ones, behave the same plain and instrumented; builds; on OTP 25, 27 and 29",
+      module: "bench/acceptance/transform-same",
+      minutes: 45,
+      quickMinutes: 15,
+    },
+    {
       name: "transform-corpus",
       what: "every module of OTP, Elixir, RabbitMQ and ejabberd instrumented, compiled and loaded, on OTP 25, 27 and 29",
       module: "bench/transform/corpus",
@@ -162,13 +169,15 @@ export const CHECKS: Readonly<Record<string, readonly Check[]>> = {
       name: "transform-rabbitmq",
       what: "RabbitMQ with every module instrumented, under load beside the plain one",
       module: "bench/transform/rabbitmq",
+      minutes: 45,
       quickMinutes: 10,
     },
     {
       name: "transform-ejabberd",
       what: "ejabberd with every module instrumented, under tsung's chat beside the plain one",
       module: "bench/transform/ejabberd",
-      quickMinutes: 0,
+      minutes: 45,
+      quickMinutes: 10,
     },
     {
       name: "elixir-suite",
@@ -184,6 +193,12 @@ export const CHECKS: Readonly<Record<string, readonly Check[]>> = {
     },
   ],
   "1.3": [
+    {
+      name: "transform-smart",
+      what: "callbacks of behaviours, locals at a line, plans of rules, on OTP 25, 27 and 29",
+      module: "bench/acceptance/transform-smart",
+      quickMinutes: 15,
+    },
     {
       name: "transform-callback",
       what: "a callback that tells what it did, tracing off and on, with small states and with large ones",

@@ -11,7 +11,18 @@ const PREBUILT = resolve(fileURLToPath(new URL("../beam/native/prebuilt", import
 /** ELF's e_machine. */
 const MACHINES: Readonly<Record<string, number>> = { "linux-x64": 62, "linux-arm64": 183 };
 /** In every libc since long before glibc 2.31, and in musl. */
-const LIBC = new Set(["clock_gettime", "close", "memcpy", "memmove", "memset", "pipe", "write"]);
+const LIBC = new Set([
+  "clock_gettime",
+  "close",
+  "memcmp",
+  "memcpy",
+  "memmove",
+  "memset",
+  "open",
+  "pipe",
+  "read",
+  "write",
+]);
 const SECTION = { dynamic: 6, dynsym: 11, versionNeeded: 0x6ffffffe } as const;
 const NEEDED = 1;
 const SYMBOL_OF_SECTION = 3;

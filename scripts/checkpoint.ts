@@ -1,16 +1,17 @@
 /**
- * `npm run checkpoint -- 1.1 [--quick] [--tolerant] [--only NAME,…] [--json FILE]`: a sub-layer's acceptance checks and
+ * `npm run checkpoint -- 1.1 [--quick] [--tolerant] [--only NAME,…] [--json FILE] [--pieces]`: a sub-layer's acceptance checks and
  * benchmarks as one table. Exit code 1 when a figure falls short of its target (not with --tolerant) or a check crashes.
  * The rows are also written as JSON, with the machine they were measured on (default .cache/checkpoint-1.1.json).
+ * With --pieces the checks that are not run now are taken from that file, each with the commit that it ran on.
  */
 import { execFileSync } from "node:child_process";
-import { mkdirSync, writeFileSync } from "node:fs";
+import { existsSync, mkdirSync, readFileSync, writeFileSync } from "node:fs";
 import { arch, cpus, platform, release, totalmem } from "node:os";
 import { dirname, join } from "node:path";
 import { fileURLToPath } from "node:url";
 import { parseArgs } from "node:util";
 import { CHECKS } from "../bench/checks";
-import { passed, resultTable, runChecks } from "./check-runner";
+import { type CheckResult, passed, resultTable, runChecks } from "./check-runner";
 
 const root = fileURLToPath(new URL("..", import.meta.url));
 
@@ -34,6 +35,7 @@ const { values, positionals } = parseArgs({
     tolerant: { type: "boolean", default: false },
     only: { type: "string" },
     json: { type: "string" },
+    pieces: { type: "boolean", default: false },
   },
 });
 const [layer] = positionals;
@@ -53,9 +55,23 @@ const chosen = all.filter(
   (check) => (only === undefined || only.includes(check.name)) && !(values.quick && check.quickMinutes === 0),
 );
 
-const results = await runChecks(chosen, values.quick);
-const short = results.filter((result) => !passed(result));
+/** A result and when and on what it was had. */
+type DatedResult = CheckResult & { readonly commit: string; readonly date: string };
+
 const file = values.json ?? join(root, ".cache", `checkpoint-${layer}${values.quick ? "-quick" : ""}.json`);
+const fresh = (await runChecks(chosen, values.quick)).map((result): DatedResult => ({
+  ...result,
+  commit: commit(),
+  date: new Date().toISOString(),
+}));
+const earlier =
+  values.pieces && existsSync(file)
+    ? (JSON.parse(readFileSync(file, "utf8")) as { results: DatedResult[] }).results
+    : [];
+const results = all.flatMap(
+  ({ name }) => [...fresh, ...earlier].find((result) => result.check === name) ?? [],
+);
+const short = results.filter((result) => !passed(result));
 mkdirSync(dirname(file), { recursive: true });
 const machine = {
   cpu: cpus()[0]?.model ?? "unknown",
@@ -71,7 +87,9 @@ console.log(
   `\nCheckpoint ${layer}${values.quick ? " (quick)" : ""}, ${machine.cpu}, ${machine.cores} cores, Node ${machine.node}`,
 );
 console.log(resultTable(results));
-const left = all.filter((check) => !chosen.includes(check)).map((check) => check.name);
+for (const result of results.filter((one) => !fresh.includes(one)))
+  console.log(`${result.check}: of ${result.date}, commit ${result.commit}`);
+const left = all.map((check) => check.name).filter((name) => !results.some(({ check }) => check === name));
 if (left.length > 0) console.log(`not run: ${left.join(", ")}`);
 console.log(
   short.length === 0

@@ -1,8 +1,8 @@
 /**
  * Elixir's own tests on an Elixir of which every module is instrumented, with the idle runtime and with the one that traces, against the same
- * tests on the plain one: as many tests, and the same ones fail. BEAMTRACE_ELIXIR_SUITES="eex,logger" narrows it;
- * BEAMTRACE_ELIXIR_FOLDER=FOLDER keeps the trees and the logs there, for runs in pieces.
- * The tests are run in a fixed order; some wait for milliseconds, so one whose outcome differs is run again, on both.
+ * tests on the plain one: as many tests, and the same ones fail. BEAMTRACE_ELIXIR_SUITES="eex,logger" narrows it.
+ * BEAMTRACE_ELIXIR_FOLDER=FOLDER keeps trees, logs and outcomes there, for runs in pieces: after BEAMTRACE_ELIXIR_MINUTES no suite is begun.
+ * The tests are run in a fixed order; some wait for milliseconds, so the file of one whose outcome differs is run again, on both.
  */
 import { execFile, execFileSync, spawn, type ChildProcess } from "node:child_process";
 import {
@@ -30,12 +30,20 @@ type Variant = (typeof VARIANTS)[number];
 const SUITE_MS = 15 * 60_000;
 const ROUNDS = 3;
 
+interface Failure {
+  readonly name: string;
+  /** Where it is; empty when all of a module's tests failed at once. */
+  readonly file: string;
+}
+
 interface Outcome {
   /** The line that sums up. */
   readonly summary: string;
   readonly tests: number;
-  readonly failures: readonly string[];
+  readonly failures: readonly Failure[];
   readonly seconds: number;
+  /** Files that were run; all of them when empty. */
+  readonly files: readonly string[];
 }
 
 interface Trees {
@@ -115,15 +123,22 @@ const WITNESS: Readonly<Record<Variant, string>> = {
   tracing: "{true, true}",
 };
 
-/** Runs tests of one application; all of them, or those in the given files. */
-function runSuite(trees: Trees, variant: Variant, application: string, epmdPort: number): Promise<Outcome> {
+/** Runs tests of one application: those of the given files, or all. */
+function runSuite(
+  trees: Trees,
+  variant: Variant,
+  application: string,
+  files: readonly string[],
+  epmdPort: number,
+): Promise<Outcome> {
   const tree = treeOf(trees, variant);
   const test = application === "elixir" ? "test/elixir" : "test";
+  const wanted = files.length === 0 ? [`${test}/**/*_test.exs`] : files;
   const from = performance.now();
   return new Promise((resolve, reject) => {
     execFile(
       join(tree, "bin/elixir"),
-      ["-r", `${test}/test_helper.exs`, "-pr", `${test}/**/*_test.exs`],
+      ["-r", `${test}/test_helper.exs`, ...wanted.flatMap((name) => ["-pr", name])],
       {
         cwd: join(tree, "lib", application),
         env: environment(trees, variant, epmdPort),
@@ -141,43 +156,119 @@ function runSuite(trees: Trees, variant: Variant, application: string, epmdPort:
           return;
         }
         const failures = [
-          ...stdout.matchAll(/^\s+\d+\) ((?:test|doctest|property) .*\)|.*: failure on setup_all.*)$/gm),
+          ...stdout.matchAll(
+            /^\s+\d+\) ((?:test|doctest|property) .*\)|.*: failure on setup_all.*)\n(?:\s+(\S+_test\.exs):\d+$)?/gm,
+          ),
         ];
         resolve({
           summary,
           tests: Number(doctests ?? 0) + Number(tests),
-          failures: failures.map(([, name = ""]) => name).sort(),
+          failures: failures
+            .map(([, name = "", file = ""]) => ({ name, file }))
+            .sort((a, b) => a.name.localeCompare(b.name)),
           seconds: (performance.now() - from) / 1000,
+          files,
         });
       },
     );
   });
 }
 
-/** Tests that failed every time. */
-const always = (outcomes: readonly Outcome[]): string[] =>
-  (outcomes[0]?.failures ?? []).filter((name) => outcomes.every(({ failures }) => failures.includes(name)));
+/** Tests that failed every time that they were run. */
+const always = (outcomes: readonly Outcome[]): Failure[] =>
+  (outcomes[0]?.failures ?? []).filter(({ name, file }) =>
+    outcomes.every(
+      ({ failures, files }) =>
+        (files.length > 0 && !files.includes(file)) || failures.some((one) => one.name === name),
+    ),
+  );
 
-async function compareSuite(trees: Trees, application: string, epmdPort: number): Promise<Row[]> {
-  const outcomes: Record<Variant, Outcome[]> = { plain: [], idle: [], tracing: [] };
-  const differs = (variant: Variant): boolean =>
-    always(outcomes[variant]).join() !== always(outcomes.plain).join();
+/** Tests that failed every time in one and not in the other. */
+const without = (failures: readonly Failure[], others: readonly Failure[]): Failure[] =>
+  failures.filter(({ name }) => !others.some((one) => one.name === name));
+
+/** Outcomes of an application's tests, the first ones those of earlier pieces. */
+class Outcomes {
+  private readonly file: string;
+  private readonly known: Record<string, Outcome[]>;
+
+  constructor({ folder }: Trees) {
+    this.file = join(folder, "outcomes.json");
+    this.known = existsSync(this.file)
+      ? (JSON.parse(readFileSync(this.file, "utf8")) as Record<string, Outcome[]>)
+      : {};
+  }
+
+  of(application: string, variant: Variant): readonly Outcome[] {
+    return this.known[`${application} ${variant}`] ?? [];
+  }
+
+  add(application: string, variant: Variant, outcome: Outcome): void {
+    (this.known[`${application} ${variant}`] ??= []).push(outcome);
+    writeFileSync(this.file, JSON.stringify(this.known, null, 1));
+  }
+}
+
+/** Runs the tests on all variants, once, and again those whose outcome differs; false when there was no time for all of it. */
+async function runVariants(
+  trees: Trees,
+  application: string,
+  known: Outcomes,
+  epmdPort: number,
+  endsAt: number,
+): Promise<boolean> {
+  const differing = (variant: Variant): Failure[] => {
+    const [here, plain] = [always(known.of(application, variant)), always(known.of(application, "plain"))];
+    return [...without(here, plain), ...without(plain, here)];
+  };
   for (let round = 0; round < ROUNDS; round++) {
-    const again = VARIANTS.filter((variant) => round === 0 || variant === "plain" || differs(variant));
-    if (round > 0 && again.length === 1) break;
-    for (const variant of again) {
-      const outcome = await runSuite(trees, variant, application, epmdPort);
-      outcomes[variant].push(outcome);
-      console.error(`  ${application} (${variant}): ${outcome.summary}, ${outcome.seconds.toFixed(0)} s`);
+    const different = round === 0 ? [] : VARIANTS.flatMap(differing);
+    if (round > 0 && different.length === 0) break;
+    const places = different.map(({ file }) => file);
+    const files = places.includes("") ? [] : [...new Set(places)];
+    for (const variant of VARIANTS) {
+      if (known.of(application, variant).length > round) continue;
+      if (performance.now() > endsAt) return false;
+      const outcome = await runSuite(trees, variant, application, files, epmdPort);
+      known.add(application, variant, outcome);
+      console.error(
+        `  ${application} (${variant}): ${outcome.summary}, ${outcome.seconds.toFixed(0)} s ${files.join(", ")}`,
+      );
+      for (const { name } of outcome.failures) console.error(`    failed: ${name}`);
     }
   }
+  return true;
+}
+
+async function compareSuite(
+  trees: Trees,
+  application: string,
+  known: Outcomes,
+  epmdPort: number,
+  endsAt: number,
+): Promise<Row[]> {
+  const finished = await runVariants(trees, application, known, epmdPort, endsAt);
+  if (!finished)
+    return [
+      {
+        what: `${application}'s tests, instrumented`,
+        target: "as on the plain one",
+        measured: "not all run yet; the next run with the same BEAMTRACE_ELIXIR_FOLDER goes on",
+        ...{ value: 0, ok: false },
+      },
+    ];
+  const outcomes = {
+    plain: known.of(application, "plain"),
+    idle: known.of(application, "idle"),
+    tracing: known.of(application, "tracing"),
+  };
   const [plain] = outcomes.plain;
   if (plain === undefined) throw new Error("no outcome");
   return (["idle", "tracing"] as const).map((variant) => {
     const [first] = outcomes[variant];
-    const other = always(outcomes[variant]).filter((name) => !always(outcomes.plain).includes(name));
+    const other = without(always(outcomes[variant]), always(outcomes.plain));
     const tests = first?.tests ?? 0;
-    for (const name of other) console.error(`  ${application} (${variant}) only: ${name}`);
+    for (const { name } of other) console.error(`  ${application} (${variant}) only: ${name}`);
     const rounds = outcomes[variant].length;
     return {
       what: `${application}'s tests, instrumented, ${variant} runtime`,
@@ -199,6 +290,7 @@ export async function run(): Promise<Row[]> {
     if (kept === undefined) rmSync(folder, { recursive: true, force: true });
   };
   process.once("exit", remove);
+  const endsAt = performance.now() + Number(process.env["BEAMTRACE_ELIXIR_MINUTES"] ?? Infinity) * 60_000;
   const epmdPort = await freePort();
   let epmd: ChildProcess | undefined;
   try {
@@ -212,7 +304,9 @@ export async function run(): Promise<Row[]> {
     }
     console.error(`  ${trees.modules} modules, ${trees.functions} functions instrumented`);
     const rows: Row[] = [];
-    for (const application of suites) rows.push(...(await compareSuite(trees, application, epmdPort)));
+    const known = new Outcomes(trees);
+    for (const application of suites)
+      rows.push(...(await compareSuite(trees, application, known, epmdPort, endsAt)));
     return rows;
   } finally {
     epmd?.kill();

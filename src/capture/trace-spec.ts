@@ -64,6 +64,9 @@ const PROCESS_FLAG: Partial<Record<EventKind, string>> = {
 
 const isFrameKind = (kind: EventKind): boolean => (GROUPS.functions as readonly EventKind[]).includes(kind);
 
+/** The module that instrumented code calls. */
+const RUNTIME = "beamtrace_rt";
+
 /** The builds of `beamtrace_rt` that the agent switches between. */
 const RUNTIME_BUILDS = map({
   off: binary(Buffer.from(RUNTIME_OFF, "base64")),
@@ -292,7 +295,9 @@ function onlyPortable(spec: TraceSpec, limits: EffectiveLimits, share: number): 
             ? "limits.overhead"
             : Array.isArray(spec.processes) && spec.processes.length > INSTRUMENTED_PROCESSES_MAX
               ? `more than ${INSTRUMENTED_PROCESSES_MAX} processes`
-              : undefined;
+              : spec.calls?.some(({ module }) => module === RUNTIME)
+                ? `calls of ${RUNTIME}: its summaries of callbacks, and its variables at lines`
+                : undefined;
   return what === undefined
     ? undefined
     : `the native tracer takes no events of instrumented code with ${what}`;

@@ -1,51 +1,20 @@
 #!/usr/bin/env node
-/** The command `beamtrace`. Each command is a file beside this one; errors that people can do something about come as one line. */
-import { BeamtraceError } from "../erlang";
-import { nearNames } from "../capture/near-names";
-import { instrumentCommand, type Output } from "./instrument-command";
-import { servePort } from "./port-server";
-import { HELP, PORT_HELP, usageError } from "./usage";
+/**
+ * The command `beamtrace`. A build runs it for a second or so: what it does not need is not loaded (`port` is a file of its own, and one file
+ * alone loads quickest), and V8 is told to wait longer before it optimises functions that are hardly called again, where a third of all CPU went.
+ */
+import { setFlagsFromString } from "node:v8";
 
-const output: Output = {
-  out: (text) => void process.stdout.write(`${text}\n`),
-  err: (text) => void process.stderr.write(`${text}\n`),
-};
+import type * as Commands from "./command-line";
 
-async function main([command, ...args]: readonly string[]): Promise<number> {
-  switch (command) {
-    case "instrument":
-      return instrumentCommand(args, output);
-    case "port":
-      if (args.includes("--help") || args.includes("-h")) {
-        output.out(PORT_HELP);
-        return 0;
-      }
-      if (args.length > 0) usageError("port", "it takes no arguments");
-      return servePort(process.stdin, process.stdout);
-    case undefined:
-    case "help":
-    case "--help":
-    case "-h":
-      output.out(HELP);
-      return command === undefined ? 2 : 0;
-    default: {
-      const [near] = nearNames(command, ["instrument", "port"]);
-      output.err(
-        `there is no command ${command}${near === undefined ? "" : `; did you mean ${near}?`}\n${HELP}`,
-      );
-      return 2;
-    }
-  }
-}
+/** Bytes of bytecode that a function runs before it is looked at again; V8 11's own number is a third of it. */
+const INTERRUPT_BUDGET = 400_000;
 
-try {
-  const code = await main(process.argv.slice(2));
-  // Requests of a build tool that is gone would keep the process alive.
-  if (process.argv[2] === "port") process.stdout.end(() => process.exit(code));
-  process.exitCode = code;
-} catch (error) {
-  // What is no BeamtraceError is a defect of ours: it keeps its stack trace.
-  if (!(error instanceof BeamtraceError)) throw error;
-  output.err(`beamtrace: ${error.message}`);
-  process.exitCode = 2;
-}
+// The V8 of Node 20, where this was measured. Others have more tiers, and flags of V8 are no promise.
+if (process.versions.v8.startsWith("11.")) setFlagsFromString(`--interrupt-budget=${INTERRUPT_BUDGET}`);
+
+const args = process.argv.slice(2);
+const file = args.length === 1 && args[0] === "port" ? "./port.js" : "./command-line.js";
+// By its address, so that the bundler leaves it a file.
+const { run } = (await import(new URL(file, import.meta.url).href)) as typeof Commands;
+await run(args);

@@ -22,21 +22,14 @@ import {
 } from "./inject/instrument-forms";
 import { type SiteTable, withSiteTable } from "../buffer";
 
-/** Chunks that the code generator makes; they belong together and are replaced together. */
-const CODE_CHUNKS = [
-  "Atom",
-  "AtU8",
-  "Code",
-  "StrT",
-  "ImpT",
-  "ExpT",
-  "FunT",
-  "LitT",
-  "LocT",
-  "Line",
-  "Type",
-  "DbgB",
-];
+/**
+ * Chunks that belong together, as they name each other's atoms, literals and functions by number: they are replaced together. Those of native
+ * records (`Recs`, OTP 29) are among them.
+ */
+const CODE_CHUNKS = "Atom AtU8 Code StrT ImpT ExpT FunT LitT LocT Line Type DbgB Recs".split(" ");
+
+/** What the compiler makes besides: it holds terms, and the module's own is kept. */
+const OTHER_CHUNKS = "Abst Attr CInf Dbgi Docs Meta".split(" ");
 
 /**
  * Modules that the code server runs in its own process. Should one of them call the runtime before it is there, the VM would ask the
@@ -87,12 +80,11 @@ export const formsOfBeam = async (beam: BeamFile, compiler: Compiler): Promise<F
 
 /** Replaces the code of a module, keeping all else. */
 function withCode(original: BeamFile, code: BeamFile): BeamFile {
-  const isCode = (id: string): boolean => CODE_CHUNKS.includes(id);
   let result = original;
-  for (const { id } of original.chunks) {
-    if (isCode(id) && code.chunk(id) === undefined) result = result.without(id);
-  }
-  for (const { id, data } of code.chunks) if (isCode(id)) result = result.with(id, data);
+  for (const { id } of original.chunks)
+    if (CODE_CHUNKS.includes(id) && code.chunk(id) === undefined) result = result.without(id);
+  // Also a kind that a later compiler makes and that is not known here.
+  for (const { id, data } of code.chunks) if (!OTHER_CHUNKS.includes(id)) result = result.with(id, data);
   return result;
 }
 
@@ -152,10 +144,11 @@ export async function instrumentBeam(
   const { forms, options: compileOptions, backend } = await formsOf(beam, compiler);
   const typed = formsFromTerm(forms);
   const chosen = typeof options === "function" ? options(typed) : options;
-  const { forms: changed, ...result } = instrumentForms(typed, chosen);
+  const { forms: changed, compileOptions: added, ...result } = instrumentForms(typed, chosen);
   if (result.table.sites.length === 0) return { module, bytes, ...result, warnings: [] };
   refuseCodeServer(module, chosen);
-  const compiled = await compileInto(beam, compiler, backend, compileOptions, formsToTerm(changed));
+  const all = [...compileOptions, ...added];
+  const compiled = await compileInto(beam, compiler, backend, all, formsToTerm(changed));
   return {
     ...{ module, ...result, warnings: compiled.warnings },
     bytes: withSiteTable(compiled.beam, result.table).write(),

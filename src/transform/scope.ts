@@ -20,12 +20,19 @@ export function variableNames(root: Node | readonly Node[]): Set<string> {
 
 /** Makes variable names that nothing in the given code has, each once. */
 export class FreshNames {
-  private readonly taken: Set<string>;
+  /** Whether the code has a `try` or a `catch`: all of it is gone through here anyway. */
+  readonly catches: boolean;
+  private readonly taken = new Set<string>();
   /** Per base the number to try next: functions of thousands of clauses ask for thousands of names. */
   private readonly numbers = new Map<string, number>();
 
   constructor(root: Node | readonly Node[]) {
-    this.taken = variableNames(root);
+    let catches = false;
+    walk(root, (node) => {
+      if (node.type === "var" || node.type === "named_fun") this.taken.add(node.name.name);
+      else if (node.type === "try" || node.type === "catch") catches = true;
+    });
+    this.catches = catches;
   }
 
   /** `Base`, or `Base2`, `Base3` … when it is taken. */

@@ -160,6 +160,17 @@ describe("a project", () => {
     ]);
   });
 
+  test("a forced build that comes to the same code has the same beams, without the transformer", async () => {
+    const before = await beamHashes(ebin(folder));
+    const inode = async (): Promise<string | undefined> =>
+      (await fileStates(ebin(folder)))["Elixir.Shop.Store.beam"];
+    const state = await inode();
+    expect(await mix(folder, "compile --force")).not.toMatch(/Instrumented/);
+    expect(await inode()).not.toBe(state);
+    expect(await beamHashes(ebin(folder))).toEqual(before);
+    expect(await mix(folder, "run -e IO.inspect(Shop.Cart.total([1,2]))")).toMatch(/^3$/m);
+  });
+
   test("a file that changes is compiled and instrumented alone", async () => {
     const before = await beamHashes(ebin(folder));
     const more = SOURCES["lib/shop/store.ex"].replace(

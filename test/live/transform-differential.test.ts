@@ -33,10 +33,15 @@ async function outcome(module: string): Promise<string[]> {
   return JSON.parse(text) as string[];
 }
 
-describe.each(["subject", "subject_maybe", "subject_servers"])("%s", (module) => {
+describe.each([
+  ["subject", 25],
+  ["subject_servers", 25],
+  // `maybe` is a feature to be switched on before.
+  ["subject_maybe", 27],
+  ["subject_29", 29],
+])("%s", (module, since) => {
   test.each(RUNTIMES)("behaves the same %s", async (_, runtime) => {
-    // `maybe` is a feature to be switched on before OTP 27.
-    if (module === "subject_maybe" && otp < 27) return;
+    if (otp < since) return;
     const plain = await compileErlang(node, fixture(`${module}.erl`));
     const { bytes, instrumented, refused } = await instrumentBeam(plain, compiler);
     expect(refused).toEqual([]);
@@ -118,4 +123,14 @@ test("no warning is new where what calls a helper is unused", async () => {
   expect(warnings.map(({ message }) => message)).toEqual([
     expect.stringMatching(/^function unused\/0 is unused/),
   ]);
+});
+
+test("no warning is new where functions without specs or docs are warned about", async () => {
+  const options = "debug_info, warn_missing_spec_all, warn_missing_doc";
+  const attribute = "-compile([warn_missing_spec]).\n";
+  const text = `-module(unsaid).\n${attribute}-export([said/1]).\n-spec said(term()) -> term().\nsaid(X) -> unsaid(X).\nunsaid(X) -> [X].\n`;
+  const { warnings } = await instrumentBeam(await compileText(node, "unsaid", text, options), compiler, {
+    embedSites: true,
+  });
+  expect(warnings).toEqual([]);
 });

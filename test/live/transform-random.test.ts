@@ -2,13 +2,21 @@
 import fc from "fast-check";
 import { afterAll, beforeAll, expect, test } from "vitest";
 
-import { BeamFile, debugInfo, isAbstractCode } from "../../src/erlang";
+import { atom, BeamFile, debugInfo, isAbstractCode } from "../../src/erlang";
 import {
+  builderAt,
   type CompileServer,
   expressionLines,
+  type Expr,
+  type FunctionNode,
   formsFromTerm,
+  formsToTerm,
   instrumentBeam,
+  recompile,
+  type Scope,
   type SourceLine,
+  traverse,
+  type Visitor,
 } from "../../src/transform";
 import { RUNTIME_ON } from "../../src/transform/beam-code.generated";
 import { type ErlNode, startNode } from "../support/erl-node";
@@ -17,12 +25,12 @@ import { randomProgram } from "../transform/random-program";
 
 let node: ErlNode;
 let compiler: CompileServer;
-let withMaybe: boolean;
+let otp: number;
 
 beforeAll(async () => {
   node = await startNode({ distributed: false });
   compiler = await startCompiler();
-  withMaybe = Number((await compiler.versions()).otp) >= 27;
+  otp = Number((await compiler.versions()).otp);
   await load(node, "harness", await compileErlang(node, fixture("harness.erl")));
 });
 afterAll(async () => {
@@ -45,7 +53,16 @@ const differences = async (): Promise<string> => {
   return node.eval("harness:differences(persistent_term:get(before), persistent_term:get('after'))");
 };
 
+/** The object code of a random program; undefined where the compiler crashes: it has bugs of its own, which say nothing about us. */
+const compiled = (seed: number): Promise<Uint8Array | undefined> =>
+  compileText(node, "random_program", randomProgram(seed, { otp })).catch((error: Error) =>
+    /compile,\{crash/.test(error.message) ? undefined : Promise.reject(error),
+  );
+
 const RUNS = Number(process.env["BEAMTRACE_RANDOM_PROGRAMS"] ?? "25");
+
+/** Programs in which something wrong must show at the latest. */
+const WRONG_RUNS = 40;
 
 /** Some of the lines of a program, other ones for each seed. */
 function someLines(plain: Uint8Array, seed: number): SourceLine[] {
@@ -60,10 +77,7 @@ test("random programs behave the same, with the variables of their lines told or
   let values = 0;
   await fc.assert(
     fc.asyncProperty(fc.integer({ min: 0, max: 0x7fffffff }), async (seed) => {
-      // Compilers have bugs of their own: a program that crashes it as it is says nothing about us.
-      const plain = await compileText(node, "random_program", randomProgram(seed, { withMaybe })).catch(
-        (error: Error) => (/compile,\{crash/.test(error.message) ? undefined : Promise.reject(error)),
-      );
+      const plain = await compiled(seed);
       fc.pre(plain !== undefined);
       // Every variable that is named is bound there, or the program would not compile.
       const locals = seed % 2 === 0 ? someLines(plain, seed) : [];
@@ -95,3 +109,84 @@ test("random programs behave the same, with the variables of their lines told or
   expect(exceptions).toBeGreaterThan(RUNS);
   expect(lines).toBeGreaterThan(RUNS);
 }, 600_000);
+
+/** The name of a local function. */
+const nameOf = (callee: Expr): string => (callee.type === "atom" ? callee.value.name : "");
+/** Calls of the program's own functions; not those of guards. */
+const isOwn = (callee: Expr): boolean => /^f\d/.test(nameOf(callee));
+
+function eachBody(
+  { clauses }: FunctionNode,
+  scope: Scope,
+  change: (body: Expr[], scope: Scope) => Expr[],
+): void {
+  for (const clause of clauses) clause.body = change(clause.body, scope);
+}
+
+/** What a transformer could do wrong. */
+const WRONG: Readonly<Record<string, Visitor>> = {
+  "arguments from right to left": {
+    call(path) {
+      const { node: call, scope } = path;
+      if (!isOwn(call.callee) || call.arguments.length < 2) return;
+      const b = builderAt(call.anno);
+      const names = call.arguments.map(() => scope.fresh("Wrong"));
+      const matches = call.arguments.map((value, i) =>
+        b.match(b.variable(names[i] as (typeof names)[0]), value),
+      );
+      const again = { ...call, arguments: names.map((name) => b.variable(name)) };
+      path.replaceWith({ type: "block", anno: call.anno, body: [...matches.reverse(), again] });
+    },
+  },
+  "an effect twice": {
+    call(path) {
+      const { node: call } = path;
+      if (nameOf(call.callee) === "note") path.replaceWith(builderAt(call.anno).call("note", [call]));
+    },
+  },
+  "the stack trace lost": {
+    function(path) {
+      if (!/^f\d/.test(path.node.name.name)) return;
+      eachBody(path.node, path.scope, (body, scope) => {
+        const b = builderAt(path.node.anno);
+        const [kind, reason] = [b.variable(scope.fresh("Kind")), b.variable(scope.fresh("Reason"))];
+        const caught = b.tuple(kind, reason, b.wildcard());
+        const raised = b.remoteCall("erlang", "raise", [kind, reason, b.list([])]);
+        return [b.try(body, [b.clause([caught], [raised])])];
+      });
+    },
+  },
+  "an exception of another class": {
+    call(path) {
+      const { callee, anno } = path.node;
+      if (nameOf(callee) === "throw") path.node.callee = { type: "atom", anno, value: atom("exit") };
+    },
+  },
+  "a message not sent": {
+    binary_op(path) {
+      if (path.node.operator.name === "!") path.replaceWith(path.node.right);
+    },
+  },
+};
+
+test.each(Object.entries(WRONG))(
+  "the comparison is no blind one: it sees %s",
+  async (_, visitor) => {
+    let seen = 0;
+    for (let seed = 1; seed <= WRONG_RUNS && seen === 0; seed++) {
+      const plain = await compiled(seed);
+      if (plain === undefined) continue;
+      const wrong = await recompile(BeamFile.read(plain), compiler, (terms) => {
+        const forms = formsFromTerm(terms);
+        traverse(forms, visitor);
+        return formsToTerm(forms);
+      });
+      await load(node, "random_program", plain);
+      await outcome("before");
+      await load(node, "random_program", wrong.beam.write());
+      if ((await differences()) !== "[]") seen++;
+    }
+    expect(seen).toBe(1);
+  },
+  120_000,
+);

@@ -39,11 +39,16 @@ export async function compileErlang(
 }
 
 /** Object code of Erlang source text. */
-export async function compileText(node: ErlNode, module: string, text: string): Promise<Uint8Array> {
+export async function compileText(
+  node: ErlNode,
+  module: string,
+  text: string,
+  options?: string,
+): Promise<Uint8Array> {
   const folder = await mkdtemp(join(tmpdir(), "beamtrace-transform-"));
   try {
     await writeFile(join(folder, `${module}.erl`), text);
-    return await compileErlang(node, join(folder, `${module}.erl`));
+    return await compileErlang(node, join(folder, `${module}.erl`), options);
   } finally {
     await rm(folder, { recursive: true });
   }

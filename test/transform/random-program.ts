@@ -18,14 +18,14 @@ const ARITIES = [1, 2, 3, 2, 1, 4];
 
 class Writer {
   private readonly random: () => number;
-  private readonly withMaybe: boolean;
+  private readonly otp: number;
   private fresh = 0;
   private calls = 0;
   private current = 0;
 
-  constructor(seed: number, withMaybe: boolean) {
+  constructor(seed: number, otp: number) {
     this.random = numbers(seed);
-    this.withMaybe = withMaybe;
+    this.otp = otp;
   }
 
   program(functions: number): string {
@@ -41,7 +41,10 @@ class Writer {
       "-compile(nowarn_export_all).",
       // Of two equal pieces of code that raise, the compiler keeps one, with the line of either: lines then say nothing.
       "-compile([no_share_opt, no_jopt]).",
+      ...(this.otp >= 29 ? ["-record #native{a = 1, b}."] : []),
       "call_it(F, X) -> F(X).",
+      // What was come by, and in which order.
+      "note(X) -> put(noted, [X | case get(noted) of undefined -> []; L -> L end]), X.",
       `cases() -> [${calls.join(",\n  ")}].`,
       ...bodies,
     ].join("\n");
@@ -182,7 +185,7 @@ class Writer {
     const of = self ? current : this.below(current);
     const args = [
       self ? "N - 1" : String(this.below(3)),
-      ...this.times(arity(of) - 1, () => this.expr(depth - 2, env)),
+      ...this.times(arity(of) - 1, () => this.argument(depth - 1, env)),
     ].join(", ");
     const call = this.one([
       `f${of}(${args})`,
@@ -193,14 +196,78 @@ class Writer {
     return self ? `case N > 0 of true -> ${call}; false -> ${this.simple(env)} end` : call;
   }
 
+  /** Often one that shows when it is made. */
+  private argument(depth: number, env: readonly string[]): string {
+    const value = this.expr(depth - 1, env);
+    return this.below(2) === 0 ? `note(${value})` : value;
+  }
+
   private simple(env: readonly string[]): string {
     return env.length > 0 && this.below(3) > 0 ? this.one(env) : this.literal();
+  }
+
+  /** A fun that is called elsewhere: whether one called on the spot is put in line is the compiler's mood, which a stack trace shows. */
+  private fun(depth: number, env: readonly string[]): string {
+    if (this.below(2) === 0) {
+      const name = this.variable();
+      return `fun(${name}) -> ${this.body(depth - 1, [...env, name])} end`;
+    }
+    const named = this.below(2) === 0 ? this.variable() : "";
+    const clauses = this.times(1 + this.below(2), () => {
+      const bound: string[] = [];
+      const pattern = this.pattern(bound, 1);
+      return `${named}(${pattern}) -> ${this.body(depth - 1, [...env, ...bound])}`;
+    });
+    const rest = this.variable();
+    // It goes on by itself, with less.
+    if (named !== "") clauses.unshift(`${named}([_ | ${rest}]) -> ${named}(${rest})`);
+    return `fun ${clauses.join("; ")} end`;
+  }
+
+  /** Something that may be a list, for a generator. */
+  private list(depth: number, env: readonly string[]): string {
+    return this.one(["[1, a]", "[]", "[{a, 1}, {b, 2}]", this.expr(depth - 1, env)]);
+  }
+
+  private comprehension(depth: number, env: readonly string[]): string {
+    const name = this.variable();
+    const inside = [...env, name];
+    const value = (): string => this.expr(depth - 1, inside);
+    switch (this.below(this.otp < 27 ? 3 : this.otp < 29 ? 4 : 7)) {
+      case 0:
+        return `[${value()} || ${name} <- ${this.list(depth, env)}]`;
+      case 1:
+        return `<< <<(erlang:phash2(${value()})):16>> || ${name} <- ${this.list(depth, env)} >>`;
+      case 2: {
+        const filter = this.below(2) === 0 ? `, ${this.guard([name])}` : "";
+        return `[${value()} || <<${name}>> <= <<1, 2, 3>>${filter}]`;
+      }
+      case 3:
+        return `#{${value()} => ${value()} || ${name} <- ${this.list(depth, env)}}`;
+      case 4:
+        return `[{${name}, ${value()}} || {${name}, _} <:- ${this.list(depth, env)}]`;
+      case 5:
+        return `[${value()} || ${name} <- ${this.list(depth, env)} && _ <- ${this.list(depth, env)}]`;
+      default:
+        return `[${value()}, ${value()} || ${name} <- ${this.list(depth, env)}]`;
+    }
+  }
+
+  private map(depth: number, env: readonly string[]): string {
+    const e = (): string => this.expr(depth - 1, env);
+    if (this.otp >= 29 && this.below(3) === 0)
+      return this.one([
+        `#native{a = ${e()}, b = ${e()}}`,
+        `(${e()})#native{b = ${e()}}`,
+        `(${e()})#native.a`,
+      ]);
+    return this.one([`#{a => ${e()}, b => ${e()}}`, `(${e()})#{a := ${e()}}`, `(${e()})#{${e()} => ${e()}}`]);
   }
 
   private expr(depth: number, env: readonly string[]): string {
     if (depth <= 0) return this.simple(env);
     const e = (): string => this.expr(depth - 1, env);
-    switch (this.below(this.withMaybe ? 24 : 22)) {
+    switch (this.below(this.otp >= 27 ? 26 : 24)) {
       case 0:
         return `(${e()} ${this.one(["+", "-", "*", "div", "rem", "++", "=:=", "<"])} ${e()})`;
       case 1:
@@ -224,15 +291,10 @@ class Writer {
         return `(catch ${e()})`;
       case 11:
         return `(${e()} ${this.one(["andalso", "orelse"])} ${e()})`;
-      case 12: {
-        const name = this.variable();
-        // Called elsewhere: whether a fun called on the spot is put in line is the compiler's mood, which a stack trace shows.
-        return `call_it(fun(${name}) -> ${this.body(depth - 1, [...env, name])} end, ${e()})`;
-      }
-      case 13: {
-        const name = this.variable();
-        return `[${this.expr(depth - 1, [...env, name])} || ${name} <- ${this.one(["[1, a]", "[]", e()])}]`;
-      }
+      case 12:
+        return `call_it(${this.fun(depth, env)}, ${e()})`;
+      case 13:
+        return this.comprehension(depth, env);
       case 14:
         return `${this.one(["throw", "error", "exit"])}(${e()})`;
       case 15:
@@ -242,8 +304,16 @@ class Writer {
       case 17:
         // No guard BIFs here: for one that the compiler knows to fail it forgets the line (OTP 25), and the trace shows a neighbour's.
         return `${this.one(["atom_to_list", "list_to_tuple", "tuple_to_list", "list_to_binary"])}(${e()})`;
-      case 22:
-      case 23: {
+      case 18:
+        return this.map(depth, env);
+      case 19: {
+        // How another process ends, and what it sends meanwhile.
+        const [monitor, reason] = [this.variable(), this.variable()];
+        const body = this.body(depth - 1, env);
+        return `begin {_, ${monitor}} = spawn_monitor(fun() -> ${body} end), receive {'DOWN', ${monitor}, process, _, ${reason}} -> ${this.body(depth - 1, [...env, reason])} end end`;
+      }
+      case 24:
+      case 25: {
         const bound: string[] = [];
         const pattern = this.pattern(bound, 1);
         const inside = `${pattern} ?= ${e()}, ${this.body(depth - 1, [...env, ...bound])}`;
@@ -259,10 +329,10 @@ class Writer {
 
 const arity = (index: number): number => ARITIES[index % ARITIES.length] as number;
 
-/** The text of module `random_program` of this seed. */
+/** The text of module `random_program` of this seed, with what the release has: `maybe` and map comprehensions, native records and generators in step. */
 export function randomProgram(
   seed: number,
-  options: { readonly withMaybe: boolean; readonly functions?: number },
+  options: { readonly otp: number; readonly functions?: number },
 ): string {
-  return new Writer(seed, options.withMaybe).program(options.functions ?? 12);
+  return new Writer(seed, options.otp).program(options.functions ?? 12);
 }

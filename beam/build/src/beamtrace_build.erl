@@ -1,6 +1,7 @@
 %% Instruments the compiled modules of one application as a plan says, and only those that changed since the last time: what Mix and rebar3 have
 %% in common. A manifest remembers of each beam what it was and what became of it; the plain beams are kept beside it, so that another plan
-%% starts from them and the end of a plan brings them back byte for byte.
+%% starts from them and the end of a plan brings them back byte for byte, and the instrumented ones, so that a build that comes to the same code
+%% again (a forced one) needs no transformer.
 -module(beamtrace_build).
 
 -export([run/1, failures/1, clean/1]).
@@ -19,9 +20,6 @@
     plan := file:filename() | undefined,
     environment := binary(),
     program := beamtrace_port:program(),
-    %% Keeps instrumented beams too, for files that the build tool writes anew without a change (as Mix 1.20 does with consolidated protocols
-    %% where there are path dependencies): they are put in place again without the transformer.
-    keep_output => boolean(),
     %% Only these files of the folder (`Elixir.Shop.Cart.beam`), all when absent.
     only => fun((file:filename()) -> boolean())
 }.
@@ -158,6 +156,7 @@ look_at(Job, Name, Path, Entry, SameKey, {Work, Entries, Touched}) ->
             Digest = digest(Now),
             Again =
                 case Entry of
+                    %% The build tool has written it anew without a change.
                     #entry{plain = Digest, output = Output} when SameKey, Output =/= Digest -> kept(Job, Output);
                     _ -> undefined
                 end,
@@ -229,8 +228,7 @@ one(#{application := Application, program := Program} = Job, Plan, false, #work{
         {ok, #{status := restored, bytes := Bytes}} ->
             outcome(W#work{plain = Bytes}, Bytes, unchanged);
         {ok, #{status := instrumented, bytes := Bytes, functions := Count}} ->
-            Bytes =:= Plain orelse keep(Job, Plain),
-            maps:get(keep_output, Job, false) andalso keep(Job, Bytes),
+            Bytes =:= Plain orelse begin keep(Job, Plain), keep(Job, Bytes) end,
             outcome(W, Bytes, {instrumented, Count});
         {error, Problem} ->
             Failure = maps:merge(#{module => unicode:characters_to_binary(W#work.name), file => unicode:characters_to_binary(Path), line => 0}, Problem),

@@ -177,7 +177,7 @@ sent(From, Request, #state{port = Port, next = Id, waiting = Waiting} = State) -
 %% The port may have ended a moment ago; its exit status is on its way then.
 send(Port, Term) ->
     try
-        port_command(Port, term_to_binary(Term))
+        port_command(Port, term_to_binary(Term, [{minor_version, 2}]))
     catch
         error:badarg -> true
     end.

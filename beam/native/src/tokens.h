@@ -181,10 +181,19 @@ static inline bool bt_is_map(const uint64_t *box, int layout)
     return (box[0] & 0x3f) == (layout < BT_LAYOUT_OTP27 ? BT_TAG_OTP25_MAP : BT_TAG_OTP27_MAP);
 }
 
+/* How many of sixteen bits are set. The compiler's own way may call a library that not every system has. */
+static inline uint32_t bt_ones(uint32_t bits)
+{
+    bits -= bits >> 1 & 0x5555;
+    bits = (bits & 0x3333) + (bits >> 2 & 0x3333);
+    bits = (bits + (bits >> 4)) & 0x0f0f;
+    return (bits + (bits >> 8)) & 0x1f;
+}
+
 /* Children of a node of a large map, and where they are. */
 static inline uint32_t bt_map_children(const uint64_t *box, const uint64_t **children, int layout)
 {
-    uint32_t bitmap = (uint32_t)__builtin_popcount((uint32_t)(box[0] >> 16 & 0xffff));
+    uint32_t bitmap = bt_ones((uint32_t)(box[0] >> 16 & 0xffff));
 
     if (!bt_is_map(box, layout)) {
         /* A full node, and one of keys with the same hash. */

@@ -32,7 +32,7 @@ loop(Port) ->
                     %% What parse transforms and the compiler print must not go where answers go.
                     group_leader(silence(), self()),
                     {Id, Request} = binary_to_term(Data),
-                    Self ! {answer, term_to_binary({Id, answer(Request)})}
+                    Self ! {answer, term_to_binary({Id, answer(Request)}, [{minor_version, 2}])}
                 end,
                 [link, {min_heap_size, 100000}]
             ),

@@ -40,20 +40,25 @@ online() -> count(?ONLINE).
 %% Called by a session in its own process, in turn with thinking: how many seconds to think now, and whether a message is due then.
 -spec pace(term()) -> [string()].
 pace(_) ->
-    case persistent_term:get({?MODULE, schedule}) of
-        {_, _, 0} ->
+    {Base, Since, Rate} = persistent_term:get({?MODULE, schedule}),
+    Slot = slot(),
+    if
+        Slot =< Base ->
+            %% It fell due before the rate was set: also when nothing new does.
+            send(0.0);
+        Rate =:= 0 ->
             wait();
-        {Base, Since, Rate} ->
-            Slot = slot(),
+        true ->
             Wait = (Since - erlang:monotonic_time(microsecond) + (Slot - Base) / Rate * 1.0e6) / 1000,
             case Wait > ?GLANCE_MS of
-                true ->
-                    wait();
-                false ->
-                    erase({?MODULE, slot}),
-                    [float_to_list(max(0.0, Wait / 1000), [{decimals, 3}]), "yes"]
+                true -> wait();
+                false -> send(max(0.0, Wait / 1000))
             end
     end.
+
+send(Seconds) ->
+    erase({?MODULE, slot}),
+    [float_to_list(Seconds, [{decimals, 3}]), "yes"].
 
 wait() -> [float_to_list(?GLANCE_MS / 1000, [{decimals, 3}]), "no"].
 

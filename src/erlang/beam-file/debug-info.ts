@@ -3,7 +3,10 @@
  * its backend knows; `erl_abstract_code` is the compiler's own, whose forms can be read as they are. For any other the node's
  * `Backend:debug_info(erlang_v1, Module, Data, Opts)` is the way (beam_lib, "debug_info"), so the data is handed on untouched.
  */
-import { BeamtraceError } from "../errors";
+import { constants, inflateSync } from "node:zlib";
+
+import { BadTermError, BeamtraceError } from "../errors";
+import { Decoder } from "../etf";
 import { Atom, type Term, Tuple } from "../term";
 import type { BeamFile } from "./beam-file";
 import { chunkTerm, moduleName } from "./chunk-terms";
@@ -57,6 +60,17 @@ export function debugInfo(beam: BeamFile): DebugInfo {
       "compile it without encrypt_debug_info, or decrypt the beam first",
     );
   }
+  const foreign = foreignBackend(chunk);
+  if (foreign !== undefined) {
+    return {
+      backend: foreign,
+      module: moduleName(beam),
+      // Most of the module's bytes, and nobody but the backend understands them.
+      get data() {
+        return (chunkTerm(beam, "Dbgi") as Tuple).elements[2]!;
+      },
+    };
+  }
   const term = chunkTerm(beam, "Dbgi");
   const [version, backend, data] = term instanceof Tuple && term.length === 3 ? term.elements : [];
   if (
@@ -74,6 +88,42 @@ export function debugInfo(beam: BeamFile): DebugInfo {
   const [forms, options] = data instanceof Tuple && data.length === 2 ? data.elements : [];
   if (!Array.isArray(forms)) throw missing(beam, "was compiled without debug info", COMPILE_AGAIN);
   return { backend: "erl_abstract_code", forms: forms as readonly Term[], options: listOr(options) };
+}
+
+/** Where a term's bytes begin that says its backend within a few dozen; compressed, this many hold more than that. */
+const HEAD_BYTES = 512;
+const COMPRESSED = 80;
+const SMALL_TUPLE = 104;
+
+const isAtomTag = (tag: number | undefined): boolean =>
+  tag === 100 || tag === 115 || tag === 118 || tag === 119;
+
+/**
+ * The backend of debug info that is another's and there, read from the first bytes of the chunk; undefined for all else, which has to be looked
+ * at as a whole.
+ */
+function foreignBackend(chunk: Uint8Array): string | undefined {
+  try {
+    const head =
+      chunk[1] === COMPRESSED
+        ? inflateSync(chunk.subarray(6, 6 + HEAD_BYTES), { finishFlush: constants.Z_SYNC_FLUSH })
+        : chunk.subarray(1);
+    if (head[0] !== SMALL_TUPLE || head[1] !== 3) return undefined;
+    const decoder = new Decoder();
+    const version = decoder.decodeBareAt(head, 2);
+    const backend = decoder.decodeBareAt(head, decoder.next);
+    if (!(version instanceof Atom) || version.name !== "debug_info_v1" || !(backend instanceof Atom))
+      return undefined;
+    const data = head[decoder.next];
+    return backend.name === "erl_abstract_code" || data === undefined || isAtomTag(data)
+      ? undefined
+      : backend.name;
+  } catch (error) {
+    // Nothing that begins like a term: the whole chunk is read, and says what is wrong with it.
+    if (error instanceof BadTermError || (error as NodeJS.ErrnoException).code?.startsWith("Z_") === true)
+      return undefined;
+    throw error;
+  }
 }
 
 function oldAbstractCode(beam: BeamFile): AbstractCode {

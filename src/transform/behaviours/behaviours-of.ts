@@ -51,17 +51,20 @@ function generatedChildSpec(node: FunctionNode): ReadonlyMap<string, Expr> | und
 
 /** `Task` or `Agent` when the module is made by `use` of one. */
 function usedWithoutBehaviour(forms: readonly Form[]): string | undefined {
-  let fields: ReadonlyMap<string, Expr> | undefined;
-  let callsAgent = false;
-  for (const form of forms) {
-    if (form.type !== "function") continue;
-    if (form.name.name === "child_spec" && form.arity === 1) fields = generatedChildSpec(form);
-    walk(form, (node) => void (callsAgent ||= isCallOf(node as Expr, "Elixir.Agent", undefined)));
-  }
+  const functions = forms.filter((form) => form.type === "function");
+  const childSpec = functions.find(({ name, arity }) => name.name === "child_spec" && arity === 1);
+  const fields = childSpec === undefined ? undefined : generatedChildSpec(childSpec);
   if (fields === undefined) return undefined;
   // Only `use Task` says `restart: :temporary`; what `use Agent` says any `use` says: it takes a call of Agent to tell.
   if (isAtom(fields.get("restart"), "temporary")) return "Task";
-  return fields.size === 2 && callsAgent ? "Agent" : undefined;
+  if (fields.size !== 2) return undefined;
+  let callsAgent = false;
+  for (const form of functions)
+    walk(form, (node) => {
+      callsAgent ||= isCallOf(node as Expr, "Elixir.Agent", undefined);
+      return !callsAgent;
+    });
+  return callsAgent ? "Agent" : undefined;
 }
 
 /**

@@ -24,6 +24,12 @@ export function lineOf(anno: Anno): number {
   return typeof line === "number" ? line : 0;
 }
 
+/** Line and column alone, as short as an annotation can be. */
+export function placeOf(anno: Anno): Anno {
+  const where = location(anno);
+  return typeof where === "number" || where instanceof Tuple ? (where as Anno) : 0;
+}
+
 /** The column, from 1, or undefined. */
 export function columnOf(anno: Anno): number | undefined {
   const where = location(anno);

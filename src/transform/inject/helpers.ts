@@ -5,7 +5,7 @@
  */
 import { atom, type Atom } from "../../erlang";
 import { RUNTIME_OFF } from "../beam-code.generated";
-import { type Builder, builderAt } from "../builder";
+import { type Builder, builderBeside } from "../builder";
 import type { Anno, Expr, FunctionNode, VarNode } from "../forms";
 
 const RUNTIME = "beamtrace_rt";
@@ -65,7 +65,7 @@ export class HelpersInUse {
 
   /** The functions to add to the module. */
   functions(module: Atom, anno: Anno): FunctionNode[] {
-    const b = builderAt(anno);
+    const b = builderBeside({ anno });
     const any = () => b.tuple(b.wildcard(), b.wildcard(), b.wildcard());
     const guardedCall = (
       name: Atom,
@@ -88,42 +88,43 @@ export class HelpersInUse {
     if (this.names.has(HELPERS.enterList))
       functions.push(guardedCall(HELPERS.enterList, 2, "enter_list", withModule(0), absent()));
     const once = (name: Atom, enter: Atom, count: number): FunctionNode => {
-      const [site, result, id] = ["S", "R", "Id"].map((base) => b.variable(base)) as [
-        VarNode,
-        VarNode,
-        VarNode,
-      ];
+      const [site, result] = ["S", "R"].map((base) => b.variable(base)) as [VarNode, VarNode];
       const vars = Array.from({ length: count }, (_, i) => b.variable(`V${i}`));
       const entered = b.call(enter, [site, ...vars]);
-      const left = b.call(HELPERS.leave, [id, b.operator("+", site, b.integer(1)), result]);
-      const told = b.case(entered, [b.clause([b.integer(0)], [b.atom("ok")]), b.clause([id], [left])]);
-      return b.function(name, count + 2, [b.clause([site, ...vars, result], [told, result])]);
+      return b.function(name, count + 2, [
+        b.clause(
+          [site, ...vars, result],
+          [b.call(HELPERS.leave, [entered, b.operator("+", site, b.integer(1)), result])],
+        ),
+      ]);
     };
     for (const count of [...this.onceArities].sort((x, y) => x - y))
       functions.push(once(HELPERS.once, HELPERS.enter, count));
     if (this.names.has(HELPERS.onceList)) functions.push(once(HELPERS.onceList, HELPERS.enterList, 1));
-    if (this.names.has(HELPERS.leave))
-      functions.push(guardedCall(HELPERS.leave, 3, "leave", withModule(1), b.atom("ok")));
-    if (this.names.has(HELPERS.tail))
-      functions.push(guardedCall(HELPERS.tail, 2, "tail", withModule(1), b.atom("ok")));
-    if (this.names.has(HELPERS.exception))
-      functions.push(guardedCall(HELPERS.exception, 5, "exception", withModule(1), b.atom("ok")));
-    if (this.names.has(HELPERS.callback))
-      functions.push(guardedCall(HELPERS.callback, 5, "callback", withModule(1), b.atom("ok")));
-    if (this.names.has(HELPERS.callbackTail))
-      functions.push(guardedCall(HELPERS.callbackTail, 4, "callback_tail", withModule(1), b.atom("ok")));
-    if (this.names.has(HELPERS.callbackException))
+    /** Tells of a frame that has an id; gives the last argument where that is a result. */
+    const told = (name: Atom, arity: number, callee: string, result: boolean) => {
+      if (!this.names.has(name)) return;
+      const vars = Array.from({ length: arity }, (_, i) => b.variable(`V${i}`));
+      const call = b.remoteCall(RUNTIME, callee, withModule(1)(vars));
+      const last = vars[arity - 1]!;
+      const given = result ? last : b.atom("ok");
+      const nothing = vars.map((v, i) => (result && i === arity - 1 ? v : b.wildcard()));
+      const tried = b.try([call], [b.clause([any()], [b.atom("ok")])]);
       functions.push(
-        guardedCall(HELPERS.callbackException, 7, "callback_exception", withModule(1), b.atom("ok")),
+        b.function(name, arity, [
+          b.clause([b.integer(0), ...nothing.slice(1)], [given]),
+          b.clause([...vars], result ? [tried, last] : [tried]),
+        ]),
       );
-    if (this.names.has(HELPERS.begins)) {
-      const begins = guardedCall(HELPERS.begins, 4, "begins", withModule(1), b.atom("ok"));
-      // It gives what the callback was called with.
-      for (const clause of begins.clauses) clause.body.push(b.variable("V3"));
-      functions.push(begins);
-    }
-    if (this.names.has(HELPERS.continues))
-      functions.push(guardedCall(HELPERS.continues, 2, "continues", withModule(1), b.atom("ok")));
+    };
+    told(HELPERS.leave, 3, "leave", true);
+    told(HELPERS.tail, 2, "tail", false);
+    told(HELPERS.exception, 5, "exception", false);
+    told(HELPERS.begins, 4, "begins", true);
+    told(HELPERS.callback, 5, "callback", true);
+    told(HELPERS.callbackTail, 4, "callback_tail", false);
+    told(HELPERS.callbackException, 7, "callback_exception", false);
+    told(HELPERS.continues, 2, "continues", false);
     if (this.names.has(HELPERS.locals))
       functions.push(guardedCall(HELPERS.locals, 3, "locals", withModule(0), b.atom("ok")));
     const load = b.remoteCall("erlang", "load_module", [

@@ -14,6 +14,7 @@ import { OptionError } from "../../erlang/errors";
 import { type Callback, callbacksOf } from "../behaviours/callbacks";
 import { type Continuation, continuationsOf } from "../behaviours/continuations";
 import { type Builder, builderAt } from "../builder";
+import { walk } from "../children";
 import {
   type Anno,
   columnOf,
@@ -69,6 +70,23 @@ export interface InstrumentedForms {
   readonly table: SiteTable;
   readonly instrumented: readonly FunctionName[];
   readonly refused: readonly Refusal[];
+  /** Options for the compiler that spare it work on what was added, and warnings about it, and change nothing else. */
+  readonly compileOptions: readonly Atom[];
+}
+
+/**
+ * The compiler's optimisation of `try` finds something new in its own output each time, up to 16 times, and our helpers are half of what it then goes
+ * through. Where the module has no `try` and no `catch` of its own, it is left out: there is nothing else for it to do.
+ */
+const NO_TRY_OPTIMISATION = atom("no_ssa_opt_try");
+
+function catches(form: FunctionNode): boolean {
+  let found = false;
+  walk(form, ({ type }) => {
+    found ||= type === "try" || type === "catch";
+    return !found;
+  });
+  return found;
 }
 
 /** The value of an attribute, or undefined. */
@@ -120,6 +138,14 @@ function callbackBytes(option: Exclude<InjectOptions["callbacks"], undefined>): 
     );
   return option.maxBytes;
 }
+
+/**
+ * What is put in has no specs and no docs; whether the module's own functions have them, the first compilation has said. As options and as an
+ * attribute: releases differ in which of the two goes before the other.
+ */
+const UNSAID = ["nowarn_missing_spec", "nowarn_missing_spec_all", "nowarn_missing_doc"].map((name) =>
+  atom(name),
+);
 
 /** Functions that only stand in for native code: their bodies are never run, or only to say so. */
 function isNifStub(node: FunctionNode): boolean {
@@ -181,6 +207,7 @@ export function instrumentForms(forms: Form[], options: InstrumentOptions = {}):
     return number(sites.length - 1, b);
   });
   let file = "";
+  let ownTry = false;
   for (const form of forms) {
     file = fileAttribute(form) ?? file;
     if (form.type !== "function") continue;
@@ -188,7 +215,10 @@ export function instrumentForms(forms: Form[], options: InstrumentOptions = {}):
     const key = `${name.function}/${name.arity}`;
     const isExported = exported.has(key);
     const chosen = options.select?.({ ...name, module: module.name, exported: isExported }) ?? true;
-    if (chosen === false) continue;
+    if (chosen === false) {
+      ownTry ||= catches(form);
+      continue;
+    }
     const how: InjectOptions = chosen === true ? options : { ...options, ...chosen };
     const maxBytes = callbackBytes(how.callbacks ?? "shape");
     const callback =
@@ -213,9 +243,10 @@ export function instrumentForms(forms: Form[], options: InstrumentOptions = {}):
     const reason = reasonAgainst(form, nifs.has(key), context);
     if (reason !== undefined) {
       refused.push({ ...name, reason });
+      ownTry ||= catches(form);
       continue;
     }
-    instrumentFunction(form, context);
+    if (instrumentFunction(form, context)) ownTry = true;
     instrumented.push(name);
   }
   const version = tableVersion(sites);
@@ -226,7 +257,9 @@ export function instrumentForms(forms: Form[], options: InstrumentOptions = {}):
       "BT_INSTRUMENT_REFUSED",
       `module ${module.name} has ${sites.length} places for events and events can name ${SITES_MAX}: select fewer functions`,
     );
-  if (sites.length === 0) return { forms, table, instrumented, refused };
+  const compileOptions = [...UNSAID, ...(ownTry ? [] : [NO_TRY_OPTIMISATION])];
+  const result = { table, instrumented, refused, compileOptions };
+  if (sites.length === 0) return { ...result, forms };
   const anno = generatedAnno(functions[0]?.anno ?? 1);
   const added = helpers.functions(module, anno);
   // Where all that calls a helper is unused itself, the compiler would speak of the helper too.
@@ -235,7 +268,9 @@ export function instrumentForms(forms: Form[], options: InstrumentOptions = {}):
     ...{ type: "attribute", anno, name: atom("compile") },
     value: tuple(atom("nowarn_unused_function"), names),
   };
+  const unsaid: Form = { type: "attribute", anno, name: atom("compile"), value: UNSAID };
   const start = forms.findIndex((form) => form.type === "attribute" && form.name.name === "module") + 1;
+  const first = forms.findIndex(({ type }) => type === "function");
   const end = forms.findIndex((form) => form.type === "eof");
   const at = end < 0 ? forms.length : end;
   const embed = options.embedSites === true;
@@ -243,12 +278,14 @@ export function instrumentForms(forms: Form[], options: InstrumentOptions = {}):
     ...forms.slice(0, start),
     quiet,
     ...(embed ? [exportOf(SITES_FUNCTION, 0, anno)] : []),
-    ...forms.slice(start, at),
+    ...forms.slice(start, first),
+    unsaid,
+    ...forms.slice(first, at),
     ...added,
     ...(embed ? [sitesFunction(table, anno)] : []),
     ...forms.slice(at),
   ];
-  return { forms: whole, table, instrumented, refused };
+  return { ...result, forms: whole };
 }
 
 /** What a function has to tell that finishes a callback. */

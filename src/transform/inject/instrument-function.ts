@@ -1,12 +1,13 @@
 /**
  * Puts events into one function. Per clause: at the start an entry, whose answer is the frame's id (0: nobody listens); before a tail
- * call *left by tail call*, the call itself unchanged; elsewhere the result is named, told and returned. Heads only gain aliases of
- * whole arguments, guards nothing. All that is added is marked as generated, at the line of what it stands beside.
+ * call *left by tail call*, the call itself unchanged; elsewhere a call that tells of the result and gives it. Whether anybody is to be told
+ * is asked by the helpers: a branch at each site is what the compiler would spend its time on. Heads only gain aliases of whole arguments,
+ * guards nothing. All that is added is marked as generated, at the line of what it stands beside.
  */
 import { Atom } from "../../erlang";
 import type { Callback } from "../behaviours/callbacks";
 import { ownCallee } from "../behaviours/continuations";
-import { type Builder, builderAt } from "../builder";
+import { type Builder, builderBeside } from "../builder";
 import { walk } from "../children";
 import { generatedAnno, type ClauseNode, type Expr, type FunctionNode, type VarNode } from "../forms";
 import { FreshNames, mayBind } from "../scope";
@@ -54,13 +55,14 @@ export interface ModuleContext extends CallContext {
 /** What a callback has not, to the runtime. */
 const NOTHING = "-beamtrace-none-";
 
-/** Instruments the function in place. */
-export function instrumentFunction(node: FunctionNode, context: ModuleContext): void {
+/** Instruments the function in place. Answers whether it had a `try` or a `catch` of its own. */
+export function instrumentFunction(node: FunctionNode, context: ModuleContext): boolean {
   const names = new FreshNames(node);
   const captured = capturedArguments(node);
   node.clauses.forEach((clause, i) => {
     new ClauseInjector(context, names, i + 1).inject(clause, captured);
   });
+  return names.catches;
 }
 
 /** Whether a tail call of the function stands in the way of `exceptions: "wrap"`. */
@@ -101,8 +103,7 @@ class ClauseInjector {
   }
 
   inject(clause: ClauseNode, captured: readonly number[]): void {
-    const anno = generatedAnno(clause.anno);
-    const b = builderAt(anno);
+    const b = builderBeside(clause);
     const site = this.context.site("entry", clause, this.clause, captured);
     const args = captured.map((i) => this.nameArgument(clause, i));
     const wrapped = this.context.exceptions === "wrap";
@@ -135,14 +136,14 @@ class ClauseInjector {
     if (continues) {
       const helper = this.context.helpers.use("continues");
       const number = this.context.siteNumber(site, b);
-      start.push(this.whenTraced(clause, b.call(helper, [b.variable(name), number])));
+      start.push(b.call(helper, [b.variable(name), number]));
     }
     clause.body = [...start, ...body];
   }
 
   /** `Asked = case Id of 0 -> none; _ -> {Message, From, State, StateName} end`; that of a callback is told at once, as what it begins with. */
   private askedOf(clause: ClauseNode, site: number | undefined): Expr {
-    const b = builderAt(generatedAnno(clause.anno));
+    const b = builderBeside(clause);
     const { message, from, state, stateName } = this.context.callback!.is;
     const part = (at: number | string | undefined): Expr =>
       typeof at === "number" ? this.nameArgument(clause, at) : b.atom(at ?? NOTHING);
@@ -177,7 +178,7 @@ class ClauseInjector {
   /** A variable that is the whole argument. */
   private nameArgument(clause: ClauseNode, position: number): Expr {
     const pattern = clause.patterns[position]!;
-    const b = builderAt(generatedAnno(pattern.anno));
+    const b = builderBeside(pattern);
     const known = this.arguments.get(position);
     if (known !== undefined) return b.variable(known);
     if (pattern.type === "var" && !pattern.name.name.startsWith("_")) return b.variable(pattern.name);
@@ -269,14 +270,14 @@ class ClauseInjector {
 
   /** `Value -> Value`, told. */
   private passing(node: Expr): ClauseNode {
-    const b = builderAt(generatedAnno(node.anno));
+    const b = builderBeside(node);
     const name = this.names.next("BeamtraceV");
-    return b.clause([b.variable(name)], [this.leaveEvent(node, name), b.variable(name)]);
+    return b.clause([b.variable(name)], this.leaving(node, b.variable(name)));
   }
 
   /** `L andalso R`, R a tail call, as a `case` that tells of the value when it is L that decides. */
   private lazyOperator(node: Extract<Expr, { type: "binary_op" }>): Expr {
-    const b = builderAt(generatedAnno(node.anno));
+    const b = builderBeside(node);
     const goesOn = node.operator.name === "andalso" ? "true" : "false";
     const other = this.names.next("BeamtraceV");
     // Of another value than a boolean the operator itself makes its error.
@@ -293,28 +294,30 @@ class ClauseInjector {
     ]);
   }
 
-  /** `Result = Expr, (tell), Result`. */
+  /** `leave(Id, Site, Expr)`, which gives the value of the expression. */
   private tellOf(node: Expr): Expr[] {
-    const b = builderAt(generatedAnno(node.anno));
-    const name = this.names.next("BeamtraceR");
     if (node.type === "maybe_match") {
       // `P ?= E` ends a `maybe`: it can stand nowhere else, and is E's value where P matches.
+      const b = builderBeside(node);
+      const name = this.names.next("BeamtraceR");
       node.pattern = b.match(node.pattern, b.variable(name));
-      return [node, this.leaveEvent(node, name), b.variable(name)];
+      return [node, ...this.leaving(node, b.variable(name))];
     }
-    return [b.match(b.variable(name), node), this.leaveEvent(node, name), b.variable(name)];
+    return this.leaving(node, node);
   }
 
-  private leaveEvent(node: Expr, result: Atom): Expr {
-    const b = builderAt(generatedAnno(node.anno));
+  /** The call that tells of a value at `node` and gives it: no branch of our own for the compiler to optimise. */
+  private leaving(node: Expr, value: Expr): Expr[] {
+    const b = builderBeside(node);
     const site = this.context.site("return", node, this.clause, []);
     const { helpers, callback } = this.context;
     const start = [this.frame(node), this.context.siteNumber(site, b)];
-    const event =
+    this.told++;
+    return [
       callback === undefined
-        ? b.call(helpers.use("leave"), [...start, b.variable(result)])
-        : b.call(helpers.use("callback"), [...start, ...this.callbackArguments(b), b.variable(result)]);
-    return this.whenTraced(node, event);
+        ? b.call(helpers.use("leave"), [...start, value])
+        : b.call(helpers.use("callback"), [...start, ...this.callbackArguments(b), value]),
+    ];
   }
 
   /** Likewise for a comprehension; what it first goes through is evaluated in this frame. */
@@ -323,7 +326,7 @@ class ClauseInjector {
     const before: Expr[] = [];
     const generator = first !== undefined && "pattern" in first && first.type !== "match";
     if (generator && !isPlain(first.value) && !makesFunctions(first.value)) {
-      const b = builderAt(generatedAnno(first.value.anno));
+      const b = builderBeside(first.value);
       const name = this.names.next("BeamtraceV");
       before.push(b.match(b.variable(name), first.value));
       first.value = b.variable(name);
@@ -332,7 +335,7 @@ class ClauseInjector {
   }
 
   private tailEvent(node: Expr): Expr {
-    const b = builderAt(generatedAnno(node.anno));
+    const b = builderBeside(node);
     const { helpers, callback, module } = this.context;
     const callee = callback !== undefined && node.type === "call" ? ownCallee(node, module) : undefined;
     const site = this.context.site("tail", node, this.clause, [], callee);
@@ -341,7 +344,8 @@ class ClauseInjector {
       callback === undefined
         ? b.call(helpers.use("tail"), start)
         : b.call(helpers.use("callbackTail"), [...start, ...this.callbackArguments(b)]);
-    return this.whenTraced(node, event);
+    this.told++;
+    return event;
   }
 
   private beforeTailCall(node: Extract<Expr, { type: "call" }>): Expr[] {
@@ -349,18 +353,8 @@ class ClauseInjector {
     return [...this.evaluatedFirst(node), event, node];
   }
 
-  /** `case Id of 0 -> ok; _ -> Event end` */
-  private whenTraced(node: { readonly anno: Expr["anno"] }, event: Expr): Expr {
-    this.told++;
-    const b = builderAt(generatedAnno(node.anno));
-    return b.case(this.frame(node), [
-      b.clause([b.integer(0)], [b.atom("ok")]),
-      b.clause([b.wildcard()], [event]),
-    ]);
-  }
-
   private frame(node: { readonly anno: Expr["anno"] }): Expr {
-    return builderAt(generatedAnno(node.anno)).variable(this.id!.name);
+    return builderBeside(node).variable(this.id!.name);
   }
 
   /**
@@ -386,7 +380,7 @@ class ClauseInjector {
     const before: Expr[] = [];
     const evaluated = (part: Expr): Expr => {
       if (isPlain(part)) return part;
-      const b = builderAt(generatedAnno(part.anno));
+      const b = builderBeside(part);
       const name = this.names.next("BeamtraceV");
       before.push(b.match(b.variable(name), part));
       return b.variable(name);
@@ -401,7 +395,7 @@ class ClauseInjector {
 
   /** The whole body within a `try` that tells of an exception and raises it again, stack trace and all. */
   private wrapped(clause: ClauseNode): Expr[] {
-    const b = builderAt(generatedAnno(clause.anno));
+    const b = builderBeside(clause);
     const last = clause.body[clause.body.length - 1]!;
     const result = this.names.next("BeamtraceR");
     const [kind, reason, stack] = ["C", "E", "S"].map((base) => this.names.next(`Beamtrace${base}`)) as [
@@ -424,7 +418,7 @@ class ClauseInjector {
       b.clause(
         [b.tuple(b.variable(kind), b.variable(reason), b.variable(stack))],
         [
-          this.whenTraced(last, raised),
+          raised,
           b.remoteCall(
             "erlang",
             "raise",
@@ -433,7 +427,7 @@ class ClauseInjector {
         ],
       ),
     ]);
-    node.clauses = [b.clause([b.variable(result)], [this.leaveEvent(last, result), b.variable(result)])];
+    node.clauses = [b.clause([b.variable(result)], this.leaving(last, b.variable(result)))];
     return [node];
   }
 }

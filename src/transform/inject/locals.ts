@@ -5,8 +5,8 @@
 import { Tuple } from "../../erlang";
 import { OptionError } from "../../erlang/errors";
 import { type Body, forEachBody, ownLines, sourceName, type Step } from "../bodies";
-import { type Builder, builderAt } from "../builder";
-import { type Expr, fileOf, type Form, type FunctionNode, generatedAnno, lineOf } from "../forms";
+import { type Builder, builderBeside } from "../builder";
+import { type Expr, fileOf, type Form, type FunctionNode, lineOf } from "../forms";
 import { type CallContext, hasTailCall, tailIndex } from "../tail-position";
 import type { HelpersInUse } from "./helpers";
 
@@ -190,7 +190,7 @@ function injectAt(
         )
       ]!;
     const variables = namedVariables(at.step.bound);
-    const b = builderAt(generatedAnno(at.step.expression.anno));
+    const b = builderBeside(at.step.expression);
     const number = site(
       at.form,
       at.clause,

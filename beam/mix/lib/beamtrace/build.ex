@@ -78,7 +78,7 @@ defmodule Beamtrace.Build do
         mine = MapSet.new(Path.wildcard(Path.join(ebin, "*.beam")), &Path.basename/1)
         own_manifest = "#{manifest}.#{application}"
         only = &MapSet.member?(mine, to_string(&1))
-        [run(options, application, path, own_manifest, %{only: only, keep_output: true}) | results]
+        [run(options, application, path, own_manifest, %{only: only}) | results]
     end
   end
 
