@@ -112,7 +112,7 @@ cut(Skip, Bits, Binary) ->
 contents() ->
     Redact = #{key => true, <<"key">> => true},
     Terms = content_terms(),
-    Sizes = [16, 30, 50, 100, 4096],
+    Sizes = [16, 30, 50, 100, 500, 1000, 4096],
     [{{contents, Term}, beamtrace_nif:readable(Term) andalso all_shown(Term, Sizes, Redact)} || Term <- Terms].
 
 all_shown(Term, Sizes, Redact) ->
@@ -141,6 +141,10 @@ content_terms() ->
         {self(), hd(erlang:ports()), make_ref(), erlang:make_ref()},
         {remote_pid(5, 6), remote_port(7), remote_ref([1, 2, 3]), remote_ref([1, 2, 3, 4, 5])},
         resource(),
+        %% What each counts for shows in how many there are.
+        lists:duplicate(60, a),
+        lists:duplicate(60, hd(erlang:ports())),
+        lists:duplicate(60, self()),
         appended(300),
         {Small, Refc, cut(3, 61, Small), cut(8, 800, Refc), cut(5, 800, Refc), cut(5, 801, Refc), <<>>, <<1:1>>},
         #{a => 1, {b} => [c], "list" => 1.5, <<"key">> => secret, key => secret},

@@ -136,7 +136,7 @@ static bool bt_add_key(ErlNifEnv *env, bt_contents *contents, bt_term key)
         text.size > sizeof contents->text - contents->key_bytes)
         return false;
     memcpy(contents->text + contents->key_bytes, text.data, text.size);
-    contents->keys[contents->key_count++] = (bt_piece){contents->key_bytes, (uint32_t)text.size};
+    contents->keys[contents->key_count++] = (bt_key){contents->key_bytes, (uint32_t)text.size};
     contents->key_bytes += (uint32_t)text.size;
     contents->lengths |= UINT64_C(1) << (text.size < 63 ? text.size : 63);
     return true;

@@ -48,7 +48,7 @@ enum {
 typedef struct {
     uint32_t at;
     uint32_t size;
-} bt_piece;
+} bt_key;
 
 /* What is asked for. Filled before anybody looks. */
 typedef struct {
@@ -65,7 +65,7 @@ typedef struct {
     uint32_t key_bytes;
     /* Lengths of keys that there are, a bit each, for those below 64; the last bit for all others. */
     uint64_t lengths;
-    bt_piece keys[BT_REDACT_MAX];
+    bt_key keys[BT_REDACT_MAX];
     unsigned char text[16384];
 } bt_contents;
 
