@@ -52,8 +52,8 @@ const MISTAKES: readonly Mistake[] = [
   },
   { what: "lists taken for boxed terms", file: "terms.h", from: "(t & 0x3) == 0x2", to: "(t & 0x3) <= 0x2" },
   { what: "boxes far away", file: "terms.h", from: "(t & ~(uint64_t)7)", to: "((t & ~(uint64_t)7) << 8)" },
-  { what: "header of floats", file: "terms.h", from: "BT_TAG_FLOAT = 0x18", to: "BT_TAG_FLOAT = 0x08" },
-  { what: "header of funs", file: "terms.h", from: "BT_TAG_FUN = 0x14", to: "BT_TAG_FUN = 0x18" },
+  { what: "header of floats", file: "terms.h", from: "BT_TAG_FLOAT = 0x18", to: "BT_TAG_FLOAT = 0x1c" },
+  { what: "header of funs", file: "terms.h", from: "BT_TAG_FUN = 0x14", to: "BT_TAG_FUN = 0x1c" },
   { what: "header of references", file: "terms.h", from: "BT_TAG_REF = 0x10", to: "BT_TAG_REF = 0x3c" },
   {
     what: "headers of external processes and ports exchanged",
