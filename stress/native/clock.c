@@ -63,12 +63,14 @@ static void fail(const char *what, int64_t by)
 
 static void *work(void *unused)
 {
+    bt_ring ring = {.head = 0};
     int64_t far = 0;
+    uint64_t n = 0;
 
     (void)unused;
     while (!atomic_load_explicit(&stopping, memory_order_relaxed)) {
         int64_t before = atomic_load_explicit(&told, memory_order_acquire);
-        int64_t stamp = bt_monotonic_ns(true);
+        int64_t stamp = n++ % 2 == 0 ? bt_monotonic_ns_of(&ring, true) : bt_monotonic_ns(true);
         int64_t known = before;
 
         if (stamp < before) {

@@ -16,6 +16,8 @@
 #include <time.h>
 #include <unistd.h>
 
+#include "ring.h"
+
 #if defined(__x86_64__)
 #include <cpuid.h>
 #endif
@@ -214,6 +216,42 @@ static inline __attribute__((always_inline)) int64_t bt_monotonic_ns(bool after)
             return told;
         number = now;
     }
+}
+
+/* Copies the stretch of the line that now is on, where there is one, and gives the time. */
+static int64_t bt_take_stretch(bt_ring *ring) __attribute__((noinline));
+static int64_t bt_take_stretch(bt_ring *ring)
+{
+    uint32_t number = atomic_load_explicit(&bt_lines.number, memory_order_acquire);
+    const bt_line *line = &bt_lines.at[number & 1];
+    uint64_t from = atomic_load_explicit(&line->ticks, memory_order_acquire);
+    uint64_t valid = atomic_load_explicit(&line->valid, memory_order_acquire);
+    uint64_t since = bt_ticks() - from;
+    const bt_stretch *stretch = bt_stretch_at(line, since);
+    uint64_t end = stretch == &line->stretches[2] ? valid : atomic_load_explicit(&stretch[1].from, memory_order_acquire);
+
+    ring->clock.from = from + atomic_load_explicit(&stretch->from, memory_order_acquire);
+    ring->clock.length = since < valid ? (end < valid ? end : valid) - atomic_load_explicit(&stretch->from, memory_order_acquire) : 0;
+    ring->clock.ns = atomic_load_explicit(&stretch->ns, memory_order_acquire);
+    ring->clock.rate = atomic_load_explicit(&stretch->rate, memory_order_acquire);
+    ring->clock.number = number;
+    /* Was the line written over meanwhile? */
+    if (atomic_load_explicit(&bt_lines.number, memory_order_acquire) != number)
+        ring->clock.length = 0;
+    return bt_monotonic_ns(false);
+}
+
+/* The VM's monotonic time, ns, by the producer of a ring: the same line, of which the ring has the stretch at hand. */
+static inline __attribute__((always_inline)) int64_t bt_monotonic_ns_of(bt_ring *ring, bool after)
+{
+    uint64_t since;
+
+    if (after)
+        bt_see_first();
+    since = bt_ticks() - ring->clock.from;
+    if (__builtin_expect(since < ring->clock.length && atomic_load_explicit(&bt_lines.number, memory_order_acquire) == ring->clock.number, 1))
+        return ring->clock.ns + (int64_t)((double)(int64_t)since * ring->clock.rate);
+    return bt_take_stretch(ring);
 }
 
 /* The VM's time and the counter before it was asked for; counts that it took. */

@@ -139,8 +139,8 @@ typedef struct {
     bool row;
 } bt_frame_content;
 
-/* Writes the event into the ring of this scheduler. */
-BT_INLINE void bt_write_frame(bt_trace *trace, bt_self self, const bt_frame *frame, bt_shape shape, bt_frame_content content)
+/* Writes the event into the ring of this scheduler. `shapes`: nothing but shapes is asked for, which the compiler is to know. */
+BT_INLINE void bt_put_frame(bt_trace *trace, bt_self self, const bt_frame *frame, bt_shape shape, bt_frame_content content, bool shapes)
 {
     bt_ring *ring;
     bt_record *r;
@@ -155,8 +155,8 @@ BT_INLINE void bt_write_frame(bt_trace *trace, bt_self self, const bt_frame *fra
     r = bt_ring_reserve(ring);
     if (r == NULL)
         return;
-    stamp = bt_ring_in_order(ring, bt_now(trace, false));
-    if (__builtin_expect(trace->mode == BT_MODE_NONE, 0))
+    stamp = bt_stamp(trace, ring, false);
+    if (!shapes && trace->mode == BT_MODE_NONE)
         shape.shape = shape.tag1 = shape.tag2 = 0;
     r->pairs[0] = frame->kind;
     if (__builtin_expect(trace->scheduler && bt_self_scheduler(self) != 0, 0))
@@ -168,12 +168,30 @@ BT_INLINE void bt_write_frame(bt_trace *trace, bt_self self, const bt_frame *fra
     r->pairs[5] = BT_PAIR(frame->site, shape.shape);
     r->pairs[6] = BT_PAIR(shape.tag1, shape.tag2);
     r->pairs[7] = BT_PAIR(bt_atom_word(frame->module), frame->class);
-    if (__builtin_expect(trace->mode == BT_MODE_CONTENTS, 0) && content.terms != NULL)
+    if (shapes)
+        bt_ring_commit_record(ring);
+    else if (trace->mode == BT_MODE_CONTENTS && content.terms != NULL)
         bt_commit_contents(ring, r,
                            content.row ? bt_keep_terms(trace->contents, ring->scratch, content.terms, content.count, bt_layout)
                                        : bt_keep_term(trace->contents, ring->scratch, *content.terms, bt_layout));
     else
         bt_ring_commit(ring);
+}
+
+/* The frame as a value: whose address nobody has stays in registers. */
+static void bt_put_frame_otherwise(bt_trace *trace, bt_self self, bt_frame frame, bt_shape shape, bt_frame_content content)
+    __attribute__((noinline, cold));
+static void bt_put_frame_otherwise(bt_trace *trace, bt_self self, bt_frame frame, bt_shape shape, bt_frame_content content)
+{
+    bt_put_frame(trace, self, &frame, shape, content, false);
+}
+
+BT_INLINE void bt_write_frame(bt_trace *trace, bt_self self, const bt_frame *frame, bt_shape shape, bt_frame_content content)
+{
+    if (__builtin_expect(trace->mode == BT_MODE_SHAPE, 1))
+        bt_put_frame(trace, self, frame, shape, content, true);
+    else
+        bt_put_frame_otherwise(trace, self, *frame, shape, content);
 }
 
 /* The next of the traces that the bits of `told` name, or NULL. */

@@ -67,6 +67,12 @@ BT_INLINE bt_self bt_get_self(void)
 /* Monotonic ns since the trace's base. */
 BT_INLINE double bt_now(bt_trace *trace, bool after) { return (double)(bt_monotonic_ns(after) - trace->base); }
 
+/* The same for an event that goes into this ring, by its producer. */
+BT_INLINE double bt_stamp(bt_trace *trace, bt_ring *ring, bool after)
+{
+    return bt_ring_in_order(ring, (double)(bt_monotonic_ns_of(ring, after) - trace->base));
+}
+
 /* What another process has done comes to this one: the stamp of what that one did must be before. */
 BT_INLINE bool bt_comes_from_another(uint32_t kind)
 {
@@ -495,7 +501,7 @@ BT_INLINE void bt_emit(ErlNifEnv *env, bt_term state, uint32_t kind, bt_term tra
     record = bt_ring_reserve(ring);
     if (record == NULL)
         return;
-    bt_write(env, trace, self, record, kind, tracee, subject, options, bt_ring_in_order(ring, bt_now(trace, bt_comes_from_another(kind))), &content);
+    bt_write(env, trace, self, record, kind, tracee, subject, options, bt_stamp(trace, ring, bt_comes_from_another(kind)), &content);
     bt_commit(trace, ring, record, content);
 }
 

@@ -53,6 +53,14 @@ typedef struct {
     uint64_t mask;
     uint64_t segment;
     double last; /* stamp */
+    /* The piece of the clock's line that its stamps are on (clock.h). */
+    struct {
+        uint64_t from;
+        uint64_t length;
+        int64_t ns;
+        double rate;
+        uint32_t number;
+    } clock;
     /* Events may take several records: how many have been written, and how many had begun before each of the last boundaries. */
     bool counted;
     _Atomic uint64_t events;
@@ -175,15 +183,21 @@ static void bt_ring_commit_event(bt_ring *ring, uint64_t records)
     atomic_store_explicit(&ring->head, head + records, memory_order_release);
 }
 
-/* Producer: makes the reserved record visible. */
-static inline void bt_ring_commit(bt_ring *ring)
+/* Producer, of a ring where an event is a record: makes the reserved one visible. */
+static inline void bt_ring_commit_record(bt_ring *ring)
 {
     uint64_t head = atomic_load_explicit(&ring->head, memory_order_relaxed);
 
+    atomic_store_explicit(&ring->head, head + 1, memory_order_release);
+}
+
+/* Producer: makes the reserved record visible. */
+static inline void bt_ring_commit(bt_ring *ring)
+{
     if (__builtin_expect(ring->counted, 0))
         bt_ring_commit_event(ring, 1);
     else
-        atomic_store_explicit(&ring->head, head + 1, memory_order_release);
+        bt_ring_commit_record(ring);
 }
 
 static inline bool bt_is_continuation(const bt_record *record) { return (record->words[BT_SLOT_HEAD] & 0xff) == BT_KIND_CONTINUATION; }
