@@ -197,8 +197,8 @@ const MISTAKES: readonly Mistake[] = [
   {
     what: "binary that a part is of",
     file: "tokens.h",
-    from: "box = bt_box(box[4]);",
-    to: "box = bt_box(box[3]);",
+    from: "bt_whole_of(const uint64_t *box) { return box[4]; }",
+    to: "bt_whole_of(const uint64_t *box) { return box[3]; }",
     otp: before27,
   },
   {

@@ -107,12 +107,12 @@ static bool bt_probe_bytes(bt_term t, int layout)
     bt_bitstring s;
 
     if (layout < BT_LAYOUT_OTP27 && (box[0] & 0x3f) == BT_TAG_OTP25_SUB_BINARY &&
-        (!bt_readable(box, 5) || !bt_is_boxed(box[4]) || !bt_readable(bt_box(box[4]), 5)))
+        (!bt_readable(box, 5) || !bt_is_boxed(bt_whole_of(box)) || !bt_readable(bt_box(bt_whole_of(box)), 5)))
         return false;
     if (layout < BT_LAYOUT_OTP27 && (box[0] & 0x3f) == BT_TAG_OTP25_REFC_BINARY && !bt_readable(box, 5))
         return false;
     if (layout >= BT_LAYOUT_OTP27 && (box[0] & 0x3f) == BT_TAG_OTP27_SUB_BITS && (box[1] & 3) != 0 &&
-        (!bt_readable(box, 5) || !bt_readable(bt_box(box[4]), 2)))
+        (!bt_readable(box, 5) || !bt_readable(bt_box(bt_whole_of(box)), 2)))
         return false;
     s = bt_bits_at(t, layout);
     return s.bits < 64 * 1024 && (s.bits == 0 || bt_readable((const void *)((uintptr_t)s.at & ~(uintptr_t)7), (s.bits + 71) / 64));

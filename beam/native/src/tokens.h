@@ -86,6 +86,9 @@ static inline bool bt_redacts_atom(const bt_contents *contents, bt_term key)
 static inline const unsigned char *bt_resource_of(const uint64_t *box) { return (const unsigned char *)(uintptr_t)box[1]; }
 #define BT_BINARY_BYTES 32
 
+/* The binary that a part is of. */
+static inline bt_term bt_whole_of(const uint64_t *box) { return box[4]; }
+
 /* Where the bits of a bit string are: from bit `skip` of the byte `at` on. */
 typedef struct {
     const unsigned char *at;
@@ -103,13 +106,13 @@ static inline bt_bitstring bt_bits_at(bt_term t, int layout)
     if (layout < BT_LAYOUT_OTP27) {
         if ((box[0] & 0x3f) == BT_TAG_OTP25_SUB_BINARY) {
             from = box[2] * 8 + (box[3] >> 8 & 0xff);
-            box = bt_box(box[4]);
+            box = bt_box(bt_whole_of(box));
         }
         s.at = (box[0] & 0x3f) == BT_TAG_OTP25_REFC_BINARY ? (const unsigned char *)(uintptr_t)box[4] : (const unsigned char *)(box + 2);
     } else if ((box[0] & 0x3f) == BT_TAG_OTP27_SUB_BITS) {
         from = box[2];
         /* Of a binary that may still grow, and so be moved, only where it is now counts. */
-        s.at = (box[1] & 3) == 0 ? (const unsigned char *)(uintptr_t)box[1] : bt_resource_of(bt_box(box[4])) + BT_BINARY_BYTES;
+        s.at = (box[1] & 3) == 0 ? (const unsigned char *)(uintptr_t)box[1] : bt_resource_of(bt_box(bt_whole_of(box))) + BT_BINARY_BYTES;
     } else {
         s.at = (const unsigned char *)(box + 2);
     }
