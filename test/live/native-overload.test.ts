@@ -37,8 +37,6 @@ test.each([
       const trace = await session.trace({
         processes: [sink],
         events: ["receive"],
-        // Looked at after ten seconds only: the rings are full by then.
-        batch: { milliseconds: 10_000 },
         limits: { rate: Infinity, memory: 1 << 22 },
         overflow,
         payload,
@@ -69,11 +67,15 @@ test.each([
         }
       });
       const count = 40_000;
+      // Nobody looks at the rings meanwhile: they are full for sure.
       await node.eval(
-        `Bytes = fun(N) -> binary:copy(<<N>>, N) end,
+        `Tracers = [P || P <- processes(), {_, {beamtrace_agent, native_loop, _}} <- [process_info(P, current_function)]],
+       [_] = Tracers, [true = erlang:suspend_process(P) || P <- Tracers],
+       Bytes = fun(N) -> binary:copy(<<N>>, N) end,
        Ps = [spawn_monitor(fun() -> [sink ! {I, Bytes(I rem 190)} || I <- lists:seq(1, ${count / 4})] end) || _ <- [1, 2, 3, 4]],
        [receive {'DOWN', M, _, _, _} -> ok end || {_, M} <- Ps],
-       sink ! stop, M2 = monitor(process, sink), receive {'DOWN', M2, _, _, _} -> ok end`,
+       sink ! stop, M2 = monitor(process, sink), receive {'DOWN', M2, _, _, _} -> ok end,
+       [true = erlang:resume_process(P) || P <- Tracers], ok`,
       );
       await trace.stop();
       await seen;
