@@ -61,16 +61,18 @@ bytes(Contents) -> byte_size(Contents).
 -spec pairs(binary(), contents()) -> [{Record :: binary(), Content :: binary()}].
 pairs(<<>>, _) ->
     [];
-pairs(<<Record:?RECORD_BYTES/binary, Records/binary>>, Contents) ->
-    <<_:32, Flags:32/little, _/binary>> = Record,
-    case Flags band ?FLAG_PAYLOAD of
+pairs(All, Contents) ->
+    %% Not by matching `_/binary`: the test of bits that OTP 25 makes of it is none that OTP 29 loads.
+    {Record, Records} = split_binary(All, ?RECORD_BYTES),
+    case word(Record, 4) band ?FLAG_PAYLOAD of
         0 ->
             [{Record, <<>>} | pairs(Records, Contents)];
         ?FLAG_PAYLOAD ->
-            <<Size:32/little, _/binary>> = Contents,
-            <<Content:(Size + 4)/binary, Rest/binary>> = Contents,
+            {Content, Rest} = split_binary(Contents, word(Contents, 0) + 4),
             [{Record, Content} | pairs(Records, Rest)]
     end.
+
+word(Binary, At) -> binary:decode_unsigned(binary:part(Binary, At, 4), little).
 
 %% The way back; `Like`: whether there are contents at all.
 -spec joined([{binary(), binary()}], contents()) -> {binary(), contents()}.

@@ -267,11 +267,11 @@ oldest(Count, Records, Contents) ->
     Sorted = lists:sort([{stamp(Record), Record, Content} || {Record, Content} <- beamtrace_contents:pairs(Records, Contents)]),
     beamtrace_contents:joined(first(Count, [{Record, Content} || {_, Record, Content} <- Sorted]), Contents).
 
-first(Count, [{<<?KIND_MARKER, _/binary>>, _} = Marker | Records]) -> [Marker | first(Count, Records)];
+first(Count, [{<<?KIND_MARKER, _/bits>>, _} = Marker | Records]) -> [Marker | first(Count, Records)];
 first(Count, [Record | Records]) when Count > 0 -> [Record | first(Count - 1, Records)];
 first(_, _) -> [].
 
-stamp(<<_:64, Stamp:64/float-little, _/binary>>) -> Stamp.
+stamp(<<_:64, Stamp:64/float-little, _/bits>>) -> Stamp.
 
 %% After the last event allowed nothing is wanted any more; the holder stops the trace.
 spend(_, #state{quota = infinity} = S) ->
