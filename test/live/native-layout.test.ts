@@ -155,7 +155,7 @@ const MISTAKES: readonly Mistake[] = [
   },
   {
     what: "digits of integers",
-    file: "contents.h",
+    file: "walk.h",
     from: "memcpy(w->at, box + 1, bytes)",
     to: "memcpy(w->at, box + 2, bytes)",
   },
@@ -181,7 +181,7 @@ const MISTAKES: readonly Mistake[] = [
   },
   {
     what: "keys of a map",
-    file: "contents.h",
+    file: "walk.h",
     from: "bt_box(box[2]) + 1, (uint64_t)(uintptr_t)(box + 3)",
     to: "bt_box(box[2]) + 1, (uint64_t)(uintptr_t)(box + 2)",
   },
