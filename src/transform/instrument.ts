@@ -3,6 +3,7 @@
  * attributes among them, are the module's own, byte for byte: instrumenting the result again starts from the same original.
  */
 import {
+  atom,
   type Atom,
   BeamFile,
   BeamtraceError,
@@ -53,7 +54,16 @@ export interface InstrumentBeamOptions extends InstrumentOptions {
    * can't do: they are refused. `present`: you see to it that module `beamtrace_rt` is loaded before any instrumented one runs.
    */
   readonly runtime?: "embedded" | "present";
+  /**
+   * Whether the compiler optimises the instrumented code as it did the plain one (default). `false` (its option `no_ssa_opt`) takes two
+   * thirds of the time, for builds that somebody waits for. The code is slower then, and stack traces have frames that the optimiser leaves
+   * out: of callers of functions that never return.
+   */
+  readonly optimize?: boolean;
 }
+
+/** The compiler's option that leaves out its optimisations of functions. */
+const UNOPTIMIZED = atom("no_ssa_opt");
 
 /** An instrumented beam. */
 export interface InstrumentedBeam {
@@ -101,7 +111,8 @@ export async function recompile(
   return compileInto(beam, compiler, backend, options, change(forms));
 }
 
-async function compileInto(
+/** Not `async`, as whoever waits within a function keeps its forms, megabytes of a module, until the compiler has answered. */
+function compileInto(
   beam: BeamFile,
   compiler: Compiler,
   backend: string,
@@ -110,11 +121,9 @@ async function compileInto(
 ): Promise<{ readonly beam: BeamFile; readonly warnings: readonly CompileWarning[] }> {
   const module: Atom = moduleName(beam);
   const source = compileInfo(beam, "source");
-  const compiled = await compiler.compile({
-    ...{ module, backend, options, forms },
-    ...(source === undefined ? {} : { source }),
-  });
-  return { beam: withCode(beam, BeamFile.read(compiled.beam)), warnings: compiled.warnings };
+  return compiler
+    .compile({ ...{ module, backend, options, forms }, ...(source === undefined ? {} : { source }) })
+    .then(({ beam: code, warnings }) => ({ beam: withCode(beam, BeamFile.read(code)), warnings }));
 }
 
 function refuseCodeServer(module: string, options: InstrumentBeamOptions): void {
@@ -139,18 +148,31 @@ export async function instrumentBeam(
   options: InstrumentBeamOptions | ((forms: readonly Form[]) => InstrumentBeamOptions) = {},
 ): Promise<InstrumentedBeam> {
   const beam = BeamFile.read(bytes);
+  if (typeof options !== "function") refuseCodeServer(moduleName(beam).name, options);
+  const { result, compiling } = await instrumentForBeam(beam, compiler, options);
+  if (compiling === undefined) return { ...result, bytes, warnings: [] };
+  const compiled = await compiling;
+  const { warnings } = compiled;
+  return { ...result, warnings, bytes: withSiteTable(compiled.beam, result.table).write() };
+}
+
+/** What is known before the compiler has answered; it is asked when there is anything to compile. The forms are gone by then. */
+async function instrumentForBeam(
+  beam: BeamFile,
+  compiler: Compiler,
+  options: InstrumentBeamOptions | ((forms: readonly Form[]) => InstrumentBeamOptions),
+): Promise<{
+  readonly result: Omit<InstrumentedBeam, "bytes" | "warnings">;
+  readonly compiling?: ReturnType<typeof compileInto>;
+}> {
   const module = moduleName(beam).name;
-  if (typeof options !== "function") refuseCodeServer(module, options);
   const { forms, options: compileOptions, backend } = await formsOf(beam, compiler);
   const typed = formsFromTerm(forms);
   const chosen = typeof options === "function" ? options(typed) : options;
   const { forms: changed, compileOptions: added, ...result } = instrumentForms(typed, chosen);
-  if (result.table.sites.length === 0) return { module, bytes, ...result, warnings: [] };
+  if (result.table.sites.length === 0) return { result: { module, ...result } };
   refuseCodeServer(module, chosen);
-  const all = [...compileOptions, ...added];
-  const compiled = await compileInto(beam, compiler, backend, all, formsToTerm(changed));
-  return {
-    ...{ module, ...result, warnings: compiled.warnings },
-    bytes: withSiteTable(compiled.beam, result.table).write(),
-  };
+  const all = [...compileOptions, ...added, ...(chosen.optimize === false ? [UNOPTIMIZED] : [])];
+  const compiling = compileInto(beam, compiler, backend, all, formsToTerm(changed));
+  return { result: { module, ...result }, compiling };
 }

@@ -1,6 +1,7 @@
 /** A program behaves the same plain and instrumented: results, exceptions with their stack traces, messages, dictionaries, memory. */
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
 
+import { BeamFile } from "../../src/erlang";
 import { instrumentBeam } from "../../src/transform";
 import { RUNTIME_OFF, RUNTIME_ON } from "../../src/transform/beam-code.generated";
 import type { CompileServer } from "../../src/transform";
@@ -40,13 +41,20 @@ describe.each([
   ["subject_maybe", 27],
   ["subject_29", 29],
 ])("%s", (module, since) => {
-  test.each(RUNTIMES)("behaves the same %s", async (_, runtime) => {
+  test.each([
+    ...RUNTIMES.map(([how, runtime]) => [how, runtime, true] as const),
+    ["with the runtime that traces, not optimized", RUNTIME_ON, false] as const,
+  ])("behaves the same %s", async (_, runtime, optimize) => {
     if (otp < since) return;
     const plain = await compileErlang(node, fixture(`${module}.erl`));
-    const { bytes, instrumented, refused } = await instrumentBeam(plain, compiler);
+    const { bytes, instrumented, refused } = await instrumentBeam(plain, compiler, { optimize });
     expect(refused).toEqual([]);
     expect(instrumented.length).toBeGreaterThan(5);
-    await load(node, module, plain);
+    // Without optimisation more frames are in stack traces: those of callers of functions that never return.
+    const peer = optimize
+      ? plain
+      : await compileErlang(node, fixture(`${module}.erl`), "debug_info, no_ssa_opt");
+    await load(node, module, peer);
     const before = await outcome(module);
     await load(node, module, bytes);
     await (runtime === undefined ? unload(node, "beamtrace_rt") : load(node, "beamtrace_rt", runtime));
@@ -94,6 +102,16 @@ test("without anything to instrument the bytes are those that were given", async
   const { bytes, instrumented } = await instrumentBeam(plain, compiler, { select: () => false });
   expect(instrumented).toEqual([]);
   expect(Buffer.compare(bytes, plain)).toBe(0);
+});
+
+test("code that is not optimized is other code, larger, with the same sites", async () => {
+  const plain = await compileErlang(node, fixture("subject.erl"));
+  const quick = await instrumentBeam(plain, compiler, { optimize: false });
+  const full = await instrumentBeam(plain, compiler);
+  const code = ({ bytes }: { readonly bytes: Uint8Array }): number =>
+    BeamFile.read(bytes).chunk("Code")?.length ?? NaN;
+  expect(code(quick)).toBeGreaterThan(code(full));
+  expect(quick.table).toEqual(full.table);
 });
 
 test.each(RUNTIMES)("a server loop of many iterations keeps its memory %s", async (_, runtime) => {

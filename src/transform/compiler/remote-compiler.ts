@@ -52,10 +52,13 @@ export abstract class RemoteCompiler implements Compiler {
   /** Sends a request of `beamtrace_compiler:answer/1` and gives its answer: `{ok, Result}` or `{error, Text}`. */
   protected abstract ask(request: Term): Promise<Term>;
 
-  private async request(request: Term, failure: (why: string) => BeamtraceError): Promise<Term> {
-    const [tag, result] = ((await this.ask(request)) as Tuple).elements;
-    if (tag === OK) return result as Term;
-    throw failure(text(result as Term));
+  /** Not `async`: a function that waits would keep the request's terms, megabytes of forms, until the answer is there. */
+  private request(request: Term, failure: (why: string) => BeamtraceError): Promise<Term> {
+    return this.ask(request).then((answer) => {
+      const [tag, result] = (answer as Tuple).elements;
+      if (tag === OK) return result as Term;
+      throw failure(text(result as Term));
+    });
   }
 
   async forms(module: Atom, backend: string, debugInfo: Uint8Array): Promise<ModuleForms> {
@@ -74,7 +77,7 @@ export abstract class RemoteCompiler implements Compiler {
     };
   }
 
-  async compile(
+  compile(
     job: CompileJob,
   ): Promise<{ readonly beam: Uint8Array; readonly warnings: readonly CompileWarning[] }> {
     const request = map({
@@ -84,18 +87,19 @@ export abstract class RemoteCompiler implements Compiler {
       options: job.options,
       ...(job.source === undefined ? {} : { source: job.source }),
     });
-    const result = await this.request(
+    const name = job.module.name;
+    const asked = this.request(
       tuple(atom("compile"), request),
-      (why) => new BeamtraceError("BT_COMPILE_FAILED", `${job.module.name} does not compile: ${why}`),
+      (why) => new BeamtraceError("BT_COMPILE_FAILED", `${name} does not compile: ${why}`),
     );
-    const warnings = (key(result, "warnings") as readonly Tuple[]).map(
-      ({ elements: [line, by, message] }) => ({
+    return asked.then((result) => ({
+      beam: key(result, "beam") as Uint8Array,
+      warnings: (key(result, "warnings") as readonly Tuple[]).map(({ elements: [line, by, message] }) => ({
         line: line as number,
         by: (by as Atom).name,
         message: text(message as Term),
-      }),
-    );
-    return { beam: key(result, "beam") as Uint8Array, warnings };
+      })),
+    }));
   }
 
   /** Versions of OTP and, when it is in the code path, Elixir. */

@@ -67,6 +67,7 @@ const planEntries = {
   note: v.exactOptional(v.string("text")),
   runtime: v.exactOptional(v.picklist(["embedded", "present"], '"embedded" or "present"')),
   embedSites: v.exactOptional(v.boolean("true or false")),
+  optimize: v.exactOptional(v.boolean("true or false")),
   rules: v.exactOptional(rules),
   environments: v.exactOptional(
     v.record(
@@ -74,6 +75,7 @@ const planEntries = {
       object({
         rules: v.exactOptional(rules),
         inherit: v.exactOptional(v.boolean("true or false")),
+        optimize: v.exactOptional(v.boolean("true or false")),
         note: v.exactOptional(v.string("text")),
       }),
       "an object of environments",

@@ -12,8 +12,11 @@ import type { FunctionFacts, ModuleFacts } from "./module-facts";
 import { PlanError, type PlanProblem } from "./plan-error";
 import { checkForm, type PlanSource } from "./plan-schema";
 
+/** The environment whose builds somebody waits for: unless the plan says otherwise, code is made quickly rather than to be quick. */
+const QUICK_BUILD = "dev";
+
 /** Options of a plan that are none of a function's. */
-export type ModuleOptions = Pick<InstrumentBeamOptions, "runtime" | "embedSites">;
+export type ModuleOptions = Pick<InstrumentBeamOptions, "runtime" | "embedSites" | "optimize">;
 
 /** The rules that hold in one environment. */
 export class RuleSet {
@@ -54,19 +57,25 @@ export class RuleSet {
   }
 }
 
+/** What a plan says of one environment. */
+interface Environment {
+  readonly rules: readonly CompiledRule[];
+  readonly optimize: boolean | undefined;
+}
+
 /** A plan that was checked. */
 export class InstrumentationPlan {
   /** What errors call it. */
   readonly name: string;
   private readonly shared: readonly CompiledRule[];
-  private readonly byEnvironment: ReadonlyMap<string, readonly CompiledRule[]> | undefined;
+  private readonly byEnvironment: ReadonlyMap<string, Environment> | undefined;
   private readonly options: ModuleOptions;
 
   /** @internal Use `parsePlan`. */
   constructor(
     name: string,
     shared: readonly CompiledRule[],
-    byEnvironment: ReadonlyMap<string, readonly CompiledRule[]> | undefined,
+    byEnvironment: ReadonlyMap<string, Environment> | undefined,
     options: ModuleOptions,
   ) {
     this.name = name;
@@ -85,12 +94,15 @@ export class InstrumentationPlan {
    * @throws PlanError `BT_PLAN_INVALID` when the plan names environments and none is given.
    */
   rulesFor(environment?: string): RuleSet {
-    if (this.byEnvironment === undefined) return new RuleSet(undefined, this.shared, this.options);
+    const own = environment === undefined ? undefined : this.byEnvironment?.get(environment);
+    const optimize = own?.optimize ?? this.options.optimize ?? environment !== QUICK_BUILD;
+    const options = { ...this.options, optimize };
+    if (this.byEnvironment === undefined) return new RuleSet(undefined, this.shared, options);
     if (environment === undefined) {
       const message = `its rules depend on the environment, so say which: ${[...this.byEnvironment.keys()].join(", ")}`;
       throw new PlanError(this.name, [{ where: "environments", message }]);
     }
-    return new RuleSet(environment, this.byEnvironment.get(environment) ?? [], this.options);
+    return new RuleSet(environment, own?.rules ?? [], options);
   }
 }
 
@@ -110,7 +122,7 @@ export function parsePlan(input: PlanInput, name = "the plan"): InstrumentationP
   const problems: PlanProblem[] = [];
   const shared = checkRules(plan.rules ?? [], "", false);
   problems.push(...shared.problems);
-  let byEnvironment: Map<string, readonly CompiledRule[]> | undefined;
+  let byEnvironment: Map<string, Environment> | undefined;
   if (plan.environments !== undefined) {
     byEnvironment = new Map();
     const names = Object.keys(plan.environments);
@@ -120,12 +132,12 @@ export function parsePlan(input: PlanInput, name = "the plan"): InstrumentationP
         message:
           "it names none, so nothing would ever be instrumented: leave it out for rules that hold everywhere",
       });
-    for (const [environment, { rules = [], inherit = true }] of Object.entries(plan.environments)) {
+    for (const [environment, { rules = [], inherit = true, optimize }] of Object.entries(plan.environments)) {
       const inherited = inherit ? shared.rules : [];
       const followed = inherited.some(({ verdict }) => verdict === "include");
       const own = checkRules(rules, `environments.${environment}.`, followed);
       problems.push(...own.problems);
-      byEnvironment.set(environment, [...own.rules, ...inherited]);
+      byEnvironment.set(environment, { rules: [...own.rules, ...inherited], optimize });
     }
   }
   if (plan.rules === undefined && plan.environments === undefined) {
@@ -135,6 +147,7 @@ export function parsePlan(input: PlanInput, name = "the plan"): InstrumentationP
   return new InstrumentationPlan(name, shared.rules, byEnvironment, {
     runtime: plan.runtime ?? "embedded",
     embedSites: plan.embedSites ?? false,
+    ...(plan.optimize === undefined ? {} : { optimize: plan.optimize }),
   });
 }
 

@@ -108,6 +108,29 @@ describe("which rule decides", () => {
     expect(() => plan.rulesFor()).toThrow(/say which: dev, test, prod/);
   });
 
+  test("code of dev builds is not optimized, unless the plan or the environment says otherwise", () => {
+    const optimized = (plan: object, environment?: string): unknown =>
+      parsePlan({ rules: [{ include: {} }], ...plan }).rulesFor(environment).options.optimize;
+    expect(["dev", "test", "prod", "staging", undefined].map((name) => optimized({}, name))).toEqual([
+      false,
+      true,
+      true,
+      true,
+      true,
+    ]);
+    expect(optimized({ optimize: true }, "dev")).toBe(true);
+    expect(optimized({ optimize: false })).toBe(false);
+    const environments = { dev: { optimize: true }, prod: { optimize: false }, test: {} };
+    expect(["dev", "test", "prod"].map((name) => optimized({ environments }, name))).toEqual([
+      true,
+      true,
+      false,
+    ]);
+    expect(mistakes({ rules: [], optimize: "yes" })[0]).toMatch(
+      /"optimize" must be true or false, not "yes"/,
+    );
+  });
+
   test("a plan without environments holds in all", () => {
     const plan = parsePlan('{"rules": [{"include": {}}]}');
     expect(plan.environments).toBeUndefined();
