@@ -66,6 +66,11 @@ export const CHECKS: Readonly<Record<string, readonly Check[]>> = {
       module: "bench/server/attach-latency",
     },
     {
+      name: "idle",
+      what: "what a trace costs a node that has nothing to do",
+      module: "bench/server/idle",
+    },
+    {
       name: "burst",
       what: "a million events in a second: produced = delivered + counted as lost",
       module: "bench/server/burst",
@@ -119,10 +124,10 @@ export const CHECKS: Readonly<Record<string, readonly Check[]>> = {
     },
     {
       name: "budget",
-      what: "RabbitMQ with limits.overhead: 0.02, at three loads and across jumps between them",
+      what: "RabbitMQ, ejabberd and an HTTP server with limits.overhead: 0.02, at three loads and across jumps between them",
       module: "bench/server/budget",
-      minutes: 60,
-      quickMinutes: 10,
+      minutes: 90,
+      quickMinutes: 20,
     },
     {
       name: "recorder",

@@ -1,23 +1,21 @@
 /**
  * What a trace with `limits.overhead` really costs a server: VM CPU per unit of work with the trace against without, at several loads and
  * across jumps between them. Everything of all processes is asked for; the budget decides how much of it there is.
- * `npx tsx bench/server/budget.ts [--quick] [--rate-low 1500] [--rate-middle 3000] [--rate-high 6000] [--overhead 0.02] [--rounds 20] [--block-ms 2000] [--portable 1]`
+ * `npx tsx bench/server/budget.ts [rabbitmq] [ejabberd] [http] [--quick] [--overhead 0.02] [--rounds 20] [--block-ms 2000] [--portable 1] [--only 1]`:
+ * all three servers unless some are named.
  */
 import type { Session } from "../../src/capture";
 import type { Row } from "../row";
 import { attachTo } from "./beamtrace";
-import { formatTable, isProgram, numberOptions, runAsProgram } from "./command-line";
+import { formatTable, isProgram, optionsAndWords, runAsProgram } from "./command-line";
 import { addedShare, compare, cpuPerUnit, figure, type Comparison } from "./compare";
 import { CountedTrace } from "./counted-trace";
 import { untraced } from "./peers";
-import { rabbitWorkload } from "./rabbitmq-workload";
 import { formatEstimate, median, type Estimate } from "./statistics";
 import type { Variant, Workload } from "./variant";
+import { type PacedWorkload, type Server, SERVERS } from "./workloads";
 
 const DEFAULTS = {
-  "rate-low": 1500,
-  "rate-middle": 3000,
-  "rate-high": 6000,
   overhead: 0.02,
   rounds: 20,
   "block-ms": 2000,
@@ -28,16 +26,12 @@ const DEFAULTS = {
 };
 type Settings = typeof DEFAULTS;
 
+const SERVER_NAMES = ["rabbitmq", "ejabberd", "http"] as const;
+
 /** The budget holds from one second after the start on; that is when a block begins. */
 const SETTLE_MS = 1000;
 /** Length of each of the two loads between which the load jumps. A block holds whole pairs of them. */
 const JUMP_MS = 1000;
-
-/** A server to be traced, and how to set its load. The load must have a `setRate`. */
-export interface BudgetedServer {
-  readonly workload: Workload;
-  readonly rates: { readonly low: number; readonly middle: number; readonly high: number };
-}
 
 /** What the budget made of a block. */
 interface Decision {
@@ -85,18 +79,18 @@ function budgeted(overhead: number, tracer: "native" | "portable", decisions: De
 }
 
 /** A load that jumps between two rates all the time. */
-function jumping(workload: Workload, low: number, high: number): Workload & { end(): Promise<void> } {
+function jumping(workload: PacedWorkload, low: number, high: number): Workload & { end(): Promise<void> } {
   let isHigh = false;
   const timer = setInterval(() => {
     isHigh = !isHigh;
-    void workload.setRate?.(isHigh ? high : low);
+    void workload.setRate(isHigh ? high : low);
   }, JUMP_MS);
   return {
     ...workload,
     rate: (low + high) / 2,
     async end() {
       clearInterval(timer);
-      await workload.setRate?.(low);
+      await workload.setRate(low);
     },
   };
 }
@@ -108,11 +102,24 @@ interface Result {
   readonly decisions: readonly Decision[];
 }
 
-/** Measures a server at three loads and across jumps. Its load must be running. */
-export async function measureBudget(
-  { workload, rates }: BudgetedServer,
+/** Measures a server at three loads and across jumps. */
+async function measureServer(server: Server, settings: Settings): Promise<Row[]> {
+  const [low] = server.rates;
+  const workload = await server.start(low);
+  try {
+    await workload.start();
+    return await measureBudget(workload, server.rates, settings);
+  } finally {
+    await workload.stop();
+  }
+}
+
+async function measureBudget(
+  workload: PacedWorkload,
+  rates: Server["rates"],
   settings: Settings,
-): Promise<{ table: string; rows: Row[] }> {
+): Promise<Row[]> {
+  const [low, , high] = rates;
   const tracer = settings.portable > 0 ? "portable" : "native";
   const results: Result[] = [];
   const measure = async (load: string, on: Workload, blockMs: number): Promise<void> => {
@@ -128,15 +135,15 @@ export async function measureBudget(
     results.push({ load, comparison, added: addedShare(comparison, "budget", "untraced"), decisions });
   };
   if (settings.only !== 1)
-    for (const rate of [rates.low, rates.middle, rates.high]) {
-      await workload.setRate?.(rate);
+    for (const rate of rates) {
+      await workload.setRate(rate);
       await measure(`${rate}/s`, { ...workload, rate }, settings["block-ms"]);
     }
-  if (settings.only !== 2 && workload.setRate !== undefined) {
-    const jumps = jumping(workload, rates.low, rates.high);
+  if (settings.only !== 2) {
+    const jumps = jumping(workload, low, high);
     try {
       await measure(
-        `${rates.low} ↔ ${rates.high}/s`,
+        `${low} ↔ ${high}/s`,
         jumps,
         Math.max(2, Math.round(settings["block-ms"] / (2 * JUMP_MS))) * 2 * JUMP_MS,
       );
@@ -155,7 +162,7 @@ function report(
   settings: Settings,
   tracer: string,
   results: readonly Result[],
-): { table: string; rows: Row[] } {
+): Row[] {
   const middle = (decisions: readonly Decision[], of: (decision: Decision) => number): number =>
     median(decisions.map(of));
   const table = formatTable([
@@ -182,36 +189,28 @@ function report(
       figure(comparison, "untraced", "cpus")?.toFixed(2) ?? "–",
     ]),
   ]);
-  const rows = results.map(({ load, added }): Row => ({
+  console.log(table);
+  return results.map(({ load, added }): Row => ({
     what: `${name}, ${load}, ${tracer} tracer, limits.overhead ${settings.overhead}: added VM CPU a ${unit}`,
     target: `< ${settings.overhead * 100} %, interval narrower`,
     measured: percent(added),
     value: added.value,
     ok: added.value < settings.overhead && added.high - added.low < 2 * settings.overhead,
   }));
-  return { table, rows };
 }
 
-/** RabbitMQ. */
-export async function run(quick: boolean, options: Partial<Settings> = {}): Promise<Row[]> {
+export async function run(
+  quick: boolean,
+  options: Partial<Settings> = {},
+  names: readonly (keyof typeof SERVERS)[] = SERVER_NAMES,
+): Promise<Row[]> {
   const settings = { ...DEFAULTS, ...(quick ? { rounds: 6 } : {}), ...options };
-  const rates = {
-    low: settings["rate-low"],
-    middle: settings["rate-middle"],
-    high: settings["rate-high"],
-  };
-  const workload = await rabbitWorkload({ rate: rates.low, bytes: 32, queues: 4 });
-  try {
-    await workload.start();
-    const { table, rows } = await measureBudget({ workload, rates }, settings);
-    console.log(table);
-    return rows;
-  } finally {
-    await workload.stop();
-  }
+  const rows: Row[] = [];
+  for (const name of names) rows.push(...(await measureServer(SERVERS[name], settings)));
+  return rows;
 }
 
 if (isProgram(import.meta.url)) {
-  const { quick, ...options } = numberOptions(DEFAULTS);
-  await runAsProgram(() => run(quick, options));
+  const { options, words } = optionsAndWords(DEFAULTS, SERVER_NAMES);
+  await runAsProgram(() => run(options.quick, options, words.length > 0 ? words : undefined));
 }

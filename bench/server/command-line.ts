@@ -7,12 +7,23 @@ import type { Row } from "../row";
 export function numberOptions<T extends Record<string, number>>(
   defaults: T,
 ): Partial<T> & { readonly quick: boolean } {
-  const { values } = parseArgs({
+  return optionsAndWords(defaults, []).options;
+}
+
+/** The same, and words out of a list. */
+export function optionsAndWords<T extends Record<string, number>, W extends string>(
+  defaults: T,
+  words: readonly W[],
+): { readonly options: Partial<T> & { readonly quick: boolean }; readonly words: readonly W[] } {
+  const { values, positionals } = parseArgs({
+    allowPositionals: words.length > 0,
     options: {
       quick: { type: "boolean", default: false },
       ...Object.fromEntries(Object.keys(defaults).map((name) => [name, { type: "string" as const }])),
     },
   });
+  const unknown = positionals.filter((word) => !(words as readonly string[]).includes(word));
+  if (unknown.length > 0) throw new Error(`no ${unknown.join(", ")} here; there are: ${words.join(", ")}`);
   const given = values as Record<string, string | boolean | undefined>;
   const numbers: Record<string, number> = {};
   for (const name of Object.keys(defaults)) {
@@ -23,7 +34,8 @@ export function numberOptions<T extends Record<string, number>>(
       throw new Error(`--${name} wants a number, not ${String(text)}`);
     numbers[name] = value;
   }
-  return { ...(numbers as Partial<T>), quick: given["quick"] === true };
+  const options = { ...(numbers as Partial<T>), quick: given["quick"] === true };
+  return { options, words: positionals as W[] };
 }
 
 /** Columns padded to the same width; the first row is the head. */

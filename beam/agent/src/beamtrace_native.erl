@@ -20,7 +20,7 @@
 %% Bytes that may wait for the connection; while they do, the rings are left alone, and drop when they are full.
 -define(WAITING_BYTES, 4194304).
 -define(RETRY_MS, 5).
-%% Events per second below which a few milliseconds pass between two looks.
+%% Events per second below which a few milliseconds pass between two looks, twice as many after each look that found nothing.
 -define(QUIET_PACE, 200).
 -define(QUIET_MS, 10).
 -define(LAST_RETRIES, 400).
@@ -57,6 +57,8 @@
     %% The last look, in ns since the base, and events per second up to it.
     looked = 0 :: integer(),
     pace = 0 :: non_neg_integer(),
+    %% Milliseconds until the next look while little happens.
+    quiet_ms = ?QUIET_MS :: pos_integer(),
     %% Whether the rings were left alone because of the connection since then.
     blocked = false :: boolean(),
     %% Where looks are counted, for the overhead budget.
@@ -108,6 +110,7 @@ open(Holder, #{limits := Limits, batch := #{events := Events, ms := FlushMs}} = 
                 contents = is_tuple(Mode),
                 max = most(Mode, Events),
                 flush_ms = FlushMs,
+                quiet_ms = min(FlushMs, ?QUIET_MS),
                 meter = beamtrace_limits:meter(Limits, cost_ns(Mode)),
                 quota = maps:get(events, Limits)
             }};
@@ -176,9 +179,10 @@ loop(S) ->
 wait(#state{waiting_bytes = Bytes}) when Bytes > 0 -> ?RETRY_MS;
 wait(#state{queue = Queue, max = Max}) when Queue > Max div 4 -> 0;
 %% Waking up, sending and the system's work for it cost as much as recording a hundred events: only where little happens is it done for a few.
-wait(#state{flush_ms = FlushMs, pace = Pace}) when Pace < ?QUIET_PACE -> min(FlushMs, ?QUIET_MS);
+wait(#state{quiet_ms = QuietMs, pace = Pace}) when Pace < ?QUIET_PACE -> beamtrace_rings:until(QuietMs);
 wait(#state{flush_ms = FlushMs, pace = Pace, capacity = Capacity}) ->
-    max(1, min(FlushMs, Capacity * 250 div Pace)).
+    beamtrace_rings:until(max(1, min(FlushMs, Capacity * 250 div Pace))).
+
 
 %% One look at the rings.
 look(#state{counters = none} = S) ->
@@ -205,7 +209,12 @@ drain(#state{trace = Trace, max = Max, quota = Quota, base = Base} = S) ->
     S2 = ship(finished(Count, Records, Dictionary, S), losses(Lost, Now, S1)),
     %% Of records, which is what the rings are full of.
     Pace = (byte_size(Records) div ?RECORD_BYTES + Lost) * 1000000000 div max(1, Now - S#state.looked),
-    measure(Base + Now, S2#state{looked = Now, pace = Pace, blocked = false}).
+    measure(Base + Now, S2#state{looked = Now, pace = Pace, quiet_ms = quiet_ms(Pace, S), blocked = false}).
+
+%% What comes after a quiet time comes soon; a node on which nothing happens is left alone.
+quiet_ms(0, #state{quiet_ms = Last, flush_ms = FlushMs}) -> min(FlushMs, 2 * Last);
+quiet_ms(_, #state{quiet_ms = Last, counters = Counters}) when Counters =/= none -> Last;
+quiet_ms(_, #state{flush_ms = FlushMs}) -> min(FlushMs, ?QUIET_MS).
 
 %% What is shipped: with contents where there are any.
 finished(Count, Records, Dictionary, #state{contents = false}) ->
@@ -325,7 +334,7 @@ control({beamtrace_marker, Name, A, B}, S) ->
     Dt = erlang:monotonic_time(nanosecond) - S1#state.base,
     note({?KIND_MARKER, Dt, 0, Name, A, B}, S1);
 control({beamtrace_sampler, _, Counters, LeastMs}, #state{flush_ms = FlushMs} = S) ->
-    S#state{counters = Counters, flush_ms = max(LeastMs, FlushMs)};
+    S#state{counters = Counters, flush_ms = max(LeastMs, FlushMs), quiet_ms = max(LeastMs, S#state.quiet_ms)};
 control({beamtrace_mask, Mask}, #state{trace = Trace, quota = Quota} = S) ->
     _ = Quota =/= 0 andalso beamtrace_nif:mask(Trace, Mask),
     S;

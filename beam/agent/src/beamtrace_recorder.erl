@@ -25,7 +25,7 @@
 %% Records that an event with contents is allowed for.
 -define(CONTENTS_FACTOR, 8).
 %% How often the rings are looked at; oftener when they would turn over within four looks.
--define(LOOK_MS, 50).
+-define(LOOK_MS, 100).
 -define(RETRY_MS, 5).
 -define(LAST_RETRIES, 400).
 %% A recording that the client does not fetch within this time is dropped.
@@ -187,7 +187,7 @@ not_late(#state{looked = Looked} = S) ->
 
 wait(#state{recording = #recording{mailbox = Mailbox}}) when is_pid(Mailbox) -> ?RETRY_MS;
 wait(#state{due = {Until, _}} = S) -> max(0, min(pace_ms(S), (Until - now_ns(S)) div 1000000 + 1));
-wait(S) -> pace_ms(S).
+wait(S) -> beamtrace_rings:until(pace_ms(S)).
 
 pace_ms(#state{pace = Pace, capacity = Capacity}) -> max(1, min(?LOOK_MS, Capacity * 250 div max(1, Pace))).
 

@@ -2,7 +2,7 @@
 %% behind a barrier over all schedulers, when no callback can be inside any more (docs/native-tracer.md).
 -module(beamtrace_rings).
 
--export([start/3, init/3, began/2, refuse/2, barrier/0, free/1]).
+-export([start/3, init/3, began/2, refuse/2, until/1, barrier/0, free/1]).
 
 -define(HEAP_WORDS, 4096).
 -define(MEMORY_DEFAULT, 268435456).
@@ -57,6 +57,15 @@ refuse(Holder, Reason) ->
     true = unlink(Holder),
     Holder ! {beamtrace_rings, self(), {error, Reason}},
     ok.
+
+%% Milliseconds to the next multiple of `Ms` by the VM's clock. Whoever wakes up at these moments costs one waking together: on an idle node that, not the work,
+%% is what looking costs.
+-spec until(pos_integer()) -> pos_integer().
+until(Ms) ->
+    case erlang:monotonic_time(millisecond) rem Ms of
+        Before when Before < 0 -> -Before;
+        Behind -> Ms - Behind
+    end.
 
 %% Whether every scheduler has been outside of the callbacks since.
 -spec barrier() -> boolean().

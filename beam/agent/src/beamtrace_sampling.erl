@@ -30,13 +30,13 @@
 -define(ANSWER_MS, 5000).
 %% What this process costs the VM: a tick; a look at a process; a process whose flags and marker are set. Reckoned, not measured by the
 %% clock: on a crowded machine most of the time that goes by is others'.
--define(TICK_COST_NS, 20000).
+-define(TICK_COST_NS, 70000).
 -define(LOOK_COST_NS, 150).
 -define(SET_COST_NS, 800).
 -define(KINDS(List), lists:foldl(fun(Kind, Mask) -> Mask bor (1 bsl Kind) end, 0, List)).
 %% Places of the counters that the tracer keeps.
 -define(COUNTERS, 5).
--define(FLUSH_MS, 50).
+-define(FLUSH_MS, 100).
 
 -record(state, {
     holder :: pid(),
@@ -191,7 +191,7 @@ with_budget(#state{limit = Limit} = S) ->
     S#state{budget = beamtrace_budget:new(Limit, sample(S))}.
 
 again(S) ->
-    _ = erlang:send_after(beamtrace_budget:tick_ms(), self(), beamtrace_tick),
+    _ = erlang:send_after(beamtrace_rings:until(beamtrace_budget:tick_ms()), self(), beamtrace_tick),
     S.
 
 loop(S) ->
