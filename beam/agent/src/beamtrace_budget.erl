@@ -5,7 +5,7 @@
 %% second is over the budget, and raised when the worst fifth of the last second, times the raise, would still fit.
 -module(beamtrace_budget).
 
--export([new/2, tick_ms/0, step/3, estimate/1]).
+-export([new/2, tick_ms/1, step/3, estimate/1]).
 -export_type([budget/0, sample/0, situation/0, action/0]).
 
 -type ppm() :: non_neg_integer().
@@ -77,12 +77,16 @@
     raised = ?REGRET_TICKS :: non_neg_integer(),
     backoff = ?RAISE_TICKS :: pos_integer(),
     regret = none :: none | {Share :: float(), Base :: float()},
-    overhead = 0 :: ppm()
+    overhead = 0 :: ppm(),
+    %% Whether the VM uses less than what counts.
+    idle = false :: boolean()
 }).
 -opaque budget() :: #budget{}.
 
--spec tick_ms() -> pos_integer().
-tick_ms() -> ?TICK_MS.
+%% How long the next tick is. A tick costs a VM with little to do a waking of its own, and there half as many will do.
+-spec tick_ms(budget()) -> pos_integer().
+tick_ms(#budget{idle = true}) -> 2 * ?TICK_MS;
+tick_ms(#budget{idle = false}) -> ?TICK_MS.
 
 -spec new(LimitPpm :: pos_integer(), sample()) -> budget().
 new(LimitPpm, Sample) -> #budget{limit = LimitPpm / 1000000, last = Sample}.
@@ -108,7 +112,8 @@ step(#{at := At} = Sample, Situation, #budget{ticks = Ticks0, last = Last} = B0)
         age = Age,
         costs = case Age > ?SETTLE_TICKS of true -> lists:sublist([Now | B0#budget.costs], ?PEAK_TICKS); false -> [] end,
         raised = B0#budget.raised + 1,
-        overhead = round(1000000 * (per_second(2, Ticks) + Fixed + Flags) / Base)
+        overhead = round(1000000 * (per_second(2, Ticks) + Fixed + Flags) / Base),
+        idle = Base =< ?BASE_LEAST * ?SECOND_NS
     },
     decide({Now, Fixed, Flags, Base}, Situation, B).
 

@@ -36,7 +36,7 @@
 -define(KINDS(List), lists:foldl(fun(Kind, Mask) -> Mask bor (1 bsl Kind) end, 0, List)).
 %% Places of the counters that the tracer keeps.
 -define(COUNTERS, 5).
--define(FLUSH_MS, 100).
+-define(FLUSH_MS, 200).
 
 -record(state, {
     holder :: pid(),
@@ -190,8 +190,8 @@ with_budget(#state{limit = infinity} = S) ->
 with_budget(#state{limit = Limit} = S) ->
     S#state{budget = beamtrace_budget:new(Limit, sample(S))}.
 
-again(S) ->
-    _ = erlang:send_after(beamtrace_rings:until(beamtrace_budget:tick_ms()), self(), beamtrace_tick),
+again(#state{budget = Budget} = S) ->
+    _ = erlang:send_after(beamtrace_rings:until(beamtrace_budget:tick_ms(Budget)), self(), beamtrace_tick),
     S.
 
 loop(S) ->
@@ -334,7 +334,7 @@ produced(#state{native = Native, kinds = Before} = S) ->
 shed(Produced, #state{groups = Groups, shed = Shed, mask = Mask} = S) ->
     Often = [{often(Kinds, Produced, S), -I, G} || {I, {_, _, _, Kinds} = G} <- numbered(Groups)],
     {Count, _, {_, Flags, PortFlags, Kinds} = Group} = lists:max(Often),
-    PerSecond = Count * 1000 div beamtrace_budget:tick_ms(),
+    PerSecond = Count * 1000 div beamtrace_budget:tick_ms(S#state.budget),
     Cost = beamtrace_cost:of_events(S#state.costs, PerSecond),
     S1 = S#state{groups = lists:delete(Group, Groups), shed = [{Group, Cost} | Shed], mask = Mask band (bnot Kinds)},
     S1#state.tracer ! {beamtrace_mask, S1#state.mask},
