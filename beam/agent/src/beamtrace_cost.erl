@@ -18,7 +18,7 @@
 %% What the connection adds to the tracer's own time for an event.
 -define(SHIP, 2).
 %% A process that is born outside of the sample; a look at the rings, timer and wake-up included; a message to the client. The last two are those
-%% of an idle VM on a virtual machine, where a scheduler that sleeps takes 60 µs to do anything at all; a busy one needs a fifth.
+%% of an idle VM on a virtual machine, where a scheduler that sleeps takes 60 µs to do anything at all (bench/server/idle.ts).
 -define(BORN_NS, 800).
 -define(LOOK_NS, 40000).
 -define(MESSAGE_NS, 50000).

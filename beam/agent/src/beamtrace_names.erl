@@ -34,7 +34,8 @@
     beamtrace_trace_start,
     beamtrace_tracer,
     beamtrace_traces,
-    beamtrace_trim
+    beamtrace_trim,
+    beamtrace_window
 ]).
 
 -spec modules() -> [module()].

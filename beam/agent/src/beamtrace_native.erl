@@ -183,7 +183,6 @@ wait(#state{quiet_ms = QuietMs, pace = Pace}) when Pace < ?QUIET_PACE -> beamtra
 wait(#state{flush_ms = FlushMs, pace = Pace, capacity = Capacity}) ->
     beamtrace_rings:until(max(1, min(FlushMs, Capacity * 250 div Pace))).
 
-
 %% One look at the rings.
 look(#state{counters = none} = S) ->
     look_now(S);

@@ -20,8 +20,6 @@
 -define(RECORD_BYTES, 64).
 -define(CAPACITY_MAX, 1048576).
 -define(CAPACITY_MIN, 64).
-%% Records of a message; reading them takes half a millisecond.
--define(PEEK_MAX, 4096).
 %% Records that an event with contents is allowed for.
 -define(CONTENTS_FACTOR, 8).
 %% How often the rings are looked at; oftener when they would turn over within four looks.
@@ -32,9 +30,6 @@
 -define(FETCH_NS, 60000000000).
 %% CPU that an event costs the VM while nothing is shipped: bench/server, on the slow side of what was measured.
 -define(COST_NS, 600).
-%% Losses and points of the past that are remembered; neighbours are joined beyond that.
--define(LOSSES_MAX, 64).
--define(HISTORY_MAX, 64).
 %% Number of the trigger that is the client itself.
 -define(CLIENT, 0).
 
@@ -43,7 +38,7 @@
     taken :: integer(),
     %% Where to ship it: known when the client has asked for it.
     mailbox = none :: none | pid(),
-    messages :: queue:queue({tuple(), Events :: non_neg_integer()})
+    messages :: beamtrace_window:messages()
 }).
 
 -record(state, {
@@ -79,8 +74,8 @@
     looked = 0 :: integer(),
     pace = 0 :: non_neg_integer(),
     %% Newest first.
-    losses = [] :: [{Count :: pos_integer(), From :: integer(), To :: integer()}],
-    history = [{0, 0}] :: [{At :: integer(), Written :: non_neg_integer()}]
+    losses = [] :: [beamtrace_window:loss()],
+    history = [{0, 0}] :: beamtrace_window:history()
 }).
 
 %% Number of the trigger, when, where, and what the system monitor says.
@@ -196,7 +191,7 @@ now_ns(#state{base = Base}) -> erlang:monotonic_time(nanosecond) - Base.
 tick(S) -> next(ship(look(S))).
 
 %% One look at the triggers and the counters.
-look(#state{trace = Trace, base = Base, looked = Looked, written = Before} = S) ->
+look(#state{trace = Trace, base = Base, looked = Looked, written = Before, options = #{keep_ns := Keep}} = S) ->
     {Fired, Written, Lost, Refused, Filtered, Now, News} = beamtrace_nif:look(Trace),
     S1 = news(News, S#state{
         written = Written,
@@ -205,31 +200,15 @@ look(#state{trace = Trace, base = Base, looked = Looked, written = Before} = S) 
         refused = Refused,
         pace = (Written - Before + Lost) * 1000000000 div max(1, Now - Looked),
         looked = Now,
-        history = history(Now, Written, S)
+        history = beamtrace_window:history(Now, Written, Keep, S#state.history)
     }),
     S2 = named(lost(Lost, Looked, Now, S1)),
     seen(Fired, measure(Base + Now, S2)).
 
-%% How much had been written when, back to before the window.
-history(_, _, #state{options = #{keep_ns := infinity}, history = History}) ->
-    History;
-history(Now, Written, #state{options = #{keep_ns := Keep}, history = [{At, _} | _] = History}) when
-    Now - At > Keep div (?HISTORY_MAX div 2)
-->
-    lists:sublist([{Now, Written} | History], ?HISTORY_MAX);
-history(_, _, #state{history = History}) ->
-    History.
-
 lost(0, _, _, S) ->
     S;
 lost(Count, From, To, #state{losses = Losses, lost = Lost} = S) ->
-    S#state{losses = joined([{Count, From, To} | Losses]), lost = Lost + Count}.
-
-joined(Losses) when length(Losses) =< ?LOSSES_MAX -> Losses;
-joined(Losses) ->
-    {Kept, Oldest} = lists:split(?LOSSES_MAX - 1, Losses),
-    {Counts, Froms, Tos} = lists:unzip3(Oldest),
-    Kept ++ [{lists:sum(Counts), lists:min(Froms), lists:max(Tos)}].
+    S#state{losses = beamtrace_window:losses({Count, From, To}, Losses), lost = Lost + Count}.
 
 news([], S) ->
     S;
@@ -310,22 +289,17 @@ arm(#state{trace = Trace} = S) ->
     S#state{armed = true}.
 
 %% Reads the window up to `To` and offers it. The barrier makes sure that what schedulers were writing at that time is there as well.
-keep({Trigger, Stamp, Process, Info}, To, #state{trace = Trace, base = Base, options = #{keep_ns := Keep}} = S0) ->
-    Wanted =
-        case Keep of
-            infinity -> 0;
-            _ -> max(0, Stamp - Keep)
-        end,
+keep({Trigger, Stamp, Process, Info}, To, #state{trace = Trace, base = Base, contents = Contents, options = #{keep_ns := Keep}} = S0) ->
+    Wanted = if is_integer(Keep) -> max(0, Stamp - Keep); true -> 0 end,
     {Start, Before, _} = beamtrace_nif:window(Trace, Wanted, To),
-    {Read0, Gone0} = read(S0, [], 0),
+    {First, Gone0} = beamtrace_window:read(Trace, Contents),
     Barrier = beamtrace_rings:barrier(),
-    {Read, Gone} = read(S0, Read0, Gone0),
-    S = look(S0),
-    Gaps = short(Wanted, Start, Before, S) ++ gaps(Start, To, Gone, S),
-    Batches = lists:reverse(Read),
-    Events = lists:sum([Count || {_, Count, _, _, _} <- Batches]),
+    {Late, Gone1} = beamtrace_window:read(Trace, Contents),
+    {Batches, Gone} = {First ++ Late, Gone0 + Gone1},
+    #state{losses = Losses} = S = look(S0),
+    Gaps = beamtrace_window:missing(Keep, Wanted, Start, Before, S#state.history) ++ beamtrace_window:gaps(Start, To, Gone, Losses),
     Number = S#state.recordings + 1,
-    Lost = lists:sum([Count || {Count, From, Until} <- S#state.losses, Until >= Start, From =< To]),
+    Lost = beamtrace_window:lost(Start, To, Losses),
     Header = #{
         trigger => Trigger,
         at => Base + Stamp,
@@ -333,8 +307,8 @@ keep({Trigger, Stamp, Process, Info}, To, #state{trace = Trace, base = Base, opt
         info => Info,
         from => Base + Start,
         to => Base + To,
-        events => Events,
-        contents => lists:sum([beamtrace_contents:bytes(Contents) || {_, _, _, Contents, _} <- Batches]),
+        events => beamtrace_window:events(Batches),
+        contents => beamtrace_window:contents_bytes(Batches),
         before => Before,
         lost => Gone + Lost,
         lost_before => S#state.lost - Lost,
@@ -346,58 +320,8 @@ keep({Trigger, Stamp, Process, Info}, To, #state{trace = Trace, base = Base, opt
     S#state{
         recordings = Number,
         told = S#state.suppressed,
-        recording = #recording{number = Number, taken = To, messages = messages(Gaps, Batches, S)}
+        recording = #recording{number = Number, taken = To, messages = beamtrace_window:messages(Gaps, Batches, S#state.id, Base)}
     }.
-
-%% Newest batch first.
-read(#state{trace = Trace} = S, Batches, Gone0) ->
-    {Done, Count, Read, Named, Gone, Cut} = beamtrace_nif:peek(Trace, ?PEEK_MAX),
-    {Records, Contents, Dictionary} = finished(Read, Named, S),
-    Batches1 =
-        case Records of
-            <<>> -> Batches;
-            _ -> [{Cut, Count, Dictionary, Contents, Records} | Batches]
-        end,
-    case Done of
-        true -> {Batches1, Gone0 + Gone};
-        false -> read(S, Batches1, Gone0 + Gone)
-    end.
-
-finished(Records, Dictionary, #state{contents = false}) -> {Records, none, Dictionary};
-finished(Records, _, #state{trace = Trace}) -> beamtrace_contents:finish(Trace, Records).
-
-%% The window that was asked for is longer than what is left: how much had been written since its beginning, or a little before it.
-short(_, _, _, #state{options = #{keep_ns := infinity}}) ->
-    [];
-short(Wanted, Start, Before, #state{history = History}) when Start > Wanted ->
-    {At, Written} = past(Wanted, History),
-    [{max(0, Before - Written), At, Start}];
-short(_, _, _, _) ->
-    [].
-
-%% What is missing of the window: what was overwritten before it could be read, and what found no room.
-gaps(Start, To, Gone, #state{losses = Losses}) ->
-    [{Gone, Start, To} || Gone > 0] ++
-        lists:reverse([Loss || {_, From, Until} = Loss <- Losses, Until >= Start, From =< To]).
-
-past(_, [Oldest]) -> Oldest;
-past(Wanted, [{At, _} = Point | _]) when At =< Wanted -> Point;
-past(Wanted, [_ | History]) -> past(Wanted, History).
-
-%% The stream of a recording, as that of a trace: batches and gaps in order, each with the counts so far.
-messages(Gaps, Batches, S) -> messages(Gaps, Batches, 0, 0, 0, queue:new(), S).
-
-messages([{Count, From, Until} | Gaps], Batches, Seq, Received, Lost, Queue, #state{id = Id, base = Base} = S) when
-    Batches =:= []; Until =< element(1, hd(Batches))
-->
-    Event = {?KIND_GAP, Until, 0, tracer, Count, From, Until},
-    Message = {1, Id, Seq, Base, Received + Count, Lost + Count, [Event]},
-    messages(Gaps, Batches, Seq + 1, Received + Count, Lost + Count, queue:in({Message, 0}, Queue), S);
-messages(Gaps, [{_, Count, Dictionary, Contents, Records} | Batches], Seq, Received, Lost, Queue, #state{id = Id, base = Base} = S) ->
-    Message = beamtrace_contents:batch({Id, Seq, Base, Received + Count, Lost}, Dictionary, Contents, Records),
-    messages(Gaps, Batches, Seq + 1, Received + Count, Lost, queue:in({Message, Count}, Queue), S);
-messages([], [], Seq, Received, Lost, Queue, #state{id = Id}) ->
-    queue:in({{2, Id, Seq, #{received => Received, lost_tracer => Lost}}, 0}, Queue).
 
 %% Sends what the connection takes.
 ship(#state{recording = #recording{mailbox = Mailbox, messages = Messages} = R, shipped = Shipped} = S) when is_pid(Mailbox) ->
