@@ -90,7 +90,8 @@ export class InstrumentationPlan {
   }
 
   /**
-   * The rules that hold in an environment, and the options: `optimize` is false in `dev` unless the plan says otherwise. Where the plan names environments, nothing is instrumented in any other.
+   * The rules that hold in an environment, and the options: `optimize` is false in `dev` unless the plan says otherwise. Where the plan names
+   * environments, nothing is instrumented in any other.
    * @throws PlanError `BT_PLAN_INVALID` when the plan names environments and none is given.
    */
   rulesFor(environment?: string): RuleSet {
