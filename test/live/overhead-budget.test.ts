@@ -180,6 +180,23 @@ describe.each(["native", "portable"] as const)("overhead budget, %s tracer", (tr
     },
   );
 
+  test("what contents cost is in the account", { timeout: 120_000 }, async () => {
+    const estimates: number[] = [];
+    for (const payload of ["shape", { maxBytes: 4096 }] as const) {
+      await startLoad(node, 2, 50);
+      await setLoad(node, 2);
+      const trace = await start({ payload, limits: { overhead: 1, rate: Infinity, seconds: 600 } });
+      // By the fifth report the load's messages are large.
+      await until(() => all.length > 5, trace);
+      estimates.push(trace.stats.node.overhead);
+      await trace.stop();
+      await collected.done;
+      await stopLoad(node);
+    }
+    const [shapes = NaN, contents = NaN] = estimates;
+    expect(contents).toBeGreaterThan(1.5 * shapes);
+  });
+
   test("the trace stops when nothing helps", { timeout: 120_000 }, async () => {
     await node.eval(
       `spawn(fun() -> register(hot, self()), (fun L() -> self() ! x, receive stop -> ok; x -> L() end end)() end), ok`,

@@ -44,7 +44,7 @@ export async function expectClean(
     await eventually(
       async () => (last = await leftovers(node, options.modules)),
       (left) => left === "[]",
-      options.deadlineMs ?? 1000,
+      options.deadlineMs ?? 15_000,
     );
   } catch {
     expect(last).toBe("[]");

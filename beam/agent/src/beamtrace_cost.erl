@@ -2,19 +2,25 @@
 %% a few bursts each is compared. That is the price with warm caches; servers pay more (COLD). Takes a few milliseconds, once a session.
 -module(beamtrace_cost).
 
--export([measure/1, besides/1, of_events/2, worker/1, sink/0]).
+-export([measure/2, besides/1, of_events/2, of_contents/2, worker/1, sink/0]).
 -export_type([costs/0, counts/0]).
 
-%% In the traced process, and in the tracer, for an event; in ns.
--type costs() :: #{event := pos_integer(), drain := non_neg_integer()}.
-%% Since the start: events, processes born outside of the sample, looks at the rings, messages to the client.
+%% In the traced process, and in the tracer, for an event; for a byte of contents, in both; in ns.
+-type costs() :: #{event := pos_integer(), drain := non_neg_integer(), byte := number()}.
+%% Since the start: events, processes born outside of the sample, looks at the rings, messages to the client, bytes of contents.
 -type counts() :: #{
-    events := non_neg_integer(), outside := non_neg_integer(), looks := non_neg_integer(), messages := non_neg_integer()
+    events := non_neg_integer(),
+    outside := non_neg_integer(),
+    looks := non_neg_integer(),
+    messages := non_neg_integer(),
+    contents := non_neg_integer()
 }.
 
 %% What an event costs in place on the dearest server measured ÷ in a burst, where the caches are warm and the branches foreseen, status checks
 %% at each scheduling included: docs/decisions/040-overhead-budget.md.
 -define(COLD, 10).
+%% The same of what contents add: a walk over the message, which the server has just made or is about to read. docs/decisions/056-native-contents.md.
+-define(CONTENTS_COLD, 3).
 %% What the connection adds to the tracer's own time for an event.
 -define(SHIP, 2).
 %% A process that is born outside of the sample; a look at the rings, timer and wake-up included; a message to the client. The last two are those
@@ -23,14 +29,17 @@
 -define(LOOK_NS, 40000).
 -define(MESSAGE_NS, 50000).
 %% When it cannot be measured: bench/server, on the slow side.
--define(NATIVE, #{event => 1800, drain => 100}).
--define(PORTABLE, #{event => 2400, drain => 1100}).
+-define(NATIVE, #{event => 1800, drain => 100, byte => 5}).
+-define(PORTABLE, #{event => 2400, drain => 1100, byte => 10}).
 %% What no VM is faster than, and none slower; a burst that was interrupted would say so.
 -define(EVENT_LEAST, 120).
 -define(EVENT_MOST, 5000).
 -define(MESSAGES, 250).
 -define(BURSTS, 12).
 -define(PATIENCE_MS, 500).
+%% What is shown of a message when contents are measured, and the records that the events of a burst may take then.
+-define(CONTENTS_BYTES, 256).
+-define(CONTENTS_RECORDS, 8192).
 
 %% What does not go with the number of events.
 -spec besides(counts()) -> non_neg_integer().
@@ -41,12 +50,17 @@ besides(#{outside := Outside, looks := Looks, messages := Messages}) ->
 of_events(unknown, Events) -> of_events(?NATIVE, Events);
 of_events(#{event := Event, drain := Drain}, Events) -> Events * (Event + Drain).
 
--spec measure(Native :: boolean()) -> costs().
-measure(Native) ->
+-spec of_contents(costs() | unknown, Bytes :: non_neg_integer()) -> non_neg_integer().
+of_contents(unknown, Bytes) -> of_contents(?NATIVE, Bytes);
+of_contents(#{byte := Byte}, Bytes) -> round(Byte * Bytes).
+
+%% `Contents`: whether they are shipped.
+-spec measure(Native :: boolean(), Contents :: boolean()) -> costs().
+measure(Native, Contents) ->
     {Worker, Monitor} = spawn_opt(?MODULE, worker, [self()], [link, monitor, {priority, high}]),
     Costs =
         try
-            measure(Native, Worker)
+            measure(Native, Contents, Worker)
         catch
             throw:unmeasured -> default(Native)
         end,
@@ -59,18 +73,36 @@ measure(Native) ->
 default(true) -> ?NATIVE;
 default(false) -> ?PORTABLE.
 
-measure(true, Worker) ->
-    {Trace, State, _} = opened(beamtrace_nif:open(erlang:system_info(schedulers), 4 * ?MESSAGES + 24, {true, false, -1 band 16#1ffffffff}, {self(), undefined, []})),
+measure(Native, false, Worker) ->
+    {Warm, Drain} = warm(Native, shape, [], Worker),
+    #{event => min(?EVENT_MOST, max(?EVENT_LEAST, round(?COLD * Warm))), drain => Drain, byte => 0};
+%% What contents add is what the same messages take with them, less what they take without.
+measure(Native, true, Worker) ->
+    #{event := Event, drain := Drain} = measure(Native, false, Worker),
+    Filler = filler(?CONTENTS_BYTES),
+    {Shape, ShapeDrain} = warm(Native, shape, Filler, Worker),
+    {Whole, WholeDrain} = warm(Native, {bytes, ?CONTENTS_BYTES, #{}}, Filler, Worker),
+    Added = ?CONTENTS_COLD * max(0, Whole - Shape) + max(0, WholeDrain - ShapeDrain),
+    #{event => Event, drain => Drain, byte => Added / ?CONTENTS_BYTES}.
+
+%% What messages are made of, 29 bytes each in external format. Of binaries alone a byte would cost far less, of small numbers alone more.
+filler(Bytes) -> [{N, ok, <<"sixteen bytes ok">>} || N <- lists:seq(1, Bytes div 29)].
+
+%% In place, in ns, and in the tracer, of an event of a burst.
+-spec warm(boolean(), beamtrace_contents:mode(), [term()], pid()) -> {float(), non_neg_integer()}.
+warm(true, Mode, Filler, Worker) ->
+    Records = records(Mode),
+    {Trace, State, _} = opened(beamtrace_nif:open(erlang:system_info(schedulers), Records, {beamtrace_contents:wanted(Mode), false, -1 band 16#1ffffffff}, {self(), undefined, []})),
     Handle = beamtrace_session:open({beamtrace_nif, State}),
     try
-        {Event, Drains} = event(Handle, [send, 'receive'], Worker, fun() -> drain_ns(Trace) end),
-        #{event => Event, drain => round(?SHIP * lists:min(Drains) / (2 * ?MESSAGES))}
+        {Warm, Drains} = event(Handle, [send, 'receive'], Filler, Worker, fun() -> drain_ns(Mode, Trace) end),
+        {Warm, round(?SHIP * lists:min(Drains) / (2 * ?MESSAGES))}
     after
         beamtrace_session:forget(Handle, Worker),
         ok = beamtrace_nif:shut(Trace),
         _ = beamtrace_rings:barrier() andalso beamtrace_rings:free(Trace)
     end;
-measure(false, Worker) ->
+warm(false, Mode, Filler, Worker) ->
     Sink = spawn_link(?MODULE, sink, []),
     Tracer = beamtrace_tracer:start(#{
         id => 0,
@@ -78,7 +110,7 @@ measure(false, Worker) ->
         holder => self(),
         client_node => undefined,
         mask => 16#1ffffffff,
-        mode => shape,
+        mode => Mode,
         scheduler => false,
         overflow => drop_newest,
         batch => #{events => 512, ms => 10},
@@ -88,8 +120,8 @@ measure(false, Worker) ->
     }),
     Handle = beamtrace_session:open(Tracer),
     try
-        {Event, _} = event(Handle, [send, 'receive', monotonic_timestamp], Worker, fun() -> 0 end),
-        #{event => Event, drain => drain(Handle, Worker, Tracer)}
+        {Warm, _} = event(Handle, [send, 'receive', monotonic_timestamp], Filler, Worker, fun() -> 0 end),
+        {Warm, drain(Handle, Filler, Worker, Tracer)}
     after
         beamtrace_session:forget(Handle, Worker),
         true = unlink(Tracer),
@@ -98,37 +130,41 @@ measure(false, Worker) ->
         exit(Sink, kill)
     end.
 
+%% The burst's events, of two bursts where the drain is late, and contents behind each, of 48 bytes a record.
+records(shape) -> 4 * ?MESSAGES + 24;
+records(_) -> ?CONTENTS_RECORDS.
+
 opened({error, _}) -> throw(unmeasured);
 opened(Opened) -> Opened.
 
 %% In place: a burst has two events a message.
-event(Handle, Flags, Worker, Between) ->
+event(Handle, Flags, Filler, Worker, Between) ->
     Measured = [
         begin
-            Plain = burst(Worker),
+            Plain = burst(Filler, Worker),
             1 = beamtrace_session:process(Handle, Worker, true, Flags),
-            Traced = burst(Worker),
+            Traced = burst(Filler, Worker),
             1 = beamtrace_session:process(Handle, Worker, false, Flags),
             {Plain, Traced, Between()}
         end
      || _ <- lists:seq(1, ?BURSTS)
     ],
     {Plains, Traceds, Drains} = lists:unzip3(Measured),
-    Warm = (lists:min(Traceds) - lists:min(Plains)) / (2 * ?MESSAGES),
-    {min(?EVENT_MOST, max(?EVENT_LEAST, round(?COLD * Warm))), Drains}.
+    {(lists:min(Traceds) - lists:min(Plains)) / (2 * ?MESSAGES), Drains}.
 
-drain_ns(Trace) ->
+drain_ns(Mode, Trace) ->
     Began = erlang:monotonic_time(nanosecond),
-    _ = beamtrace_nif:drain(Trace, 16384),
+    {_, Records, _, _, _, _, _, _} = beamtrace_nif:drain(Trace, 16384),
+    _ = Mode =/= shape andalso beamtrace_contents:finish(Trace, Records),
     erlang:monotonic_time(nanosecond) - Began.
 
 %% In the tracer: it is held, and then let go with a burst in its queue. The fastest of a few.
-drain(Handle, Worker, Tracer) ->
+drain(Handle, Filler, Worker, Tracer) ->
     1 = beamtrace_session:process(Handle, Worker, true, [send, 'receive', monotonic_timestamp]),
     Times = [
         begin
             true = erlang:suspend_process(Tracer),
-            _ = burst(Worker),
+            _ = burst(Filler, Worker),
             Delivered = beamtrace_session:delivered(Handle),
             receive
                 {trace_delivered, all, Delivered} -> ok
@@ -146,8 +182,8 @@ drain(Handle, Worker, Tracer) ->
     ],
     round(?SHIP * lists:min(Times) / (2 * ?MESSAGES)).
 
-burst(Worker) ->
-    Worker ! burst,
+burst(Filler, Worker) ->
+    Worker ! {burst, Filler},
     receive
         {beamtrace_burst, Worker, Ns} -> Ns
     after ?PATIENCE_MS -> throw(unmeasured)
@@ -157,19 +193,19 @@ burst(Worker) ->
 -spec worker(pid()) -> no_return().
 worker(Parent) ->
     receive
-        burst ->
+        {burst, Filler} ->
             Began = erlang:monotonic_time(nanosecond),
-            messages(?MESSAGES),
+            messages(?MESSAGES, Filler),
             Parent ! {beamtrace_burst, self(), erlang:monotonic_time(nanosecond) - Began},
             worker(Parent)
     end.
 
-messages(0) ->
+messages(0, _) ->
     ok;
-messages(N) ->
-    self() ! {beamtrace_message, N},
+messages(N, Filler) ->
+    self() ! {beamtrace_message, N, Filler},
     receive
-        {beamtrace_message, N} -> messages(N - 1)
+        {beamtrace_message, N, _} -> messages(N - 1, Filler)
     end.
 
 -spec sink() -> no_return().

@@ -3,7 +3,7 @@
 %% so the caller, who knows which flags are set, has taken scheduler id and stamp off. 0: a kind that nobody wants.
 -module(beamtrace_event).
 
--export([one/7, two/8, three/9, unknown/5, kind/2, call_kind/1, initial_call/1]).
+-export([one/7, two/8, three/9, unknown/5, kind/2, call_kind/1, initial_call/1, contents_bytes/1]).
 
 -include("beamtrace_schema.hrl").
 
@@ -19,6 +19,14 @@
 ).
 -define(ARITY_MAX, 255).
 -define(UNKNOWN_BYTES, 1024).
+
+%% How many bytes of contents an event bears: they stand at its end.
+-spec contents_bytes(event()) -> non_neg_integer().
+contents_bytes(Event) ->
+    case element(tuple_size(Event), Event) of
+        Contents when is_binary(Contents) -> byte_size(Contents);
+        _ -> 0
+    end.
 
 %% `X` is the scheduler id, already shifted by 8, or 0.
 -spec one(atom(), pid() | port(), term(), integer(), non_neg_integer(), non_neg_integer(), mode()) -> event() | 0.

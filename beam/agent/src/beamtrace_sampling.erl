@@ -35,7 +35,7 @@
 -define(SET_COST_NS, 800).
 -define(KINDS(List), lists:foldl(fun(Kind, Mask) -> Mask bor (1 bsl Kind) end, 0, List)).
 %% Places of the counters that the tracer keeps.
--define(COUNTERS, 5).
+-define(COUNTERS, 6).
 -define(FLUSH_MS, 200).
 
 -record(state, {
@@ -126,7 +126,7 @@ open(Holder, #{handle := Handle, tracer := Tracer, vm_tracer := VmTracer, spec :
     Sample = beamtrace_sample:new(Handle, Tracer, Native, Spec, Excluded),
     Costs =
         case maps:get(costs, Options) of
-            unknown when is_integer(Limit) -> beamtrace_cost:measure(Native =/= none);
+            unknown when is_integer(Limit) -> beamtrace_cost:measure(Native =/= none, beamtrace_spec:has_contents(Spec));
             Known -> Known
         end,
     Counters = counters:new(?COUNTERS, []),
@@ -300,7 +300,7 @@ sample(#state{costs = Costs} = S) ->
     #{
         at => erlang:monotonic_time(nanosecond),
         runtime => Runtime * 1000000,
-        events => beamtrace_cost:of_events(Costs, maps:get(events, Counts)),
+        events => beamtrace_cost:of_events(Costs, maps:get(events, Counts)) + beamtrace_cost:of_contents(Costs, maps:get(contents, Counts)),
         fixed => beamtrace_cost:besides(Counts) + S#state.ticks * ?TICK_COST_NS,
         flags => S#state.control
     }.
@@ -310,12 +310,19 @@ counts(#state{native = none, counters = C}) ->
         events => counters:get(C, 1) + counters:get(C, 2),
         outside => counters:get(C, 4),
         looks => 0,
-        messages => counters:get(C, 5)
+        messages => counters:get(C, 5),
+        contents => counters:get(C, 6)
     };
 counts(#state{native = Native, counters = C}) ->
     case beamtrace_nif:produced(Native) of
         {Events, Outside, _} ->
-            #{events => Events, outside => Outside, looks => counters:get(C, 3), messages => counters:get(C, 5)};
+            #{
+                events => Events,
+                outside => Outside,
+                looks => counters:get(C, 3),
+                messages => counters:get(C, 5),
+                contents => counters:get(C, 6)
+            };
         false ->
             exit(trace_gone)
     end.

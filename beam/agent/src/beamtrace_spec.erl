@@ -1,7 +1,7 @@
 %% Checks a trace spec as it came from the client (docs/agent-protocol.md, "Spec"). What is accepted here is trusted afterwards.
 -module(beamtrace_spec).
 
--export([check/1]).
+-export([check/1, has_contents/1]).
 -export_type([spec/0]).
 
 -type spec() :: #{atom() => term()}.
@@ -49,6 +49,11 @@ check(Spec) when is_map(Spec) ->
     end;
 check(Spec) ->
     {error, {bad_spec, spec, Spec}}.
+
+%% Whether events bear contents, not only their shapes.
+-spec has_contents(spec()) -> boolean().
+has_contents(#{payload := {bytes, _, _}}) -> true;
+has_contents(_) -> false.
 
 %% Which tracer, what its stream begins with, and sampling may be left out.
 tracer(#{tracer := Tracer}) when Tracer =/= native, Tracer =/= portable -> {error, {bad_spec, tracer, Tracer}};

@@ -9,8 +9,8 @@
 
 -define(TAKE_OVER_MS, 2000).
 
-%% What an event costs on this node, by tracer.
--type costs() :: #{native | portable => beamtrace_cost:costs()}.
+%% What an event costs on this node, by tracer, with and without contents.
+-type costs() :: #{{native | portable, Contents :: boolean()} => beamtrace_cost:costs()}.
 %% The session that the trace is one of. `alone`: it has no other.
 -type room() :: #{client := pid(), janitor := pid(), alone := boolean(), costs := costs()}.
 -type started() :: #{
@@ -215,7 +215,7 @@ enable(#{flags := Flags} = Spec, Options, Room) ->
 set_flags(Spec, #{handle := Handle, excluded := Excluded} = Options, #{costs := Costs}) ->
     case beamtrace_sampling:wanted(Spec) of
         true ->
-            Kind = maps:get(tracer, Spec, portable),
+            Kind = {maps:get(tracer, Spec, portable), beamtrace_spec:has_contents(Spec)},
             case beamtrace_sampling:start(Options#{costs => maps:get(Kind, Costs, unknown)}) of
                 {ok, Sampler, Counts, unknown} -> {Sampler, Counts, Costs};
                 {ok, Sampler, Counts, Measured} -> {Sampler, Counts, Costs#{Kind => Measured}};

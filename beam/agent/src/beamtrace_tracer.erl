@@ -326,7 +326,11 @@ publish(Acc, Queue, #state{sampler = {_, Counters}} = S) ->
     ok = counters:put(Counters, 2, Queue),
     ok = counters:put(Counters, 4, S#state.outside),
     ok = counters:put(Counters, 5, beamtrace_outbox:batches(S#state.out)),
+    ok = counters:add(Counters, 6, contents_bytes(Acc, S)),
     S#state{kinds = [element(1, Event) band 16#ff || Event <- lists:sublist(Acc, ?KINDS_SAMPLE)]}.
+
+contents_bytes(Events, #state{mode = {bytes, _, _}}) -> lists:sum([beamtrace_event:contents_bytes(Event) || Event <- Events]);
+contents_bytes(_, _) -> 0.
 
 prioritise(Queue, #state{priority = normal, queue_soft = Soft} = S) when Queue > ?HURRY; Queue > Soft div 2 ->
     _ = process_flag(priority, high),

@@ -42,7 +42,7 @@
     janitor :: pid(),
     running = #{} :: #{integer() => #trace{}},
     ended = [] :: [{integer(), beamtrace_tracer:stats()}],
-    %% What an event costs on this node, by tracer: measured once.
+    %% What an event costs on this node, by tracer and contents: measured once each.
     costs = #{} :: beamtrace_trace_start:costs()
 }).
 -opaque traces() :: #traces{}.
