@@ -1,6 +1,6 @@
 /** The check for leftovers must itself find what it looks for: each kind is planted once. */
 import { afterAll, beforeAll, expect, test } from "vitest";
-import { leftovers } from "../support/clean";
+import { expectClean, leftovers } from "../support/clean";
 import { startNode, type ErlNode } from "../support/erl-node";
 
 let node: ErlNode;
@@ -37,8 +37,9 @@ test("a module of ours is found", async () => {
 test("a trace session is found where there are sessions", async () => {
   if ((await node.eval("code:which(trace)")) === "non_existing") return;
   await node.eval(
-    `spawn(fun() -> register(keeper, self()), S = apply(trace, session_create, [beamtrace, self(), []]), receive stop -> S end end), timer:sleep(50)`,
+    `Me = self(), spawn(fun() -> register(keeper, self()), S = apply(trace, session_create, [beamtrace, self(), []]), Me ! kept, receive stop -> S end end), receive kept -> ok end`,
   );
   expect(await leftovers(node)).toContain("session");
-  await node.eval(`keeper ! stop, timer:sleep(50)`);
+  await node.eval(`M = monitor(process, keeper), keeper ! stop, receive {'DOWN', M, _, _, _} -> ok end`);
+  await expectClean(node);
 });
