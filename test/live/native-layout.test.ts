@@ -113,14 +113,14 @@ const MISTAKES: readonly Mistake[] = [
   {
     what: "the other releases' layout",
     file: "beamtrace_nif.c",
-    from: "bt_layout = otp >=",
-    to: "otp = otp >= BT_LAYOUT_OTP27 ? BT_LAYOUT_OTP25 : BT_LAYOUT_OTP29;\n    bt_layout = otp >=",
+    from: "bt_own.layout = otp >=",
+    to: "otp = otp >= BT_LAYOUT_OTP27 ? BT_LAYOUT_OTP25 : BT_LAYOUT_OTP29;\n    bt_own.layout = otp >=",
   },
   {
     what: "OTP 29's funs taken for OTP 27's",
     file: "beamtrace_nif.c",
-    from: "bt_layout = otp >=",
-    to: "otp = BT_LAYOUT_OTP27;\n    bt_layout = otp >=",
+    from: "bt_own.layout = otp >=",
+    to: "otp = BT_LAYOUT_OTP27;\n    bt_own.layout = otp >=",
     otp: from29,
   },
   {

@@ -51,7 +51,7 @@ BT_NIF(layout)
     if (!bt_learn_all(env, argv[2], &bt_pids) || !bt_learn_all(env, argv[3], &bt_ports))
         return enif_make_badarg(env);
     bt_alias_has_process = argv[1] == bt_atoms.true_;
-    bt_layout = otp >= BT_LAYOUT_OTP29 ? BT_LAYOUT_OTP29 : otp >= BT_LAYOUT_OTP27 ? BT_LAYOUT_OTP27 : BT_LAYOUT_OTP25;
+    bt_own.layout = otp >= BT_LAYOUT_OTP29 ? BT_LAYOUT_OTP29 : otp >= BT_LAYOUT_OTP27 ? BT_LAYOUT_OTP27 : BT_LAYOUT_OTP25;
     return bt_atoms.ok;
 }
 
@@ -61,7 +61,7 @@ BT_NIF(identity)
     bt_identity id;
 
     BT_UNUSED;
-    if (!bt_probe(argv[0], bt_layout))
+    if (!bt_probe(argv[0], bt_own.layout))
         return enif_make_badarg(env);
     if (!bt_read_identity(argv[0], &id))
         return bt_atoms.false_;
@@ -87,9 +87,9 @@ static bt_term bt_shape_term(ErlNifEnv *env, bt_shape s)
 BT_NIF(shape)
 {
     BT_UNUSED;
-    if (!bt_probe(argv[0], bt_layout))
+    if (!bt_probe(argv[0], bt_own.layout))
         return enif_make_badarg(env);
-    return bt_shape_term(env, bt_shape_of(env, argv[0], bt_layout));
+    return bt_shape_term(env, bt_shape_of(env, argv[0], bt_own.layout));
 }
 
 /* args(List) -> {Shape, Tag1, Tag2} */
@@ -107,9 +107,9 @@ BT_NIF(initial_call)
     bt_mfa mfa;
 
     BT_UNUSED;
-    if (!bt_probe_list(env, argv[2], bt_layout))
+    if (!bt_probe_list(env, argv[2], bt_own.layout))
         return enif_make_badarg(env);
-    mfa = bt_initial_call(env, argv[0], argv[1], argv[2], bt_layout);
+    mfa = bt_initial_call(env, argv[0], argv[1], argv[2], bt_own.layout);
     return enif_make_tuple3(env, bt_word_term(env, mfa.module), bt_word_term(env, mfa.function), enif_make_uint(env, mfa.arity));
 }
 
@@ -195,9 +195,9 @@ static int load(ErlNifEnv *env, void **priv_data, ERL_NIF_TERM load_info)
     if (atomic_load(&bt_loaded))
         return 1;
     bt_atoms_init(env);
-    bt_layout = BT_LAYOUT_OTP25;
+    bt_own.layout = BT_LAYOUT_OTP25;
     /* Not 0, which a thread that has never been here shows. Repeats after 38 hours, to the microsecond. */
-    bt_load = (now & (BT_SELF_LOAD_MASK >> 1)) | (BT_SELF_LOAD_MASK ^ BT_SELF_LOAD_MASK >> 1);
+    bt_own.load = (now & (BT_SELF_LOAD_MASK >> 1)) | (BT_SELF_LOAD_MASK ^ BT_SELF_LOAD_MASK >> 1);
     /* Where dlclose keeps the memory this is not the first time. */
     atomic_store(&bt_proven, false);
     atomic_store(&bt_next_ring, 0);
@@ -212,7 +212,7 @@ static int load(ErlNifEnv *env, void **priv_data, ERL_NIF_TERM load_info)
     bt_table_lock = enif_mutex_create("beamtrace_table");
     if (bt_table_lock == NULL)
         return 1;
-    if (enif_tsd_key_create("beamtrace_self", &bt_self_key) != 0) {
+    if (enif_tsd_key_create("beamtrace_self", &bt_own.self_key) != 0) {
         enif_mutex_destroy(bt_table_lock);
         return 1;
     }
@@ -239,7 +239,7 @@ static void unload(ErlNifEnv *env, void *priv_data)
         bt_buried = next;
     }
     enif_mutex_destroy(bt_table_lock);
-    enif_tsd_key_destroy(bt_self_key);
+    enif_tsd_key_destroy(bt_own.self_key);
     atomic_store(&bt_loaded, false);
 }
 

@@ -63,24 +63,28 @@ BT_NIF(enabled)
  * Also of sends and calls, which the VM would bring to trace_send/5 and trace_call/5 if they were there: in some places it asks those two
  * whether a tracer is enabled, with three arguments where they take five. It asks enabled/3 when they are missing.
  */
-BT_NIF(trace)
+static ERL_NIF_TERM bt_trace_other(ErlNifEnv *env, const ERL_NIF_TERM argv[]) __attribute__((noinline));
+static ERL_NIF_TERM bt_trace_other(ErlNifEnv *env, const ERL_NIF_TERM argv[])
 {
-    bt_term tag = argv[0];
-    uint32_t kind;
+    uint32_t kind = bt_kind_between(argv[0], BT_KIND_CALL, BT_KIND_RETURN_TO);
 
-    BT_UNUSED;
-    if (tag == bt_atoms.tag[BT_KIND_SEND]) {
-        bt_emit(env, argv[1], BT_KIND_SEND, argv[2], argv[3], argv[4]);
-        return bt_atoms.ok;
-    }
-    kind = bt_kind_between(tag, BT_KIND_CALL, BT_KIND_RETURN_TO);
     if (kind != BT_KIND_UNKNOWN) {
         bt_emit(env, argv[1], kind, argv[2], argv[3], argv[4]);
         return bt_atoms.ok;
     }
-    kind = bt_kind_of(tag, argv[2]);
+    kind = bt_kind_of(argv[0], argv[2]);
     if (kind != BT_KIND_UNKNOWN)
         bt_emit(env, argv[1], kind, argv[2], argv[3], argv[4]);
+    return bt_atoms.ok;
+}
+
+/* Sends by themselves: their code lies together. */
+BT_NIF(trace)
+{
+    BT_UNUSED;
+    if (__builtin_expect(argv[0] != bt_atoms.send, 0))
+        return bt_trace_other(env, argv);
+    bt_emit(env, argv[1], BT_KIND_SEND, argv[2], argv[3], argv[4]);
     return bt_atoms.ok;
 }
 
@@ -108,7 +112,7 @@ BT_NIF(trace)
     }
 
 BT_CALLBACKS(receive, BT_KIND_RECEIVE)
-BT_ENABLED(send, argv[0] == bt_atoms.tag[BT_KIND_SEND] ? BT_KIND_SEND : BT_KIND_SEND_TO_NON_EXISTING_PROCESS)
+BT_ENABLED(send, argv[0] == bt_atoms.send ? BT_KIND_SEND : BT_KIND_SEND_TO_NON_EXISTING_PROCESS)
 BT_ENABLED(call, bt_kind_between(argv[0], BT_KIND_CALL, BT_KIND_RETURN_TO))
 BT_CALLBACKS(procs, bt_kind_of(argv[0], argv[2]))
 BT_CALLBACKS(ports, bt_kind_of(argv[0], argv[2]))

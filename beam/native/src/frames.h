@@ -146,7 +146,7 @@ BT_INLINE void bt_put_frame(bt_trace *trace, bt_self self, const bt_frame *frame
     bt_record *r;
     double stamp;
 
-    if (__builtin_expect(bt_self_ring(self) >= trace->rings->count, 0)) {
+    if (__builtin_expect(bt_self_ring(self) >= trace->scheduler_rings, 0)) {
         /* More schedulers than rings: that is none of those that the trace was opened for. */
         atomic_fetch_add_explicit(&trace->rings->refused, 1, memory_order_relaxed);
         return;
@@ -172,8 +172,8 @@ BT_INLINE void bt_put_frame(bt_trace *trace, bt_self self, const bt_frame *frame
         bt_ring_commit_record(ring);
     else if (trace->mode == BT_MODE_CONTENTS && content.terms != NULL)
         bt_commit_contents(ring, r,
-                           content.row ? bt_keep_terms(trace->contents, ring->scratch, content.terms, content.count, bt_layout)
-                                       : bt_keep_term(trace->contents, ring->scratch, *content.terms, bt_layout));
+                           content.row ? bt_keep_terms(trace->contents, ring->scratch, content.terms, content.count, bt_own.layout)
+                                       : bt_keep_term(trace->contents, ring->scratch, *content.terms, bt_own.layout));
     else
         bt_ring_commit(ring);
 }
@@ -292,8 +292,8 @@ BT_NIF(frame_enter)
     if (BT_GATE_CLOSED)
         return bt_make_small(0);
     shape.shape = bt_shape_word(BT_SHAPE_ARGS, (uint64_t)argc - 2);
-    shape.tag1 = argc > 2 ? bt_leading(env, argv[2]) : 0;
-    shape.tag2 = argc > 3 ? bt_leading(env, argv[3]) : 0;
+    shape.tag1 = argc > 2 ? bt_leading(argv[2]) : 0;
+    shape.tag2 = argc > 3 ? bt_leading(argv[3]) : 0;
     return bt_enter(env, argv, shape, (bt_frame_content){argv + 2, (uint32_t)argc - 2, true});
 }
 
@@ -313,7 +313,7 @@ BT_NIF(frame_leave)
 {
     BT_UNUSED;
     if (!BT_GATE_CLOSED)
-        bt_end_frame(env, argv, BT_KIND_FUNCTION_RETURN, 0, bt_shape_of_any(env, argv[3], bt_layout), argv + 3);
+        bt_end_frame(env, argv, BT_KIND_FUNCTION_RETURN, 0, bt_shape_of_any(env, argv[3], bt_own.layout), argv + 3);
     return bt_atoms.ok;
 }
 
@@ -335,7 +335,7 @@ BT_NIF(frame_exception)
 
     BT_UNUSED;
     if (!BT_GATE_CLOSED)
-        bt_end_frame(env, argv, BT_KIND_FUNCTION_EXCEPTION, class, bt_shape_of(env, argv[4], bt_layout), argv + 4);
+        bt_end_frame(env, argv, BT_KIND_FUNCTION_EXCEPTION, class, bt_shape_of(env, argv[4], bt_own.layout), argv + 4);
     return bt_atoms.ok;
 }
 

@@ -106,6 +106,7 @@ static bt_trace *bt_allocate(uint32_t rings, uint64_t capacity, uint32_t content
     trace->bytes = bytes;
     trace->capacity = capacity;
     trace->rings = (bt_rings *)(void *)(at + trace_bytes);
+    trace->scheduler_rings = rings;
     bt_rings_init(trace->rings, rings, (bt_record *)(void *)(at + trace_bytes + bt_rings_bytes(rings)), capacity);
     if (contents > 0) {
         at += trace_bytes + bt_rings_bytes(rings) + record_bytes;

@@ -29,6 +29,24 @@ BT_INLINE bool bt_comes_from_another(uint32_t kind)
            kind == BT_KIND_IN;
 }
 
+/* What the VM says besides. It is a small map, which is read in place: the VM's own way is a search for any map. */
+static inline bool bt_option(ErlNifEnv *env, bt_term options, bt_term key, bt_term *value)
+{
+    const uint64_t *box = bt_box(options);
+    const uint64_t *keys;
+
+    if (__builtin_expect(!bt_is_boxed(options) || !bt_is_map(box, bt_own.layout) || bt_map_kind(box[0]) != BT_MAP_FLAT, 0))
+        return enif_get_map_value(env, options, key, value) != 0;
+    keys = bt_box(box[2]) + 1;
+    for (uint64_t i = 0; i < box[1]; i++) {
+        if (keys[i] == key) {
+            *value = box[3 + i];
+            return true;
+        }
+    }
+    return false;
+}
+
 static uint32_t bt_scheduler_id(ErlNifEnv *env, bt_self self, bt_term options)
 {
     bt_term id;
@@ -36,7 +54,7 @@ static uint32_t bt_scheduler_id(ErlNifEnv *env, bt_self self, bt_term options)
 
     if (scheduler == 0) {
         scheduler = 1;
-        if (enif_get_map_value(env, options, bt_atoms.scheduler_id, &id) && bt_is_small(id))
+        if (bt_option(env, options, bt_atoms.scheduler_id, &id) && bt_is_small(id))
             scheduler += (uint32_t)bt_small(id) & 0x7ff;
         (void)bt_set_self(bt_self_who(self), bt_self_ring(self), scheduler);
     }
@@ -52,8 +70,8 @@ static inline void bt_put_shape(bt_record *r, bt_shape s)
 
 static inline void bt_put_content(ErlNifEnv *env, bt_trace *trace, bt_record *r, bt_term term, bt_term *content)
 {
-    if (trace->mode != BT_MODE_NONE) {
-        bt_put_shape(r, bt_shape_of(env, term, bt_layout));
+    if (__builtin_expect(trace->mode != BT_MODE_NONE, 1)) {
+        bt_put_shape(r, bt_shape_of(env, term, bt_own.layout));
         *content = term;
     }
 }
@@ -100,7 +118,10 @@ static inline void bt_put_receiver(ErlNifEnv *env, bt_record *r, bt_term to)
     bt_identity id;
     int arity;
 
-    if (bt_is_atom(to)) {
+    if (__builtin_expect(bt_is_local_pid(to), 1)) {
+        r->words[BT_SLOT_OTHER_LOW] = (uint32_t)to;
+        r->words[BT_SLOT_OTHER_HIGH] = (uint32_t)(to >> 32);
+    } else if (bt_is_atom(to)) {
         r->words[BT_SLOT_OTHER_LOW] = bt_atom_word(to);
     } else if (bt_read_identity(to, &id)) {
         bt_put_other(r, &id);
@@ -130,7 +151,7 @@ static inline void bt_put_spawn(ErlNifEnv *env, bt_record *r, bt_term other, bt_
     r->words[BT_RAW_SPAWN_MODULE] = bt_atom_word(e[0]);
     r->words[BT_RAW_SPAWN_FUNCTION] = bt_atom_word(e[1]);
     r->words[BT_RAW_SPAWN_ARITY] = bt_arity(env, e[2]);
-    initial = bt_initial_call(env, e[0], e[1], e[2], bt_layout);
+    initial = bt_initial_call(env, e[0], e[1], e[2], bt_own.layout);
     r->words[BT_RAW_INITIAL_MODULE] = initial.module;
     r->words[BT_RAW_INITIAL_FUNCTION] = initial.function;
     r->words[BT_RAW_INITIAL_ARITY] = initial.arity;
@@ -209,7 +230,7 @@ static inline void bt_put_call(ErlNifEnv *env, bt_trace *trace, bt_record *r, bt
         }
         bt_put_mfa(r, mfa);
     }
-    if (enif_get_map_value(env, options, bt_atoms.match_spec_result, &said)) {
+    if (bt_option(env, options, bt_atoms.match_spec_result, &said)) {
         if (said == bt_atoms.undefined) {
             r->words[BT_RAW_CALLER_ARITY] = BT_CALLER_UNDEFINED;
         } else if (bt_get_mfa(env, said, &caller, &third) && bt_is_small(third)) {
@@ -235,7 +256,7 @@ BT_INLINE void bt_fill(ErlNifEnv *env, bt_trace *trace, bt_record *r, uint32_t k
     switch (kind) {
     case BT_KIND_SEND:
     case BT_KIND_SEND_TO_NON_EXISTING_PROCESS:
-        if (enif_get_map_value(env, options, bt_atoms.extra, &extra))
+        if (bt_option(env, options, bt_atoms.extra, &extra))
             bt_put_receiver(env, r, extra);
         bt_put_content(env, trace, r, subject, content);
         break;
@@ -257,13 +278,13 @@ BT_INLINE void bt_fill(ErlNifEnv *env, bt_trace *trace, bt_record *r, uint32_t k
     case BT_KIND_RETURN_FROM:
         if (bt_get_mfa(env, subject, &mfa, &third))
             bt_put_mfa(r, mfa);
-        if (enif_get_map_value(env, options, bt_atoms.extra, &extra))
+        if (bt_option(env, options, bt_atoms.extra, &extra))
             bt_put_content(env, trace, r, extra, content);
         break;
     case BT_KIND_EXCEPTION_FROM:
         if (bt_get_mfa(env, subject, &mfa, &third))
             bt_put_mfa(r, mfa);
-        if (enif_get_map_value(env, options, bt_atoms.extra, &extra) && bt_is_boxed(extra) &&
+        if (bt_option(env, options, bt_atoms.extra, &extra) && bt_is_boxed(extra) &&
             enif_get_tuple(env, extra, &arity, &e) && arity == 2) {
             r->words[BT_SLOT_EXTRA] = bt_atom_word(e[0]);
             bt_put_content(env, trace, r, e[1], content);
@@ -280,7 +301,7 @@ BT_INLINE void bt_fill(ErlNifEnv *env, bt_trace *trace, bt_record *r, uint32_t k
         break;
     case BT_KIND_SPAWN:
     case BT_KIND_SPAWNED:
-        if (enif_get_map_value(env, options, bt_atoms.extra, &extra))
+        if (bt_option(env, options, bt_atoms.extra, &extra))
             bt_put_spawn(env, r, subject, extra);
         break;
     case BT_KIND_LINK:
@@ -308,7 +329,7 @@ BT_INLINE void bt_fill(ErlNifEnv *env, bt_trace *trace, bt_record *r, uint32_t k
     case BT_KIND_OPEN:
         if (bt_read_identity(subject, &id))
             bt_put_other(r, &id);
-        if (enif_get_map_value(env, options, bt_atoms.extra, &extra))
+        if (bt_option(env, options, bt_atoms.extra, &extra))
             r->words[BT_SLOT_EXTRA] = bt_atom_word(extra);
         break;
     default:
@@ -335,7 +356,7 @@ BT_INLINE void bt_write(ErlNifEnv *env, bt_trace *trace, bt_self self, bt_record
 BT_INLINE void bt_commit(bt_trace *trace, bt_ring *ring, bt_record *r, bt_term content)
 {
     if (__builtin_expect(trace->mode == BT_MODE_CONTENTS, 0) && content != 0)
-        bt_commit_contents(ring, r, bt_keep_term(trace->contents, ring->scratch, content, bt_layout));
+        bt_commit_contents(ring, r, bt_keep_term(trace->contents, ring->scratch, content, bt_own.layout));
     else
         bt_ring_commit(ring);
 }
@@ -347,7 +368,7 @@ static void bt_record_guarded(ErlNifEnv *env, bt_self self, bt_term state, uint3
 /* Counts what is filtered on the ring of this thread; other threads do not count. */
 static inline void bt_count_filtered(bt_trace *trace, bt_self self)
 {
-    if (bt_self_who(self) == BT_SCHEDULER_THREAD && bt_self_ring(self) < trace->rings->count) {
+    if (bt_self_who(self) == BT_SCHEDULER_THREAD && bt_self_ring(self) < trace->scheduler_rings) {
         bt_ring *ring = &trace->rings->rings[bt_self_ring(self)];
 
         atomic_store_explicit(&ring->filtered, atomic_load_explicit(&ring->filtered, memory_order_relaxed) + 1,
@@ -370,7 +391,7 @@ static bool bt_is_ours(ErlNifEnv *env, bt_trace *trace, bt_term parent, bt_term 
         return true;
     if (!bt_is_local_pid(parent) && bt_read_identity(parent, &id) && id.node != 0 && id.node == bt_atom_word(trace->client_node))
         return true;
-    if (!enif_get_map_value(env, options, bt_atoms.extra, &extra) || !bt_is_boxed(extra) ||
+    if (!bt_option(env, options, bt_atoms.extra, &extra) || !bt_is_boxed(extra) ||
         !enif_get_tuple(env, extra, &arity, &e) || arity != 3)
         return false;
     for (uint32_t i = 0; i < trace->module_count; i++)
@@ -442,7 +463,7 @@ BT_INLINE void bt_emit(ErlNifEnv *env, bt_term state, uint32_t kind, bt_term tra
     trace = bt_trace_of(state);
     if (trace == NULL || !bt_admit(env, trace, self, kind, tracee, subject, options))
         return;
-    if (__builtin_expect(bt_self_ring(self) >= trace->rings->count, 0)) {
+    if (__builtin_expect(bt_self_ring(self) >= trace->scheduler_rings, 0)) {
         bt_record_guarded(env, self, state, kind, tracee, subject, options);
         return;
     }

@@ -102,7 +102,7 @@ static ERL_NIF_TERM bt_leave(const bt_place *place, bt_term state, bt_term proce
     trace = bt_trace_of(state);
     if (trace == NULL || bt_is_unseen(place, trace, process) || bt_filtered(trace, process))
         return bt_atoms.remove;
-    if (bt_self_ring(self) < trace->rings->count) {
+    if (bt_self_ring(self) < trace->scheduler_rings) {
         bt_ring *ring = &trace->rings->rings[bt_self_ring(self)];
 
         told = bt_put_mark(ring, bt_atoms.process_untraced, process, nothing, bt_ring_in_order(ring, bt_now(trace, true)));

@@ -17,10 +17,13 @@
 enum { BT_UNKNOWN_THREAD = 0, BT_SCHEDULER_THREAD = 1, BT_OTHER_THREAD = 2 };
 typedef uint64_t bt_self;
 
-static ErlNifTSDKey bt_self_key;
-static uint64_t bt_load;
+/* What every callback reads of the library itself: in one cache line, and never written after it has been loaded and proved. */
+static struct {
+    _Alignas(64) uint64_t load;
+    ErlNifTSDKey self_key;
+    int layout;
+} bt_own;
 static _Atomic uint32_t bt_next_ring;
-static int bt_layout;
 
 #define BT_SELF_LOAD_SHIFT 26
 #define BT_SELF_LOAD_MASK ((UINT64_C(1) << (64 - BT_SELF_LOAD_SHIFT)) - 1)
@@ -34,9 +37,9 @@ static inline uint32_t bt_self_scheduler(bt_self self) { return self >> 14 & 0xf
 
 static bt_self bt_set_self(uint32_t who, uint32_t ring, uint32_t scheduler)
 {
-    bt_self self = who | (uint64_t)ring << 2 | (uint64_t)(scheduler & 0xfff) << 14 | bt_load << BT_SELF_LOAD_SHIFT;
+    bt_self self = who | (uint64_t)ring << 2 | (uint64_t)(scheduler & 0xfff) << 14 | bt_own.load << BT_SELF_LOAD_SHIFT;
 
-    enif_tsd_set(bt_self_key, (void *)(uintptr_t)self);
+    enif_tsd_set(bt_own.self_key, (void *)(uintptr_t)self);
     return self;
 }
 
@@ -54,9 +57,9 @@ static bt_self bt_know_self(void)
 
 BT_INLINE bt_self bt_get_self(void)
 {
-    bt_self self = (uint64_t)(uintptr_t)enif_tsd_get(bt_self_key);
+    bt_self self = (uint64_t)(uintptr_t)enif_tsd_get(bt_own.self_key);
 
-    return __builtin_expect(self >> BT_SELF_LOAD_SHIFT == bt_load, 1) ? self : bt_know_self();
+    return __builtin_expect(self >> BT_SELF_LOAD_SHIFT == bt_own.load, 1) ? self : bt_know_self();
 }
 
 #endif

@@ -19,16 +19,11 @@ static inline uint32_t bt_shape_word(uint32_t type, uint64_t size)
 }
 
 /* The atom that a term begins with, or 0. */
-static inline uint32_t bt_leading(ErlNifEnv *env, bt_term t)
+static inline uint32_t bt_leading(bt_term t)
 {
-    const bt_term *elements;
-    int arity;
-
     if (bt_is_atom(t))
         return bt_atom_word(t);
-    if (bt_is_boxed(t) && enif_get_tuple(env, t, &arity, &elements) && arity > 0)
-        return bt_atom_word(elements[0]);
-    return 0;
+    return bt_is_boxed(t) && bt_is_tuple(t) && bt_header_arity(bt_box(t)[0]) > 0 ? bt_atom_word(bt_box(t)[1]) : 0;
 }
 
 /*
@@ -37,16 +32,16 @@ static inline uint32_t bt_leading(ErlNifEnv *env, bt_term t)
  */
 #define BT_SHAPE_INLINE static inline __attribute__((always_inline))
 
-BT_SHAPE_INLINE bt_shape bt_shape_of_tuple(ErlNifEnv *env, int arity, const bt_term *elements)
+BT_SHAPE_INLINE bt_shape bt_shape_of_tuple(uint64_t arity, const bt_term *elements)
 {
-    bt_shape s = {bt_shape_word(BT_SHAPE_TUPLE, (uint64_t)arity), 0, 0};
+    bt_shape s = {bt_shape_word(BT_SHAPE_TUPLE, arity), 0, 0};
 
     if (arity > 0)
         s.tag1 = bt_atom_word(elements[0]);
-    if (arity == 3 && elements[0] == bt_atoms.gen_call)
-        s.tag2 = bt_leading(env, elements[2]);
+    if (__builtin_expect(arity == 3 && elements[0] == bt_atoms.gen_call, 0))
+        s.tag2 = bt_leading(elements[2]);
     else if (arity > 1)
-        s.tag2 = bt_leading(env, elements[1]);
+        s.tag2 = bt_leading(elements[1]);
     return s;
 }
 
@@ -67,8 +62,8 @@ BT_SHAPE_INLINE bt_shape bt_shape_of_boxed(ErlNifEnv *env, bt_term t, int layout
     size_t pairs;
     int64_t bits;
 
-    if (bt_is_tuple(t))
-        return bt_shape_of_tuple(env, (int)bt_header_arity(bt_box(t)[0]), bt_box(t) + 1);
+    if (__builtin_expect(bt_is_tuple(t), 1))
+        return bt_shape_of_tuple(bt_header_arity(bt_box(t)[0]), bt_box(t) + 1);
     bits = bt_bits(t, layout);
     if (bits >= 0) {
         s.shape = bits % 8 == 0 ? bt_shape_word(BT_SHAPE_BINARY, (uint64_t)bits / 8)
@@ -98,7 +93,7 @@ BT_SHAPE_INLINE bt_shape bt_shape_of_any(ErlNifEnv *env, bt_term t, int layout)
 {
     bt_shape s = {BT_SHAPE_OTHER, 0, 0};
 
-    if (bt_is_boxed(t))
+    if (__builtin_expect(bt_is_boxed(t), 1))
         return bt_shape_of_boxed(env, t, layout);
     if (bt_is_atom(t)) {
         s.shape = BT_SHAPE_ATOM;
@@ -130,9 +125,9 @@ static inline bt_shape bt_shape_of_args(ErlNifEnv *env, bt_term args, uint32_t *
 
     while (count < 256 && enif_get_list_cell(env, args, &head, &args)) {
         if (count == 0)
-            s.tag1 = bt_leading(env, head);
+            s.tag1 = bt_leading(head);
         else if (count == 1)
-            s.tag2 = bt_leading(env, head);
+            s.tag2 = bt_leading(head);
         count++;
     }
     s.shape = bt_shape_word(BT_SHAPE_ARGS, count);

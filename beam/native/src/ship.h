@@ -181,7 +181,7 @@ BT_NIF(readable)
     BT_UNUSED;
     (void)env;
     bt_probes_left = BT_PROBES;
-    return bt_probe_contents(argv[0], bt_layout) ? bt_atoms.true_ : bt_atoms.false_;
+    return bt_probe_contents(argv[0], bt_own.layout) ? bt_atoms.true_ : bt_atoms.false_;
 }
 
 /* show(Term, Contents, [{Fun, Name}]) -> binary() | {funs, [Fun]}: what would be shipped of a term. For the check, once the term has been found to be readable. */
@@ -217,7 +217,7 @@ BT_NIF(show)
     tokens = (unsigned char *)(contents + 1);
     bt_encoder_begin(&e, env, funs, count);
     if (!bt_set_contents(env, contents, &wanted) ||
-        !bt_encode(&e, contents, tokens, bt_keep_term(contents, tokens, argv[0], bt_layout))) {
+        !bt_encode(&e, contents, tokens, bt_keep_term(contents, tokens, argv[0], bt_own.layout))) {
         result = enif_make_badarg(env);
     } else if (bt_is_nil(e.unknown)) {
         memcpy(enif_make_new_binary(env, e.used, &result), e.out, e.used);

@@ -52,15 +52,18 @@ typedef struct {
 } bt_place;
 
 struct bt_trace {
-    /* Read by every callback. */
+    /* Read by every callback: in one cache line. */
     _Alignas(BT_CACHE_LINE) bt_rings *rings;
     bt_term state;
     int64_t base; /* monotonic ns */
+    bt_place *place;
     uint32_t mode;
+    uint32_t scheduler_rings; /* the first of `rings` */
     /* Where contents are asked for: what, else NULL. */
     bt_contents *contents;
     bool scheduler;
     _Atomic uint32_t filter_count;
+    bt_triggers triggers; /* its first two words */
     /* Whose processes are not to be seen. */
     bt_term holder;
     bt_term client_node;
@@ -78,12 +81,10 @@ struct bt_trace {
         bt_set modules;
         bt_set processes;
     } told;
-    bt_triggers triggers;
     /* Processes that were born outside of the sample, by their hash. */
     _Atomic uint64_t born[BT_BORN_SIZE];
     _Atomic uint64_t outside; /* how many */
     /* The consumer's. */
-    bt_place *place;
     _Atomic bool consuming;
     uint64_t capacity;
     size_t bytes;
@@ -97,6 +98,8 @@ struct bt_trace {
     bt_trace *buried;
     uint64_t burial;
 };
+
+static_assert(offsetof(bt_trace, triggers) + offsetof(bt_triggers, watch) <= BT_CACHE_LINE, "what every callback reads is in one cache line");
 
 static bt_place bt_places[BT_TRACES];
 
