@@ -12,9 +12,9 @@ export interface AgentModule {
 }
 
 /** SHA-256 of the sources that this was made from. */
-export const AGENT_SOURCE_HASH = "5b1a3c25bb910a0584f32414915943f37c7e71aba01a2147776c2fbe88277230";
+export const AGENT_SOURCE_HASH = "b407b5b2f8a2871a467d9dcbf9a97398b6f3c351e13c147a04eb078dbbeb1f82";
 /** What `code:is_loaded/1` says of a module of this version is this and the module's name. */
-export const AGENT_FILE_PREFIX = "beamtrace:5b1a3c25bb910a05:";
+export const AGENT_FILE_PREFIX = "beamtrace:b407b5b2f8a2871a:";
 /** Release of the compiler. */
 export const AGENT_OTP = 25;
 /** Expressions for `erl_eval:exprs/2` that load the modules (docs/agent-protocol.md, "Start"): an external term, base64. */

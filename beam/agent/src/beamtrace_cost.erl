@@ -19,7 +19,7 @@
 %% What an event costs in place on the dearest server measured ÷ in a burst, where the caches are warm and the branches foreseen, status checks
 %% at each scheduling included: docs/decisions/040-overhead-budget.md.
 -define(COLD, 10).
-%% The same of what contents add: a walk over the message, which the server has just made or is about to read. docs/decisions/056-native-contents.md.
+%% The same of what contents add: a walk over the message, which the server has just made or is about to read. docs/decisions/056-contents-are-kept-as-tokens.md.
 -define(CONTENTS_COLD, 3).
 %% What the connection adds to the tracer's own time for an event.
 -define(SHIP, 2).
