@@ -182,7 +182,7 @@ describe.each(["native", "portable"] as const)("overhead budget, %s tracer", (tr
 
   test("what contents cost is in the account", { timeout: 120_000 }, async () => {
     // So much that it shows, and so little that nobody has to be left out for it.
-    const maxBytes = tracer === "native" ? 4096 : 1024;
+    const maxBytes = tracer === "native" ? 4096 : 512;
     const estimates: number[] = [];
     for (const payload of ["shape", { maxBytes }] as const) {
       await startLoad(node, 2, 50);

@@ -33,6 +33,7 @@
 -define(PORTABLE, #{event => 2400, drain => 1100, byte => 10}).
 %% What no VM is faster than, and none slower; a burst that was interrupted would say so.
 -define(EVENT_LEAST, 120).
+-define(BYTE_LEAST, 2).
 -define(EVENT_MOST, 5000).
 -define(MESSAGES, 250).
 -define(BURSTS, 12).
@@ -83,7 +84,7 @@ measure(Native, true, Worker) ->
     {Shape, ShapeDrain} = warm(Native, shape, Filler, Worker),
     {Whole, WholeDrain} = warm(Native, {bytes, ?CONTENTS_BYTES, #{}}, Filler, Worker),
     Added = ?CONTENTS_COLD * max(0, Whole - Shape) + max(0, WholeDrain - ShapeDrain),
-    #{event => Event, drain => Drain, byte => Added / ?CONTENTS_BYTES}.
+    #{event => Event, drain => Drain, byte => max(?BYTE_LEAST, Added / ?CONTENTS_BYTES)}.
 
 %% What messages are made of, 29 bytes each in external format. Of binaries alone a byte would cost far less, of small numbers alone more.
 filler(Bytes) -> [{N, ok, <<"sixteen bytes ok">>} || N <- lists:seq(1, Bytes div 29)].
