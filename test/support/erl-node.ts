@@ -202,6 +202,13 @@ export async function startNode(options: ErlNodeOptions = {}): Promise<ErlNode> 
   };
 }
 
+/** Whether no number of a printed term is larger than in another of its form. What a node began with may end; nothing may have been added. */
+export function noneGrew(now: string, before: string): boolean {
+  const numbers = (text: string): number[] => (text.match(/\d+/g) ?? []).map(Number);
+  const limits = numbers(before);
+  return numbers(now).every((number, i) => number <= (limits[i] ?? 0));
+}
+
 /** Evaluates until the predicate holds or the time is up; returns the last value. */
 export async function eventually<T>(
   probe: () => Promise<T> | T,
