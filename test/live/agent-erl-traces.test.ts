@@ -1,7 +1,7 @@
 /** What a trace promises under stress and refusal: exact accounting, limits, patterns, exclusion, clean-up. On a real node. */
 import { afterAll, afterEach, beforeAll, describe, expect, test } from "vitest";
 import { leftovers } from "../support/clean";
-import { eventually, noneGrew } from "../support/erl-node";
+import { eventually, PROCESSES, processesAdded } from "../support/erl-node";
 import { startPair, type AgentPair } from "./agent-erl/agent-pair";
 
 let pair: AgentPair;
@@ -328,16 +328,18 @@ describe("exclusion", () => {
 
 describe("load", () => {
   test("a thousand traces leave a session as it was", async () => {
-    const figures = `{erlang:system_info(process_count), erlang:system_info(atom_count), length(code:all_loaded()), erlang:system_info(port_count), length(ets:all())}`;
+    const figures = `{erlang:system_info(atom_count), length(code:all_loaded()), erlang:system_info(port_count), length(ets:all())}`;
     const spec = `agent_client:spec(#{processes => all, flags => [send, procs], calls => [{{lists, seq, 2}, [], [local]}]})`;
     await pair.on(`${open}, register(s, S), ok = agent_client:cycle(S, ${spec}, 20)`);
     const memory = `[erlang:garbage_collect(P) || P <- processes()], {memory, M} = process_info(whereis(beamtrace_1), memory), M`;
     const before = await pair.target.eval(figures);
+    const processes = await pair.target.eval(PROCESSES);
     const memoryBefore = Number(await pair.target.eval(memory));
     await pair.on(`ok = agent_client:cycle(whereis(s), ${spec}, 1000)`);
+    expect(await pair.target.eval(figures)).toBe(before);
     await eventually(
-      () => pair.target.eval(figures),
-      (now) => noneGrew(now, before),
+      async () => processesAdded(await pair.target.eval(PROCESSES), processes),
+      (added) => added.length === 0,
     );
     expect(Number(await pair.target.eval(memory))).toBeLessThan(memoryBefore + 200_000);
     await pair.on(`agent_client:close(whereis(s))`);

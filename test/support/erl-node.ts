@@ -202,11 +202,13 @@ export async function startNode(options: ErlNodeOptions = {}): Promise<ErlNode> 
   };
 }
 
-/** Whether no number of a printed term is larger than in another of its form. What a node began with may end; nothing may have been added. */
-export function noneGrew(now: string, before: string): boolean {
-  const numbers = (text: string): number[] => (text.match(/\d+/g) ?? []).map(Number);
-  const limits = numbers(before);
-  return numbers(now).every((number, i) => number <= (limits[i] ?? 0));
+/** What to evaluate for `processesAdded`. */
+export const PROCESSES = "processes() -- [self()]";
+
+/** Processes that are in the one printed list and not in the other. Not by count: what ends meanwhile would hide what was left. */
+export function processesAdded(now: string, before: string): string[] {
+  const pids = (text: string): string[] => text.match(/<[\d.]+>/g) ?? [];
+  return pids(now).filter((pid) => !pids(before).includes(pid));
 }
 
 /** Evaluates until the predicate holds or the time is up; returns the last value. */

@@ -1,5 +1,6 @@
 %% What an event costs the VM, measured on the node itself: a process sends messages to itself, untraced and traced in turn, and the fastest of
-%% a few bursts each is compared. That is the price with warm caches; servers pay more (COLD). Takes a few milliseconds, once a session.
+%% a few bursts each is compared. That is the price with warm caches; servers pay more (COLD). Takes a few
+%% milliseconds, with contents some tens, once a session each.
 -module(beamtrace_cost).
 
 -export([measure/2, besides/1, of_events/2, of_contents/2, worker/1, sink/0]).
@@ -33,11 +34,12 @@
 -define(PORTABLE, #{event => 2400, drain => 1100, byte => 10}).
 %% What no VM is faster than, and none slower; a burst that was interrupted would say so.
 -define(EVENT_LEAST, 120).
--define(BYTE_LEAST, 2).
 -define(EVENT_MOST, 5000).
 -define(MESSAGES, 250).
 -define(BURSTS, 12).
 -define(PATIENCE_MS, 500).
+%% A byte of contents is written, read, encoded and sent, whatever the bursts say.
+-define(BYTE_LEAST, 2).
 %% What is shown of a message when contents are measured, and the records that the events of a burst may take then.
 -define(CONTENTS_BYTES, 256).
 -define(CONTENTS_RECORDS, 8192).

@@ -37,10 +37,10 @@ static inline bool bt_option(ErlNifEnv *env, bt_term options, bt_term key, bt_te
 
     if (__builtin_expect(!bt_is_boxed(options) || !bt_is_map(box, bt_own.layout) || bt_map_kind(box[0]) != BT_MAP_FLAT, 0))
         return enif_get_map_value(env, options, key, value) != 0;
-    keys = bt_box(box[2]) + 1;
-    for (uint64_t i = 0; i < box[1]; i++) {
+    keys = bt_flat_keys(box);
+    for (uint64_t i = 0; i < bt_flat_size(box); i++) {
         if (keys[i] == key) {
-            *value = box[3 + i];
+            *value = bt_flat_values(box)[i];
             return true;
         }
     }

@@ -184,6 +184,11 @@ static inline bool bt_is_map(const uint64_t *box, int layout)
     return (box[0] & 0x3f) == (layout < BT_LAYOUT_OTP27 ? BT_TAG_OTP25_MAP : BT_TAG_OTP27_MAP);
 }
 
+/* Of a small map: how many pairs, its keys in order, and their values in the same order. Read here alone, so that what is proved at load is what is read. */
+static inline uint64_t bt_flat_size(const uint64_t *box) { return box[1]; }
+static inline const uint64_t *bt_flat_keys(const uint64_t *box) { return bt_box(box[2]) + 1; }
+static inline const uint64_t *bt_flat_values(const uint64_t *box) { return box + 3; }
+
 /* How many of sixteen bits are set. The compiler's own way may call a library that not every system has. */
 static inline uint32_t bt_ones(uint32_t bits)
 {

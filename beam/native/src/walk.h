@@ -181,8 +181,7 @@ static void bt_walk_map(bt_walk *w, const uint64_t *box)
     bt_t32(w, (uint32_t)box[1]);
     w->left -= BT_TRIM_HEADER;
     if (bt_map_kind(box[0]) == BT_MAP_FLAT) {
-        /* Size, keys, values. */
-        bt_begin(w, BT_F_FLAT, bt_box(box[2]) + 1, (uint64_t)(uintptr_t)(box + 3), (uint32_t)box[1], true);
+        bt_begin(w, BT_F_FLAT, bt_flat_keys(box), (uint64_t)(uintptr_t)bt_flat_values(box), (uint32_t)bt_flat_size(box), true);
     } else {
         const uint64_t *children;
         uint32_t count = bt_map_children(box, &children, w->layout);

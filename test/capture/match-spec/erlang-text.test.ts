@@ -11,7 +11,7 @@ import {
   v,
 } from "../../../src/capture/match-spec";
 import { atom, BeamtraceError } from "../../../src/erlang";
-import { eventually, noneGrew } from "../../support/erl-node";
+import { eventually, PROCESSES, processesAdded } from "../../support/erl-node";
 import { type SpecNode, startSpecNode } from "./node";
 import { show } from "./show";
 
@@ -156,7 +156,7 @@ test("what the node refuses is a typed error with its own words and the position
 });
 
 test("nothing of the text is run, whatever it says", async () => {
-  const before = await on.node.eval("erlang:system_info(process_count)");
+  const before = await on.node.eval(PROCESSES);
   for (const text of [
     "(fun() -> put(x, 1), persistent_term:put(beamtrace_ran, true) end)()",
     "fun([A]) -> persistent_term:put(beamtrace_ran, true) end",
@@ -166,8 +166,8 @@ test("nothing of the text is run, whatever it says", async () => {
     await expect(matchSpecFromErlang(text, on.evaluate)).rejects.toBeInstanceOf(MatchSpecError);
   expect(await on.node.eval("persistent_term:get(beamtrace_ran, no)")).toBe("no");
   await eventually(
-    () => on.node.eval("erlang:system_info(process_count)"),
-    (now) => noneGrew(now, before),
+    async () => processesAdded(await on.node.eval(PROCESSES), before),
+    (added) => added.length === 0,
   );
 });
 
