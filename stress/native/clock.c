@@ -2,7 +2,8 @@
  * The native tracer's clock under many threads: each reads the last stamp that any of them has told, takes one, and tells it. A stamp is never
  * before one that was told earlier, on whichever thread, and is the VM's time within what the line may be off. Where the line bends there is one
  * way around that, a looker who is put off for a millisecond between his last look at the counter and the next instruction: so rare it must be. The VM's time here counts evenly,
- * then in turns a thousandth too fast and too slow, twice what a VM that corrects its time does, then leaps. Usage: clock SECONDS [used]: so long for each;
+ * then in turns a thousandth too fast and too slow, twice what a VM that corrects its time does, then leaps. And a thread that may not ask the VM
+ * is never ahead of it, nor far behind, wherever a look at both times is interrupted. Usage: clock SECONDS [used]: so long for each;
  * `used`: the line has to be used, which a sanitizer or an emulator may be too slow for.
  */
 #include <pthread.h>
@@ -10,7 +11,11 @@
 #include <stdlib.h>
 #include <string.h>
 
+static int interrupted_gettime(clockid_t clock, struct timespec *t);
+
+#define clock_gettime interrupted_gettime
 #include "clock.h"
+#undef clock_gettime
 
 #define THREADS 4
 #define TURN_NS 50000000
@@ -35,6 +40,23 @@ static _Atomic uint64_t earlier;
 #define EARLIER_MAX 20
 #define EARLIER_MAX_NS 50000
 
+/* The thread is taken off its processor behind every seventh look at the system's time. */
+static bool interrupting;
+static _Thread_local bool may_not_ask;
+
+static int interrupted_gettime(clockid_t clock, struct timespec *t)
+{
+    static unsigned looks;
+    int result = clock_gettime(clock, t);
+
+    if (interrupting && ++looks % 7 == 0) {
+        struct timespec pause = {0, 200000};
+
+        nanosleep(&pause, NULL);
+    }
+    return result;
+}
+
 static int64_t vm_ns(void)
 {
     int64_t now = bt_system_ns();
@@ -51,6 +73,8 @@ static int64_t vm_ns(void)
 ErlNifTime enif_monotonic_time(ErlNifTimeUnit unit)
 {
     (void)unit;
+    if (may_not_ask)
+        return ERL_NIF_TIME_ERROR;
     atomic_fetch_add_explicit(&asked, 1, memory_order_relaxed);
     return vm_ns();
 }
@@ -132,11 +156,45 @@ static void run(int which, double seconds, bool used)
         fail("the line is not used", 0);
 }
 
+/* Looks that are interrupted, and what a thread that may not ask knows after each. */
+static void aside(double seconds)
+{
+    int64_t end = bt_system_ns() + (int64_t)(seconds * 1e9);
+    int64_t furthest_behind = 0;
+    uint64_t looks = 0;
+
+    mode = EVEN;
+    bt_clock_begin();
+    do {
+        uint64_t ticks;
+        int64_t ns;
+        int64_t from;
+        int64_t stamp;
+
+        interrupting = true;
+        (void)bt_read_both(&ticks, &ns);
+        interrupting = false;
+        from = vm_ns();
+        may_not_ask = true;
+        stamp = bt_asked_ns(0);
+        may_not_ask = false;
+        if (stamp > vm_ns())
+            fail("a thread that may not ask is ahead", stamp - vm_ns());
+        if (from - stamp > BT_LOOK_MAX_NS)
+            fail("a thread that may not ask is behind", from - stamp);
+        furthest_behind = from - stamp > furthest_behind ? from - stamp : furthest_behind;
+        looks++;
+    } while (bt_system_ns() < end);
+    printf("clock, threads that may not ask: %llu looks that were interrupted, never ahead, at most %lld ns behind\n", (unsigned long long)looks,
+           (long long)furthest_behind);
+}
+
 int main(int argc, char **argv)
 {
     double seconds = argc > 1 ? atof(argv[1]) : 5;
 
     for (int which = EVEN; which <= LEAPING; which++)
         run(which, seconds, argc > 2 && strcmp(argv[2], "used") == 0);
+    aside(seconds / 4);
     return 0;
 }

@@ -55,9 +55,10 @@ static void put(bt_ring *ring, uint32_t process, double stamp)
 {
     uint64_t number = processes[process].next;
     uint32_t more = length_of(number, process);
-    bt_record *r = bt_ring_reserve(ring);
+    bool needed = process % 8 == 0;
+    bt_record *r = bt_ring_reserve(ring, needed);
 
-    if (r == NULL || (more > 0 && !bt_ring_extend(ring, 1 + more)))
+    if (r == NULL || (more > 0 && !bt_ring_extend(ring, 1 + more, needed)))
         return;
     fill(r, process, number, stamp);
     r->words[BT_SLOT_HEAD] = (uint32_t)number << 8;
@@ -301,7 +302,8 @@ static int run(const char *mode, int seconds)
 
         atomic_store(&ring->head, origin);
         atomic_store(&ring->tail, origin << 1 | BT_HELD);
-        ring->at = ring->origin = ring->known_tail = origin;
+        ring->at = ring->origin = origin;
+        ring->known_tail = origin - ring->kept;
         atomic_store(&ring->dropped, origin);
         ring->seen_dropped = origin;
     }

@@ -92,3 +92,43 @@ test.each([
     }
   },
 );
+
+test("births and ends find room when messages have filled the rings", { timeout: 60_000 }, async () => {
+  const node = await startNode();
+  try {
+    const session = await attachTo(node, { tracer: "native" });
+    const trace = await session.trace({
+      processes: "all",
+      events: ["receive", "procs"],
+      limits: { rate: Infinity, memory: 1 << 22 },
+      into: new RingBuffer({ capacity: 1 << 19 }),
+    });
+    const born = new Set<object>();
+    const ended = new Set<object>();
+    const seen = trace.events$.forEach((event) => {
+      if (event.kind === "spawned" && event.mfa.module === "lists") born.add(event.process);
+      else if (event.kind === "exit") ended.add(event.process);
+    });
+    const count = 40;
+    // Every ring is full of messages, whichever scheduler runs what is started then.
+    await node.eval(
+      `Tracers = [P || P <- processes(), {_, {beamtrace_agent, native_loop, _}} <- [process_info(P, current_function)]],
+       [_] = Tracers, [true = erlang:suspend_process(P) || P <- Tracers],
+       Flood = fun(F, N) when N > 0 -> self() ! N, receive N -> F(F, N - 1) end; (_, 0) -> ok end,
+       Ps = [erlang:spawn_opt(fun() -> Flood(Flood, 20000) end, [monitor, {scheduler, S}]) || S <- lists:seq(1, erlang:system_info(schedulers))],
+       [receive {'DOWN', M, _, _, _} -> ok end || {_, M} <- Ps],
+       Cs = [spawn_monitor(lists, reverse, [[a]]) || _ <- lists:seq(1, ${count})],
+       [receive {'DOWN', M, _, _, _} -> ok end || {_, M} <- Cs],
+       [true = erlang:resume_process(P) || P <- Tracers], ok`,
+    );
+    await trace.stop();
+    await seen;
+    expect(trace.stats.lost).toBeGreaterThan(0);
+    expect(born.size).toBe(count);
+    expect([...born].filter((process) => !ended.has(process))).toEqual([]);
+    await session.close();
+    await expectClean(node, {});
+  } finally {
+    await node.stop();
+  }
+});

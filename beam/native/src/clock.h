@@ -66,7 +66,7 @@ typedef struct {
 static struct {
     _Alignas(64) _Atomic uint32_t number;
     bt_line at[2];
-    /* VM's time minus the system's, for threads that may not ask the VM. */
+    /* VM's time minus the system's, for threads that may not ask the VM; at most that: what they write is never ahead of what others write behind it. */
     _Atomic int64_t offset;
 } bt_lines;
 
@@ -82,6 +82,7 @@ static struct {
     uint64_t took;
     /* The last look. */
     uint64_t looked;
+    bool offset_known;
 } bt_looks;
 
 /* The processor may read it before what stands before it, or after what stands behind it: by as much as it looks ahead. */
@@ -254,11 +255,11 @@ static inline __attribute__((always_inline)) int64_t bt_monotonic_ns_of(bt_ring 
     return bt_take_stretch(ring);
 }
 
-/* The VM's time and the counter before it was asked for; counts that it took. */
+/* The VM's time and the counter before it was asked for; counts that it took. And the VM's time against the system's, unless all looks were interrupted. */
 static uint64_t bt_read_both(uint64_t *ticks, int64_t *ns)
 {
     uint64_t best = UINT64_MAX;
-    int64_t offset = 0;
+    int64_t best_system = bt_looks.offset_known ? BT_LOOK_MAX_NS : INT64_MAX;
 
     *ticks = 0;
     *ns = 0;
@@ -267,18 +268,23 @@ static uint64_t bt_read_both(uint64_t *ticks, int64_t *ns)
         uint64_t before = bt_ticks();
         int64_t now = enif_monotonic_time(ERL_NIF_NSEC);
         uint64_t took;
+        int64_t system_took;
 
         bt_see_first();
         took = bt_ticks() - before;
+        system_took = bt_system_ns() - system;
 
         if (took < best) {
             best = took;
             *ticks = before;
             *ns = now;
-            offset = now - (system + bt_system_ns()) / 2;
+        }
+        if (system_took < best_system) {
+            best_system = system_took;
+            bt_looks.offset_known = true;
+            atomic_store_explicit(&bt_lines.offset, now - system - system_took, memory_order_relaxed);
         }
     }
-    atomic_store_explicit(&bt_lines.offset, offset, memory_order_relaxed);
     return best;
 }
 

@@ -66,7 +66,7 @@ static void bt_commit_contents(bt_ring *ring, bt_record *r, size_t bytes)
 {
     uint64_t more = (bytes + BT_CONTINUED_BYTES - 1) / BT_CONTINUED_BYTES;
 
-    if (!bt_ring_extend(ring, 1 + more))
+    if (!bt_ring_extend(ring, 1 + more, bt_is_needed(r->words[BT_SLOT_HEAD] & 0xff)))
         return;
     r->words[BT_SLOT_FLAGS] |= BT_FLAG_PAYLOAD;
     for (uint64_t i = 0; i < more; i++) {

@@ -152,7 +152,7 @@ BT_INLINE void bt_put_frame(bt_trace *trace, bt_self self, const bt_frame *frame
         return;
     }
     ring = &trace->rings->rings[bt_self_ring(self)];
-    r = bt_ring_reserve(ring);
+    r = bt_ring_reserve(ring, false);
     if (r == NULL)
         return;
     stamp = bt_stamp(trace, ring, false);

@@ -436,7 +436,7 @@ static void bt_record_guarded(ErlNifEnv *env, bt_self self, bt_term state, uint3
         if (guard != NULL) {
             ring = bt_guard_ring(trace->rings, guard);
             stamp = bt_guard_stamp(guard, bt_now(trace, true));
-            record = bt_ring_reserve(ring);
+            record = bt_ring_reserve(ring, bt_is_needed(kind));
             if (record != NULL) {
                 bt_write(env, trace, self, record, kind, tracee, subject, options, stamp, &content);
                 bt_commit(trace, ring, record, content);
@@ -468,7 +468,7 @@ BT_INLINE void bt_emit(ErlNifEnv *env, bt_term state, uint32_t kind, bt_term tra
         return;
     }
     ring = &trace->rings->rings[bt_self_ring(self)];
-    record = bt_ring_reserve(ring);
+    record = bt_ring_reserve(ring, bt_is_needed(kind));
     if (record == NULL)
         return;
     bt_write(env, trace, self, record, kind, tracee, subject, options, bt_stamp(trace, ring, bt_comes_from_another(kind)), &content);

@@ -1,8 +1,9 @@
 /*
  * A bounded ring of 64-byte records: one producer, one consumer, no lock. It knows nothing of the VM, so that the torture in
  * stress/ runs the very same code under sanitizers. The owner allocates and frees the memory. A full ring that is held drops the newest and
- * counts it; one that is not held gives its oldest segment up, which the positions tell exactly. Nobody ever reads what is being written: the producer
- * moves the tail before it writes over what lay there, and can't move it while the consumer holds the ring.
+ * counts it, but keeps a few places for what must be known (births, ends); one that is not held gives its oldest segment up, which the positions
+ * tell exactly. Nobody ever reads what is being written: the producer moves the tail before it writes over what lay there, and can't move it
+ * while the consumer holds the ring.
  *
  * Where contents are asked for an event takes several records: its own, and continuations that bear its stamp, made visible together. Such a
  * ring counts events beside positions, so that losses are events there as well: a segment's boundary knows how many had begun before it.
@@ -37,6 +38,8 @@ static_assert(BT_SLOT_TIMESTAMP % 2 == 0, "the stamp is an aligned double");
 #define BT_HELD UINT64_C(1)
 /* What is given up at once, and what is kept free so that a ring that is held for a moment need not drop: a part of the capacity. */
 #define BT_SEGMENTS 8
+/* Places of a full ring that are kept: a part of the capacity. */
+#define BT_KEPT 32
 /* Boundaries that are remembered: more than lie in a ring. */
 #define BT_BOUNDARIES 16
 /* In the place of a kind: the record before goes on here. */
@@ -45,7 +48,7 @@ static_assert(BT_SLOT_TIMESTAMP % 2 == 0, "the stamp is an aligned double");
 typedef struct {
     /* The producer's. Positions only grow; the place is position & mask. */
     _Alignas(BT_CACHE_LINE) _Atomic uint64_t head;
-    /* The tail as last seen; a segment less while the ring overwrites, so that the free segment is made before it is needed. */
+    /* The tail as last seen; less by the places that are kept, or by a segment while the ring overwrites, so that the free segment is made before it is needed. */
     uint64_t known_tail;
     _Atomic uint64_t dropped;
     _Atomic uint64_t filtered;
@@ -67,6 +70,8 @@ typedef struct {
     _Atomic uint64_t begun[BT_BOUNDARIES];
     /* Where the producer gathers the contents of an event. */
     unsigned char *scratch;
+    /* Places of a full ring for events that are needed. */
+    uint64_t kept;
     /* Position of the oldest record × 2, + BT_HELD. The consumer's while it holds the ring, else the producer's. */
     _Alignas(BT_CACHE_LINE) _Atomic uint64_t tail;
     /* The consumer's: the next record to read, not before the tail; and where positions began. */
@@ -89,6 +94,8 @@ static inline void bt_ring_init(bt_ring *ring, bt_record *records, uint64_t capa
     ring->records = records;
     ring->mask = capacity - 1;
     ring->segment = capacity / BT_SEGMENTS;
+    ring->kept = capacity / BT_KEPT;
+    ring->known_tail = -ring->kept;
     atomic_store_explicit(&ring->tail, BT_HELD, memory_order_relaxed);
 }
 
@@ -98,9 +105,9 @@ static inline int64_t bt_ring_ahead(uint64_t word, uint64_t position)
     return (int64_t)((word & ~BT_HELD) - (position << 1)) >> 1;
 }
 
-/* Producer, once a segment, and for each event that is dropped: whether there is room for so many records. */
-static bool bt_ring_room(bt_ring *ring, uint64_t head, uint64_t records) __attribute__((noinline, unused));
-static bool bt_ring_room(bt_ring *ring, uint64_t head, uint64_t records)
+/* Producer, once a segment, and for each event that is dropped or takes a kept place: whether there is room for so many records. */
+static bool bt_ring_room(bt_ring *ring, uint64_t head, uint64_t records, bool needed) __attribute__((noinline, unused));
+static bool bt_ring_room(bt_ring *ring, uint64_t head, uint64_t records, bool needed)
 {
     uint64_t until = head + records - 1;
     uint64_t word = atomic_load_explicit(&ring->tail, memory_order_acquire);
@@ -110,8 +117,8 @@ static bool bt_ring_room(bt_ring *ring, uint64_t head, uint64_t records)
         uint64_t tail = head + (uint64_t)bt_ring_ahead(word, head);
 
         if (word & BT_HELD) {
-            ring->known_tail = tail;
-            if (until - tail <= ring->mask)
+            ring->known_tail = tail - ring->kept;
+            if (until - tail + (needed ? 0 : ring->kept) <= ring->mask)
                 return true;
             /* One writer: no read-modify-write is needed. */
             atomic_store_explicit(&ring->dropped, atomic_load_explicit(&ring->dropped, memory_order_relaxed) + 1,
@@ -129,12 +136,12 @@ static bool bt_ring_room(bt_ring *ring, uint64_t head, uint64_t records)
     }
 }
 
-/* Producer: the record to fill, or NULL (counted) when there is no room. */
-static inline bt_record *bt_ring_reserve(bt_ring *ring)
+/* Producer: the record to fill, or NULL (counted) when there is no room. `needed`: it may take a kept place. */
+static inline bt_record *bt_ring_reserve(bt_ring *ring, bool needed)
 {
     uint64_t head = atomic_load_explicit(&ring->head, memory_order_relaxed);
 
-    if (__builtin_expect(head - ring->known_tail > ring->mask, 0) && !bt_ring_room(ring, head, 1))
+    if (__builtin_expect(head - ring->known_tail > ring->mask, 0) && !bt_ring_room(ring, head, 1, needed))
         return NULL;
     return &ring->records[head & ring->mask];
 }
@@ -149,11 +156,11 @@ static inline double bt_ring_in_order(bt_ring *ring, double stamp)
 }
 
 /* Producer: whether so many records in a row may be filled, the reserved one the first; if not, the event is dropped and counted. */
-static inline bool bt_ring_extend(bt_ring *ring, uint64_t records)
+static inline bool bt_ring_extend(bt_ring *ring, uint64_t records, bool needed)
 {
     uint64_t head = atomic_load_explicit(&ring->head, memory_order_relaxed);
 
-    return head + records - 1 - ring->known_tail <= ring->mask || bt_ring_room(ring, head, records);
+    return head + records - 1 - ring->known_tail <= ring->mask || bt_ring_room(ring, head, records, needed);
 }
 
 /* Producer: the record that is so many behind the reserved one. */
@@ -179,8 +186,9 @@ static void bt_ring_commit_event(bt_ring *ring, uint64_t records)
         atomic_store_explicit(bt_ring_begun(ring, boundary), events, memory_order_relaxed);
         boundary += ring->segment;
     }
-    atomic_store_explicit(&ring->events, events, memory_order_relaxed);
     atomic_store_explicit(&ring->head, head + records, memory_order_release);
+    /* After that: what is said to be written can be read. */
+    atomic_store_explicit(&ring->events, events, memory_order_release);
 }
 
 /* Producer, of a ring where an event is a record: makes the reserved one visible. */
@@ -198,6 +206,12 @@ static inline void bt_ring_commit(bt_ring *ring)
         bt_ring_commit_event(ring, 1);
     else
         bt_ring_commit_record(ring);
+}
+
+/* Births, ends and names: who follows processes needs them more than any message. */
+static inline bool bt_is_needed(uint32_t kind)
+{
+    return kind == BT_KIND_SPAWN || kind == BT_KIND_SPAWNED || kind == BT_KIND_EXIT || kind == BT_KIND_REGISTER || kind == BT_KIND_UNREGISTER;
 }
 
 static inline bool bt_is_continuation(const bt_record *record) { return (record->words[BT_SLOT_HEAD] & 0xff) == BT_KIND_CONTINUATION; }
@@ -238,10 +252,10 @@ static inline uint64_t bt_ring_events_before(bt_ring *ring, uint64_t position)
     return events;
 }
 
-/* Consumer: how many events have been written ever. */
+/* Consumer: how many events have been written ever; all of them are there to be read. */
 static inline uint64_t bt_ring_written(const bt_ring *ring)
 {
-    return ring->counted ? atomic_load_explicit(&ring->events, memory_order_relaxed)
+    return ring->counted ? atomic_load_explicit(&ring->events, memory_order_acquire)
                          : atomic_load_explicit(&ring->head, memory_order_relaxed) - ring->origin;
 }
 

@@ -55,7 +55,7 @@ static inline bool bt_ring_has_room(bt_ring *ring)
 
 static bool bt_put_mark(bt_ring *ring, bt_term name, bt_term process, const double *numbers, double stamp)
 {
-    bt_record *record = bt_ring_has_room(ring) ? bt_ring_reserve(ring) : NULL;
+    bt_record *record = bt_ring_has_room(ring) ? bt_ring_reserve(ring, true) : NULL;
 
     if (record == NULL)
         return false;
