@@ -132,7 +132,7 @@ first(#state{scheduler = Scheduler} = S0) ->
     receive
         Message when element(1, Message) =:= trace_ts ->
             S = arm(S0),
-            Base = element(tuple_size(Message), Message),
+            Base = stamp(Message),
             case event(Message, Base, S) of
                 0 ->
                     %% Nothing wanted, but the queue and the clock are still to be looked at now and then.
@@ -220,7 +220,7 @@ scheduled(#state{filter = Filter, mask = Mask, mode = Mode} = S, Acc, Room, Base
 
 %% What the two loops don't match: rare trace messages, filtered processes, requests of the holder.
 rest(Message, S, Acc, Room, Base, Filtered) when element(1, Message) =:= trace_ts ->
-    Ts = element(tuple_size(Message), Message),
+    Ts = stamp(Message),
     Scheduler = S#state.scheduler,
     case event(Message, Base, S) of
         0 when Ts - Base < S#state.flush_ns -> loop(Scheduler, S, Acc, Room, Base, Filtered + 1);
@@ -241,6 +241,9 @@ rest(Message, S, Acc, Room, Base, Filtered) ->
     %% Ship what came before it, so that it keeps its place.
     first(control(Message, close(S, Acc, room(S) - Room, Base, newest(Acc, Base), Filtered))).
 
+%% Of a trace message.
+stamp(Message) -> element(tuple_size(Message), Message).
+
 newest([Event | _], Base) -> Base + element(2, Event);
 newest([], Base) -> Base.
 
@@ -254,7 +257,7 @@ event(Message, Base, #state{scheduler = true} = S) when tuple_size(Message) >= 6
     Short = erlang:delete_element(Size - 1, Message),
     data(Short, Ts - Base, scheduler_bits(Id), S);
 event(Message, Base, S) ->
-    data(Message, element(tuple_size(Message), Message) - Base, 0, S).
+    data(Message, stamp(Message) - Base, 0, S).
 
 data({trace_ts, P, spawned, Parent, MFA, _}, Dt, X, #state{mask = Mask, mode = Mode} = S) ->
     case outside(P, S) orelse ours(Parent, MFA, S) of
@@ -377,40 +380,50 @@ spend(Taken, #state{quota = Quota, holder = Holder, received = Received} = S) wh
 spend(Taken, #state{quota = Quota} = S) ->
     S#state{quota = max(0, Quota - Taken)}.
 
-%% The backlog is over its bound: counts messages without making events of them.
+%% The backlog is over its bound: counts messages without making events of them, but of those that are needed (births, ends, names).
 shed(Left, S) ->
-    shed(min(Left, allowed(S)), 0, 0, none, S).
+    shed(min(Left, allowed(S)), 0, 0, {none, 0, []}, S).
 
 allowed(#state{quota = infinity}) -> infinity;
 allowed(#state{quota = 0}) -> infinity;
 allowed(#state{quota = Quota}) -> Quota - 1.
 
-shed(Left, Count, Filtered, Gap, S) when Count < Left, Count + Filtered < Left + ?SHED_CHUNK ->
+%% `Seen`: the time that what was given up spans, and what was kept, newest first.
+shed(Left, Count, Filtered, {Gap, Keeping, Kept} = Seen, S) when Count < Left, Count + Filtered < Left + ?SHED_CHUNK ->
     receive
         Message when element(1, Message) =:= trace_ts ->
-            Ts = element(tuple_size(Message), Message),
             case shed_kind(Message, S) of
-                wanted -> shed(Left, Count + 1, Filtered, shed_gap(Gap, Ts), S);
-                unwanted -> shed(Left, Count, Filtered + 1, Gap, S);
-                {filter, Pid} -> shed(Left, Count, Filtered, Gap, add_filter(Pid, S))
+                needed when Keeping < S#state.max -> shed(Left, Count + 1, Filtered, {Gap, Keeping + 1, [Message | Kept]}, S);
+                unwanted -> shed(Left, Count, Filtered + 1, Seen, S);
+                {filter, Pid} -> shed(Left, Count, Filtered, Seen, add_filter(Pid, S));
+                _ -> shed(Left, Count + 1, Filtered, {shed_gap(Gap, stamp(Message)), Keeping, Kept}, S)
             end;
         beamtrace_flush ->
-            shed(Left, Count, Filtered, Gap, S#state{armed = false});
+            shed(Left, Count, Filtered, Seen, S#state{armed = false});
         Message ->
-            shed(Left, 0, 0, none, control(Message, shed_done(Count, Filtered, Gap, S)))
+            shed(Left, 0, 0, {none, 0, []}, control(Message, shed_done(Count, Filtered, Seen, S)))
     after 0 ->
-        shed_done(Count, Filtered, Gap, S)
+        shed_done(Count, Filtered, Seen, S)
     end;
-shed(_, Count, Filtered, Gap, S) ->
-    shed_done(Count, Filtered, Gap, S).
+shed(_, Count, Filtered, Seen, S) ->
+    shed_done(Count, Filtered, Seen, S).
 
 shed_gap(none, Ts) -> {Ts, Ts};
 shed_gap({From, To}, Ts) -> {min(From, Ts), max(To, Ts)}.
 
-shed_done(0, Filtered, none, S) ->
-    count(0, Filtered, S);
-shed_done(Count, Filtered, {From, To}, S) ->
-    #state{out = Out} = S1 = count(Count, Filtered, S),
+shed_done(Count, Filtered, {Gap, Keeping, Kept}, S) ->
+    shed_lost(Count - Keeping, Gap, shed_kept(Keeping, Kept, count(0, Filtered, S))).
+
+shed_kept(0, [], S) ->
+    S;
+shed_kept(Keeping, [Newest | _] = Kept, S) ->
+    Base = stamp(lists:last(Kept)),
+    hand_over(S, [event(Message, Base, S) || Message <- Kept], Keeping, Base, stamp(Newest), 0).
+
+shed_lost(0, none, S) ->
+    S;
+shed_lost(Count, {From, To}, S) ->
+    #state{out = Out} = S1 = count(Count, 0, S),
     S1#state{out = beamtrace_outbox:lost(Count, From, To, Out)}.
 
 shed_kind(Message, #state{filter = Filter}) when is_map_key(element(2, Message), Filter) -> unwanted;
@@ -424,8 +437,13 @@ shed_kind(Message, S) when element(3, Message) =:= call ->
 shed_kind(Message, S) ->
     shed_wanted(beamtrace_event:kind(element(3, Message), element(2, Message)), S).
 
-shed_wanted(Kind, #state{mask = Mask}) when Mask band (1 bsl Kind) =/= 0 -> wanted;
-shed_wanted(_, _) -> unwanted.
+shed_wanted(Kind, #state{mask = Mask}) when Mask band (1 bsl Kind) =:= 0 -> unwanted;
+shed_wanted(Kind, _) when
+    Kind =:= ?KIND_SPAWN; Kind =:= ?KIND_SPAWNED; Kind =:= ?KIND_EXIT; Kind =:= ?KIND_REGISTER; Kind =:= ?KIND_UNREGISTER
+->
+    needed;
+shed_wanted(_, _) ->
+    wanted.
 
 %% Requests of the holder.
 control({beamtrace_marker, Name, A, B}, S) ->

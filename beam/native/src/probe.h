@@ -10,19 +10,21 @@
 
 #include "tokens.h"
 
-/* Fewer bytes than a pipe takes at once. */
-static bool bt_readable(const void *at, size_t words)
+/* Fewer than a pipe takes at once. */
+static bool bt_readable_bytes(const void *at, size_t bytes)
 {
     int ends[2];
     bool readable;
 
     if (at == NULL || pipe(ends) != 0)
         return false;
-    readable = write(ends[1], at, words * sizeof(uint64_t)) == (ssize_t)(words * sizeof(uint64_t));
+    readable = write(ends[1], at, bytes) == (ssize_t)bytes;
     (void)close(ends[0]);
     (void)close(ends[1]);
     return readable;
 }
+
+static bool bt_readable(const void *at, size_t words) { return bt_readable_bytes(at, words * sizeof(uint64_t)); }
 
 /* Follows bt_bits, bt_fun_mfa and bt_read_identity: what they look at, no more. */
 static bool bt_probe(bt_term t, int layout)
@@ -115,7 +117,7 @@ static bool bt_probe_bytes(bt_term t, int layout)
         (!bt_readable(box, 5) || !bt_readable(bt_box(bt_whole_of(box)), 2)))
         return false;
     s = bt_bits_at(t, layout);
-    return s.bits < 64 * 1024 && (s.bits == 0 || bt_readable((const void *)((uintptr_t)s.at & ~(uintptr_t)7), (s.bits + 71) / 64));
+    return s.bits < 64 * 1024 && (s.bits == 0 || bt_readable_bytes(s.at, (s.skip + s.bits + 7) / 8));
 }
 
 /* Lists and tuples the VM's own functions are asked about: here only those terms that the check has made, whose parts are few. */
