@@ -3,9 +3,15 @@ import type { ErlNode } from "./erl-node";
 
 /**
  * Starts `workers` processes and a feeder for each scheduler. The load is messages a millisecond; 0 at first.
- * A message is a binary whose length counts the messages of its worker, modulo 50,000, so that a trace of shapes shows whether one is missing.
+ * A message is a binary of `size` bytes; by default its length counts the messages of its worker, modulo 50,000, so that a trace of shapes shows
+ * whether one is missing.
  */
-export async function startLoad(node: ErlNode, workers: number, work = 60): Promise<void> {
+export async function startLoad(
+  node: ErlNode,
+  workers: number,
+  work = 60,
+  size: number | "counting" = "counting",
+): Promise<void> {
   await node.eval(`
 Work = fun W(0, A) -> A; W(N, A) -> W(N - 1, (A * 31 + N) rem 65537) end,
 Worker = fun L() -> receive stop -> ok; _ -> Work(${work}, 1), L() end end,
@@ -15,13 +21,13 @@ Forms = [erl_parse:parse_form(element(2, erl_scan:string(T))) || T <- [
   "work(0, A) -> A; work(N, A) -> work(N - 1, (A * 31 + N) rem 65537).",
   "worker() -> receive stop -> ok; _ -> _ = work(${work}, 1), worker() end.",
   "feeder(Ws, N, Load, Big) -> T = counters:get(Load, 1), {Ws1, N1} = send(T, Ws, N, Ws, Big), receive stop -> ok after 1 -> feeder(Ws1, N1, Load, Big) end.",
-  "send(0, Ws, N, _, _) -> {Ws, N}; send(K, {I, T}, N, All, Big) when I > tuple_size(T) -> send(K, {1, T}, (N + 1) rem 50000, All, Big); send(K, {I, T}, N, All, Big) -> element(I, T) ! binary:part(Big, 0, N), send(K - 1, {I + 1, T}, N, All, Big)."]],
+  "send(0, Ws, N, _, _) -> {Ws, N}; send(K, {I, T}, N, All, Big) when I > tuple_size(T) -> send(K, {1, T}, ${size === "counting" ? "(N + 1) rem 50000" : "N"}, All, Big); send(K, {I, T}, N, All, Big) -> element(I, T) ! binary:part(Big, 0, N), send(K - 1, {I + 1, T}, N, All, Big)."]],
 {ok, bt_load, Beam} = compile:forms([F || {ok, F} <- Forms]),
 {module, bt_load} = code:load_binary(bt_load, "bt_load", Beam),
 Big = binary:copy(<<0>>, 50000), Load = counters:new(1, []),
 Feeders = [begin
   Ws = [spawn(bt_load, worker, []) || _ <- lists:seq(1, ${workers} div 2)],
-  F = spawn(bt_load, feeder, [{1, list_to_tuple(Ws)}, 0, Load, Big]), {F, Ws} end || _ <- [1, 2]],
+  F = spawn(bt_load, feeder, [{1, list_to_tuple(Ws)}, ${size === "counting" ? 0 : size}, Load, Big]), {F, Ws} end || _ <- [1, 2]],
 persistent_term:put(bt_load, {Load, Feeders}), ok`);
 }
 

@@ -77,29 +77,30 @@ default(true) -> ?NATIVE;
 default(false) -> ?PORTABLE.
 
 measure(Native, false, Worker) ->
-    {Warm, Drain} = warm(Native, shape, [], Worker),
+    {Warm, Drain, _} = warm(Native, shape, [], Worker),
     #{event => min(?EVENT_MOST, max(?EVENT_LEAST, round(?COLD * Warm))), drain => Drain, byte => 0};
 %% What contents add is what the same messages take with them, less what they take without.
 measure(Native, true, Worker) ->
     #{event := Event, drain := Drain} = measure(Native, false, Worker),
     Filler = filler(?CONTENTS_BYTES),
-    {Shape, ShapeDrain} = warm(Native, shape, Filler, Worker),
-    {Whole, WholeDrain} = warm(Native, {bytes, ?CONTENTS_BYTES, #{}}, Filler, Worker),
+    {Shape, ShapeDrain, _} = warm(Native, shape, Filler, Worker),
+    {Whole, WholeDrain, Bytes} = warm(Native, {bytes, ?CONTENTS_BYTES, #{}}, Filler, Worker),
     Added = ?CONTENTS_COLD * max(0, Whole - Shape) + max(0, WholeDrain - ShapeDrain),
-    #{event => Event, drain => Drain, byte => max(?BYTE_LEAST, Added / ?CONTENTS_BYTES)}.
+    #{event => Event, drain => Drain, byte => max(?BYTE_LEAST, Added / max(1, Bytes))}.
 
 %% What messages are made of, 29 bytes each in external format. Of binaries alone a byte would cost far less, of small numbers alone more.
 filler(Bytes) -> [{N, ok, <<"sixteen bytes ok">>} || N <- lists:seq(1, Bytes div 29)].
 
-%% In place, in ns, and in the tracer, of an event of a burst.
--spec warm(boolean(), beamtrace_contents:mode(), [term()], pid()) -> {float(), non_neg_integer()}.
+%% In place, in ns, and in the tracer, of an event of a burst; and its bytes of contents, as they are counted.
+-spec warm(boolean(), beamtrace_contents:mode(), [term()], pid()) -> {float(), non_neg_integer(), number()}.
 warm(true, Mode, Filler, Worker) ->
     Records = records(Mode),
     {Trace, State, _} = opened(beamtrace_nif:open(erlang:system_info(schedulers), Records, {beamtrace_contents:wanted(Mode), false, -1 band 16#1ffffffff}, {self(), undefined, []})),
     Handle = beamtrace_session:open({beamtrace_nif, State}),
     try
         {Warm, Drains} = event(Handle, [send, 'receive'], Filler, Worker, fun() -> drain_ns(Mode, Trace) end),
-        {Warm, round(?SHIP * lists:min(Drains) / (2 * ?MESSAGES))}
+        {Events, _, Contents, _} = beamtrace_nif:produced(State),
+        {Warm, round(?SHIP * lists:min(Drains) / (2 * ?MESSAGES)), Contents / max(1, Events)}
     after
         beamtrace_session:forget(Handle, Worker),
         ok = beamtrace_nif:shut(Trace),
@@ -124,7 +125,7 @@ warm(false, Mode, Filler, Worker) ->
     Handle = beamtrace_session:open(Tracer),
     try
         {Warm, _} = event(Handle, [send, 'receive', monotonic_timestamp], Filler, Worker, fun() -> 0 end),
-        {Warm, drain(Handle, Filler, Worker, Tracer)}
+        {Warm, drain(Handle, Filler, Worker, Tracer), ?CONTENTS_BYTES}
     after
         beamtrace_session:forget(Handle, Worker),
         true = unlink(Tracer),

@@ -267,15 +267,8 @@ ship({Count, Records, Dictionary, Contents}, #state{quota = Quota} = S) when is_
     ship({Quota, Oldest, Dictionary, Theirs}, S1);
 ship({Count, Records, Dictionary, Contents}, #state{id = Id, base = Base} = S0) ->
     S = taken(Count, S0),
-    Bytes = beamtrace_contents:bytes(Contents),
-    ok = priced(Bytes, S),
     Message = fun(Seq) -> beamtrace_contents:batch({Id, Seq, Base, S#state.received, lost(S)}, Dictionary, Contents, Records) end,
-    put_out(Message, Count, byte_size(Records) + Bytes, S).
-
-%% For the overhead budget.
-priced(_, #state{counters = none}) -> ok;
-priced(0, _) -> ok;
-priced(Bytes, #state{counters = Counters}) -> counters:add(Counters, 6, Bytes).
+    put_out(Message, Count, byte_size(Records) + beamtrace_contents:bytes(Contents), S).
 
 %% Records of the same stamp may exceed what was asked for. Markers don't count.
 oldest(Count, Records, Contents) ->

@@ -315,13 +315,13 @@ counts(#state{native = none, counters = C}) ->
     };
 counts(#state{native = Native, counters = C}) ->
     case beamtrace_nif:produced(Native) of
-        {Events, Outside, _} ->
+        {Events, Outside, Contents, _} ->
             #{
                 events => Events,
                 outside => Outside,
                 looks => counters:get(C, 3),
                 messages => counters:get(C, 5),
-                contents => counters:get(C, 6)
+                contents => Contents
             };
         false ->
             exit(trace_gone)
@@ -332,8 +332,8 @@ produced(#state{native = none} = S) ->
     {[], S};
 produced(#state{native = Native, kinds = Before} = S) ->
     case beamtrace_nif:produced(Native) of
-        {_, _, Kinds} when Before =:= [] -> {Kinds, S#state{kinds = Kinds}};
-        {_, _, Kinds} -> {lists:zipwith(fun(A, B) -> A - B end, Kinds, Before), S#state{kinds = Kinds}};
+        {_, _, _, Kinds} when Before =:= [] -> {Kinds, S#state{kinds = Kinds}};
+        {_, _, _, Kinds} -> {lists:zipwith(fun(A, B) -> A - B end, Kinds, Before), S#state{kinds = Kinds}};
         false -> {[], S}
     end.
 

@@ -137,10 +137,10 @@ peek(_Trace, _Max) -> ?STUB.
 -spec share(State :: non_neg_integer(), Threshold :: non_neg_integer()) -> boolean().
 share(_State, _Threshold) -> ?STUB.
 
-%% What the callbacks have made so far, what was lost or filtered included; how many processes were born outside of the sample; and
-%% how many records of each kind were drained.
+%% What the callbacks have made so far, what was lost or filtered included; how many processes were born outside of the sample; how many bytes of
+%% contents are or were in the rings; and how many records of each kind were drained.
 -spec produced(State :: non_neg_integer()) ->
-    {Produced :: non_neg_integer(), Outside :: non_neg_integer(), Kinds :: [non_neg_integer()]} | false.
+    {Produced :: non_neg_integer(), Outside :: non_neg_integer(), Contents :: non_neg_integer(), Kinds :: [non_neg_integer()]} | false.
 produced(_State) -> ?STUB.
 
 %% A marker in the ring; `false` when there is no room.

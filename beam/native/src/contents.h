@@ -57,6 +57,14 @@ static size_t bt_keep_terms(const bt_contents *contents, unsigned char *to, cons
 /* Of a record that goes on with contents: they stand behind its stamp. */
 #define BT_CONTINUED_BYTES 48u
 
+/* How many bytes of contents have been written ever, in whole records. */
+static inline uint64_t bt_ring_contents_bytes(const bt_ring *ring)
+{
+    uint64_t written = bt_ring_written(ring);
+
+    return ring->counted ? (atomic_load_explicit(&ring->head, memory_order_relaxed) - ring->origin - written) * BT_CONTINUED_BYTES : 0;
+}
+
 /*
  * Makes an event with contents visible, whose record is filled: the bytes in the ring's scratch go behind it. Without room for all of it the
  * event is dropped and counted.

@@ -42,13 +42,14 @@ BT_NIF(trace_share)
     return bt_atoms.true_;
 }
 
-/* produced(State) -> {Produced, Outside, Kinds} | false */
+/* produced(State) -> {Produced, Outside, Contents, Kinds} | false. Contents: in bytes. */
 BT_NIF(trace_produced)
 {
     bt_trace *trace = bt_visit(argv[0]);
     bt_term kinds = enif_make_list(env, 0);
     uint64_t produced;
     uint64_t outside;
+    uint64_t contents = 0;
 
     BT_UNUSED;
     if (trace == NULL)
@@ -60,13 +61,14 @@ BT_NIF(trace_produced)
         produced += bt_ring_written(ring) +
                     atomic_load_explicit(&ring->dropped, memory_order_relaxed) +
                     atomic_load_explicit(&ring->filtered, memory_order_relaxed);
+        contents += bt_ring_contents_bytes(ring);
     }
     for (uint32_t kind = BT_KIND_COUNT; kind > 0; kind--)
         kinds = enif_make_list_cell(
             env, enif_make_uint64(env, atomic_load_explicit(&trace->kinds[kind - 1], memory_order_relaxed)), kinds);
     outside = atomic_load_explicit(&trace->outside, memory_order_relaxed);
     bt_visit_end();
-    return enif_make_tuple3(env, enif_make_uint64(env, produced), enif_make_uint64(env, outside), kinds);
+    return enif_make_tuple4(env, enif_make_uint64(env, produced), enif_make_uint64(env, outside), enif_make_uint64(env, contents), kinds);
 }
 
 static bool bt_get_number(ErlNifEnv *env, bt_term term, double *number)
