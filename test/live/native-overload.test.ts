@@ -97,7 +97,8 @@ test.each(["native", "portable"] as const)(
   "births and ends are told where messages are more than there is room for, %s",
   { timeout: 60_000 },
   async (tracer) => {
-    const node = await startNode();
+    // Rings of 8,192 records, 256 of them kept.
+    const node = await startNode({ args: ["+S", "2"] });
     try {
       const session = await attachTo(node, { tracer });
       const trace = await session.trace({
