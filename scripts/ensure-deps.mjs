@@ -1,6 +1,7 @@
 /**
  * Installs the npm dependencies when they are missing or not those of package-lock.json; else returns at once.
  * Plain Node without dependencies: it is the first step of `npm test` and `npm run demo` on a fresh clone.
+ * `node scripts/ensure-deps.mjs [RELEASE]`: the least release of Node.js that will do for what follows, if not the package's.
  */
 import { spawnSync } from "node:child_process";
 import { existsSync, readFileSync } from "node:fs";
@@ -52,11 +53,11 @@ function staleReason() {
 }
 
 function requireNode() {
-  const minimum = readJson("package.json").engines.node.replace(/^\D*/, "");
+  const minimum = process.argv[2] ?? readJson("package.json").engines.node.replace(/^\D*/, "");
   const [needMajor = 0, needMinor = 0] = minimum.split(".").map(Number);
   const [major = 0, minor = 0] = process.versions.node.split(".").map(Number);
   if (major > needMajor || (major === needMajor && minor >= needMinor)) return;
-  console.error(`beamtrace needs Node.js ${minimum} or later; this is ${process.versions.node}.`);
+  console.error(`This needs Node.js ${minimum} or later, and here is ${process.versions.node}.`);
   process.exit(1);
 }
 

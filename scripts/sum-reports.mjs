@@ -36,7 +36,7 @@ for (const run of runs) {
   const parts = [`${sum.passed} passed`, `${sum.failed} failed`];
   if (sum.skipped > 0) parts.push(`${sum.skipped} skipped`);
   console.log(
-    `Tests  ${run.padEnd(8)} ${parts.join(" | ")} (${sum.passed + sum.failed + sum.skipped})${note}`,
+    `Tests  ${run.padEnd(10)} ${parts.join(" | ")} (${sum.passed + sum.failed + sum.skipped})${note}`,
   );
   for (const key of Object.keys(total)) total[key] += sum[key];
 }
