@@ -11,7 +11,7 @@ import { formatTable, isProgram, optionsAndWords, runAsProgram } from "./command
 import { addedShare, compare, cpuPerUnit, figure, type Comparison } from "./compare";
 import { CountedTrace } from "./counted-trace";
 import { untraced } from "./peers";
-import { formatEstimate, median, type Estimate } from "./statistics";
+import { formatEstimate, median, pooled, type Estimate } from "./statistics";
 import type { Variant, Workload } from "./variant";
 import { type PacedWorkload, type Server, SERVERS } from "./workloads";
 
@@ -190,13 +190,17 @@ function report(
     ]),
   ]);
   console.log(table);
-  return results.map(({ load, added }): Row => ({
+  const row = (load: string, added: Estimate): Row => ({
     what: `${name}, ${load}, ${tracer} tracer, limits.overhead ${settings.overhead}: added VM CPU a ${unit}`,
     target: `< ${settings.overhead * 100} %, interval narrower`,
     measured: percent(added),
     value: added.value,
     ok: added.value < settings.overhead && added.high - added.low < 2 * settings.overhead,
-  }));
+  });
+  return [
+    ...results.map(({ load, added }) => row(load, added)),
+    row("all of these loads together", pooled(results.map(({ added }) => added))),
+  ];
 }
 
 export async function run(

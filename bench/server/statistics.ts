@@ -51,6 +51,18 @@ export function bootstrap<T>(
 /** The median and its 95 % interval. */
 export const medianEstimate = (values: readonly number[]): Estimate => bootstrap(values, median);
 
+/** What independent estimates of the same kind say together: their mean, each weighted by the inverse of its variance (from its interval). */
+export function pooled(estimates: readonly Estimate[]): Estimate {
+  const weighted = estimates.map(({ value, low, high }) => ({
+    value,
+    weight: ((2 * 1.96) / (high - low)) ** 2,
+  }));
+  const weights = weighted.reduce((sum, { weight }) => sum + weight, 0);
+  const value = weighted.reduce((sum, { value, weight }) => sum + value * weight, 0) / weights;
+  const half = 1.96 / Math.sqrt(weights);
+  return { value, low: value - half, high: value + half };
+}
+
 /**
  * Slope of the least-squares line through samples in order of time, with a 95 % interval by moving-block bootstrap of the
  * residuals: neighbouring samples of a heap resemble each other (it grows between two collections), which the textbook interval ignores.
