@@ -263,6 +263,7 @@ export interface MarkerEvent extends Base {
   /**
    * What happened. `module_reloaded`: `a` the module, `b` functions matched. `process_traced`, `process_untraced`: sampling begins or ends with this
    * process. `sampling`: from here on `a` parts per million of the processes are traced, and the kinds whose bits are set in `b`. `sampling_calls`: one call in `a`.
+   * `sampling_new`: from here on processes that start are left out (`a` is 0), or looked at again (1).
    */
   readonly name: string;
   readonly a: Term | undefined;

@@ -36,6 +36,8 @@ export interface NodeStats {
   readonly share: number;
   /** Kinds of events that are traced now: those asked for, less what the overhead budget has left out. */
   readonly kinds: readonly EventKind[];
+  /** Whether the overhead budget leaves out processes that start now, whatever `share` says: looking at each would cost more than there is. */
+  readonly newLeft: boolean;
   /** Processes and ports that carried trace flags when the trace began. */
   readonly traced: number;
 }
@@ -73,10 +75,11 @@ const NO_STATS: NodeStats = Object.freeze({
   eventNs: 0,
   share: 1,
   kinds: [],
+  newLeft: false,
   traced: 0,
 });
 
-const KEYS: Readonly<Record<string, Exclude<keyof NodeStats, "kinds">>> = {
+const KEYS: Readonly<Record<string, Exclude<keyof NodeStats, "kinds" | "newLeft">>> = {
   received: "received",
   shipped: "shipped",
   lost_tracer: "lostTracer",
@@ -106,6 +109,7 @@ export function nodeStats(term: Term | undefined): NodeStats {
       (typeof value === "number" || typeof value === "bigint")
     )
       result.kinds = kindsOf(BigInt(value));
+    if (key instanceof Atom && key.name === "new_left") result.newLeft = value === 1;
     const name = key instanceof Atom ? KEYS[key.name] : undefined;
     if (name !== undefined && (typeof value === "number" || typeof value === "bigint"))
       if (name === "share") share = Number(value);

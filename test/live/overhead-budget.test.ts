@@ -202,6 +202,57 @@ describe.each(["native", "portable"] as const)("overhead budget, %s tracer", (tr
     },
   );
 
+  test(
+    "new processes are left out where they cost too much, and come back when there are few",
+    { timeout: 120_000 },
+    async () => {
+      // Rounds of 100 processes that end at once, so many milliseconds apart.
+      await node.eval(`Pause = atomics:new(1, []), persistent_term:put(bt_pause, Pause), atomics:put(Pause, 1, 1000),
+  spawn(fun() -> register(mother, self()), (fun L() -> _ = [spawn(fun() -> ok end) || _ <- lists:seq(1, 100)],
+    receive stop -> ok after atomics:get(Pause, 1) -> L() end end)() end), ok`);
+      const pause = (ms: number): Promise<string> =>
+        node.eval(`atomics:put(persistent_term:get(bt_pause), 1, ${ms})`);
+      const trace = await start({ events: ["spawned", "receive"] });
+      await pause(2);
+      await until(({ node: { newLeft } }) => newLeft, trace);
+      // Who starts now and stays is found afterwards.
+      await node.eval(
+        `persistent_term:put(bt_late, [spawn(fun() -> receive stop -> ok end end) || _ <- lists:seq(1, 200)]), ok`,
+      );
+      const late = new Set(
+        (await node.eval(`[pid_to_list(P) || P <- persistent_term:get(bt_late)]`)).match(/<[\d.]+>/g),
+      );
+      // They stay out as long as there are as many, though nobody tells of them: the node knows by itself.
+      const reports = all.length;
+      await until(() => all.length > reports + 6, trace);
+      expect(trace.stats.node.newLeft).toBe(true);
+      await pause(5000);
+      await until(({ node: { newLeft, share } }) => !newLeft && share > 0.5, trace);
+      await node.eval(`[P ! stop || P <- persistent_term:get(bt_late)], mother ! stop, ok`);
+      await trace.stop();
+      await collected.done;
+      const news = collected.events.filter((e) => e.kind === "marker" && e.name === "sampling_new");
+      expect(news.map((e) => e.kind === "marker" && e.a)).toEqual([0, 1]);
+      const [left, again] = news.map(({ timestamp }) => timestamp);
+      // A process that was born when the VM was told may be on its way.
+      const between = collected.events.filter(
+        ({ kind, timestamp }) => kind === "spawned" && timestamp > left! + 1e8 && timestamp < again!,
+      );
+      expect(between).toEqual([]);
+      const told = new Set(
+        collected.events.flatMap((e) =>
+          e.kind === "marker" &&
+          e.name === "process_traced" &&
+          e.timestamp > left! &&
+          e.process instanceof Pid
+            ? [`<0.${e.process.id}.${e.process.serial}>`]
+            : [],
+        ),
+      );
+      expect([...late].filter((pid) => told.has(pid)).length).toBeGreaterThan(late.size / 4);
+    },
+  );
+
   test("what contents cost is in the account", { timeout: 120_000 }, async () => {
     // So many that they show, and so few that nobody has to be left out for them.
     const maxBytes = tracer === "native" ? 4096 : 1024;

@@ -3,11 +3,11 @@
 %% milliseconds, with contents some tens, once a session each.
 -module(beamtrace_cost).
 
--export([measure/2, besides/1, of_events/2, of_contents/2, worker/1, sink/0]).
+-export([measure/2, besides/1, of_events/2, of_births/2, of_contents/2, worker/1, sink/0]).
 -export_type([costs/0, counts/0]).
 
-%% In the traced process, and in the tracer, for an event; for a byte of contents, in both; in ns.
--type costs() :: #{event := pos_integer(), drain := non_neg_integer(), byte := number()}.
+%% In the traced process, and in the tracer, for an event; for a process that is born outside of the sample; for a byte of contents, in both; in ns.
+-type costs() :: #{event := pos_integer(), drain := non_neg_integer(), born := pos_integer(), byte := number()}.
 %% Since the start: events, processes born outside of the sample, looks at the rings, messages to the client, bytes of contents.
 -type counts() :: #{
     events := non_neg_integer(),
@@ -24,14 +24,17 @@
 -define(CONTENTS_COLD, 3).
 %% What the connection adds to the tracer's own time for an event.
 -define(SHIP, 2).
-%% A process that is born outside of the sample; a look at the rings, timer and wake-up included; a message to the client. The last two are those
-%% of an idle VM on a virtual machine, where a scheduler that sleeps takes 60 µs to do anything at all (bench/server/idle.ts).
--define(BORN_NS, 800).
+%% A process that is born outside of the sample, in events, as measured on a server (bench/server/births.ts). The VM asks three times and frees later what
+%% it had made of the tracer; the portable tracer and the sampling process have to wake up for it.
+-define(BORN_NATIVE, 2).
+-define(BORN_PORTABLE, 12).
+%% A look at the rings, timer and wake-up included; a message to the client. Those of an idle VM on a virtual machine, where a scheduler
+%% that sleeps takes 60 µs to do anything at all (bench/server/idle.ts).
 -define(LOOK_NS, 40000).
 -define(MESSAGE_NS, 50000).
 %% When it cannot be measured: bench/server, on the slow side.
--define(NATIVE, #{event => 1800, drain => 100, byte => 5}).
--define(PORTABLE, #{event => 2400, drain => 1100, byte => 10}).
+-define(NATIVE, #{event => 1800, drain => 100, born => ?BORN_NATIVE * 1800, byte => 5}).
+-define(PORTABLE, #{event => 2400, drain => 1100, born => ?BORN_PORTABLE * 2400, byte => 10}).
 %% What no VM is faster than, and none slower; a burst that was interrupted would say so.
 -define(EVENT_LEAST, 120).
 -define(EVENT_MOST, 5000).
@@ -44,14 +47,17 @@
 -define(CONTENTS_BYTES, 256).
 -define(CONTENTS_RECORDS, 8192).
 
-%% What does not go with the number of events.
+%% What goes neither with the number of events nor with births.
 -spec besides(counts()) -> non_neg_integer().
-besides(#{outside := Outside, looks := Looks, messages := Messages}) ->
-    Outside * ?BORN_NS + Looks * ?LOOK_NS + Messages * ?MESSAGE_NS.
+besides(#{looks := Looks, messages := Messages}) -> Looks * ?LOOK_NS + Messages * ?MESSAGE_NS.
 
 -spec of_events(costs() | unknown, non_neg_integer()) -> non_neg_integer().
 of_events(unknown, Events) -> of_events(?NATIVE, Events);
 of_events(#{event := Event, drain := Drain}, Events) -> Events * (Event + Drain).
+
+-spec of_births(costs() | unknown, non_neg_integer()) -> non_neg_integer().
+of_births(unknown, Births) -> of_births(?NATIVE, Births);
+of_births(#{born := Born}, Births) -> Births * Born.
 
 -spec of_contents(costs() | unknown, Bytes :: non_neg_integer()) -> non_neg_integer().
 of_contents(unknown, Bytes) -> of_contents(?NATIVE, Bytes);
@@ -78,15 +84,19 @@ default(false) -> ?PORTABLE.
 
 measure(Native, false, Worker) ->
     {Warm, Drain, _} = warm(Native, shape, [], Worker),
-    #{event => min(?EVENT_MOST, max(?EVENT_LEAST, round(?COLD * Warm))), drain => Drain, byte => 0};
+    Event = min(?EVENT_MOST, max(?EVENT_LEAST, round(?COLD * Warm))),
+    #{event => Event, drain => Drain, born => born(Native) * Event, byte => 0};
 %% What contents add is what the same messages take with them, less what they take without.
 measure(Native, true, Worker) ->
-    #{event := Event, drain := Drain} = measure(Native, false, Worker),
+    Costs = measure(Native, false, Worker),
     Filler = filler(?CONTENTS_BYTES),
     {Shape, ShapeDrain, _} = warm(Native, shape, Filler, Worker),
     {Whole, WholeDrain, Bytes} = warm(Native, {bytes, ?CONTENTS_BYTES, #{}}, Filler, Worker),
     Added = ?CONTENTS_COLD * max(0, Whole - Shape) + max(0, WholeDrain - ShapeDrain),
-    #{event => Event, drain => Drain, byte => max(?BYTE_LEAST, Added / max(1, Bytes))}.
+    Costs#{byte := max(?BYTE_LEAST, Added / max(1, Bytes))}.
+
+born(true) -> ?BORN_NATIVE;
+born(false) -> ?BORN_PORTABLE.
 
 %% What messages are made of, 29 bytes each in external format. Of binaries alone a byte would cost far less, of small numbers alone more.
 filler(Bytes) -> [{N, ok, <<"sixteen bytes ok">>} || N <- lists:seq(1, Bytes div 29)].

@@ -8,6 +8,7 @@
 -define(MODULES, [
     beamtrace_agent,
     beamtrace_alarms,
+    beamtrace_births,
     beamtrace_budget,
     beamtrace_contents,
     beamtrace_cost,

@@ -3,7 +3,7 @@
 -module(beamtrace_sample).
 
 -export([new/5, everybody/0, outside/2, threshold/1, processes/1, least/2]).
--export([begin_new/1, let_in/2, enlist/3, admit/2, dismiss/3, dismiss_born/2, dismiss_ports/2]).
+-export([begin_new/1, leave_new/1, is_new/1, let_in/2, enlist/3, admit/2, dismiss/3, dismiss_born/2, dismiss_ports/2]).
 -export([take_flags/4, give_flags/4, tell/2]).
 -export_type([sample/0, threshold/0, marker/0]).
 
@@ -11,7 +11,7 @@
 
 -type threshold() :: 0..16#8000000.
 -type item() :: pid() | port().
--type marker() :: {process_traced | process_untraced, item()} | {sampling, undefined, integer(), integer()}.
+-type marker() :: {process_traced | process_untraced, item()} | {sampling | sampling_new, undefined, integer(), integer()}.
 
 %% erlang:phash2/1 is below this.
 -define(EVERYBODY, 16#8000000).
@@ -30,6 +30,8 @@
     %% Whom to look at: all processes, or these.
     roots :: all | [pid()],
     new :: boolean(),
+    %% New processes are left out.
+    new_left = false :: boolean(),
     inherit :: boolean(),
     %% `new`: who was there before.
     before = #{} :: #{pid() => true},
@@ -93,12 +95,24 @@ least(_, #sample{roots = []}) -> 1;
 least(Most, #sample{roots = [_]}) -> Most;
 least(Most, #sample{roots = Roots}) -> min(Most, lists:min([erlang:phash2(Pid) || Pid <- Roots]) + 1).
 
+%% Whether new processes are looked at.
+-spec is_new(sample()) -> boolean().
+is_new(#sample{new = New, new_left = Left}) -> New andalso not Left.
+
+%% From now on new processes are left out: nobody looks at them, and nobody knows of them.
+-spec leave_new(sample()) -> sample().
+leave_new(#sample{handle = Handle} = S) ->
+    _ = beamtrace_session:process(Handle, new, false, [all]),
+    S#sample{new_left = true}.
+
 %% From now on new processes and ports are looked at when they are born.
--spec begin_new(sample()) -> ok.
-begin_new(#sample{handle = Handle, new = New, flags = Flags, ports = Ports, port_flags = PortFlags}) ->
-    _ = New andalso beamtrace_session:process(Handle, new, true, Flags),
+-spec begin_new(sample()) -> sample().
+begin_new(#sample{} = S) -> flag_new(S#sample{new_left = false}).
+
+flag_new(#sample{handle = Handle, flags = Flags, ports = Ports, port_flags = PortFlags} = S) ->
+    _ = is_new(S) andalso beamtrace_session:process(Handle, new, true, Flags),
     _ = PortFlags =/= [] andalso (Ports =:= all orelse Ports =:= new) andalso beamtrace_session:port(Handle, new, true, PortFlags),
-    ok.
+    S.
 
 %% From here on new processes below the threshold are traced, others are not. Native: nor are processes that run from now on.
 -spec let_in(threshold(), sample()) -> ok.
@@ -158,16 +172,10 @@ dismiss_ports(Threshold, #sample{ports = Ports} = S) when is_atom(Ports), Thresh
 dismiss_ports(_, _) ->
     ok.
 
-%% Flags of a kind that is left out, of everybody in the sample. Without `procs` nobody would know who is born: then new
-%% processes are left out altogether.
+%% Flags of a kind that is left out, of everybody in the sample. New processes have been left out before `procs` is, without which nobody would know of them.
 -spec take_flags([atom()], [atom()], threshold(), sample()) -> sample().
 take_flags(Flags, PortFlags, Threshold, #sample{handle = Handle} = S) ->
-    NewFlags =
-        case lists:member(procs, Flags) of
-            true -> [all];
-            false -> Flags
-        end,
-    _ = S#sample.new andalso beamtrace_session:process(Handle, new, false, NewFlags),
+    _ = is_new(S) andalso beamtrace_session:process(Handle, new, false, Flags),
     _ = PortFlags =/= [] andalso is_atom(S#sample.ports) andalso
         set(fun() -> beamtrace_session:port(Handle, new, false, PortFlags) end),
     _ = [
@@ -181,8 +189,7 @@ take_flags(Flags, PortFlags, Threshold, #sample{handle = Handle} = S) ->
 
 -spec give_flags([atom()], [atom()], threshold(), sample()) -> sample().
 give_flags(Flags, PortFlags, Threshold, #sample{flags = Before, port_flags = PortsBefore} = S0) ->
-    S = S0#sample{flags = Flags ++ Before, port_flags = PortFlags ++ PortsBefore},
-    _ = lists:member(procs, S#sample.flags) andalso begin_new(S),
+    S = flag_new(S0#sample{flags = Flags ++ Before, port_flags = PortFlags ++ PortsBefore}),
     _ = [on(S, Item) || Item <- leaving(0, Threshold, S)],
     S.
 

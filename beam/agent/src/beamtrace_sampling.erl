@@ -26,6 +26,9 @@
 %% Messages of births that are seen to in one go.
 -define(CHUNK, 256).
 -define(REPORT_TICKS, 10).
+-define(REPORT_MS, 2000).
+%% Events of a new process in the sample, at least: `spawn`, `spawned`, links, `exit`, and a message or two.
+-define(BIRTH_EVENTS, 8).
 %% The tracer's answer, after which it is stuck.
 -define(ANSWER_MS, 5000).
 %% What this process costs the VM: a tick; a look at a process; a process whose flags and marker are set. Reckoned, not measured by the
@@ -36,7 +39,9 @@
 -define(KINDS(List), lists:foldl(fun(Kind, Mask) -> Mask bor (1 bsl Kind) end, 0, List)).
 %% Places of the counters that the tracer keeps.
 -define(COUNTERS, 6).
--define(FLUSH_MS, 200).
+-define(FLUSH_MS, 400).
+
+-type counts() :: {beamtrace_cost:counts() | #{}, Kinds :: [non_neg_integer()]}.
 
 -record(state, {
     holder :: pid(),
@@ -49,6 +54,8 @@
     groups :: [group()],
     %% Left out, the last one first, with what they cost then, ns a second.
     shed = [] :: [{group(), non_neg_integer()}],
+    %% While new processes are left out: what they would cost, ns a second, and when how many had been started.
+    left_new = none :: none | {Cost :: non_neg_integer(), At :: integer(), beamtrace_births:place()},
     mask :: non_neg_integer(),
     counters :: counters:counters_ref(),
     costs :: beamtrace_cost:costs() | unknown,
@@ -56,7 +63,9 @@
     limit :: pos_integer() | infinity,
     %% What setting flags has cost so far, in ns.
     control = 0 :: non_neg_integer(),
-    kinds = [] :: [non_neg_integer()],
+    %% At this tick and at the one before.
+    counts = {#{}, []} :: counts(),
+    counts_before = {#{}, []} :: counts(),
     ticks = 0 :: non_neg_integer()
 }).
 
@@ -137,7 +146,7 @@ open(Holder, #{handle := Handle, tracer := Tracer, vm_tracer := VmTracer, spec :
         native = Native,
         sample = Sample,
         most = beamtrace_sample:threshold(share(Spec) / ?PPM),
-        groups = [G || {_, F, P, K} = G <- groups(), K band Mask =/= 0, (F -- Flags) =/= F orelse (P -- PortFlags) =/= P],
+        groups = groups(Flags, PortFlags, Mask),
         mask = Mask,
         counters = Counters,
         costs = Costs,
@@ -147,6 +156,17 @@ open(Holder, #{handle := Handle, tracer := Tracer, vm_tracer := VmTracer, spec :
 %% With a budget the tracer looks and sends less often: what that costs does not fall with the share.
 least_ms(infinity) -> 0;
 least_ms(_) -> ?FLUSH_MS.
+
+%% What of each is traced: only that is left out, and comes back.
+groups(Flags, PortFlags, Mask) ->
+    [
+        {Name, Of, OfPorts, Kinds band Mask}
+     || {Name, All, AllOfPorts, Kinds} <- groups(),
+        Of <- [[Flag || Flag <- All, lists:member(Flag, Flags)]],
+        OfPorts <- [[Flag || Flag <- AllOfPorts, lists:member(Flag, PortFlags)]],
+        Kinds band Mask =/= 0,
+        Of =/= [] orelse OfPorts =/= []
+    ].
 
 %% In the order in which kinds are left out when nothing is known of how often they come.
 -spec groups() -> [group()].
@@ -179,7 +199,7 @@ begin_trace(#state{limit = Limit, most = Most, sample = Sample} = S0) ->
         end,
     beamtrace_sample:let_in(First, Sample),
     %% New ones first: nobody is missed in between.
-    beamtrace_sample:begin_new(Sample),
+    _ = beamtrace_sample:begin_new(Sample),
     Items = beamtrace_sample:enlist(0, First, Sample),
     S = announce(changed(Items, looked(S0#state{threshold = First}))),
     Counts = {length([P || P <- Items, is_pid(P)]), length([P || P <- Items, is_port(P)])},
@@ -187,7 +207,8 @@ begin_trace(#state{limit = Limit, most = Most, sample = Sample} = S0) ->
 
 with_budget(#state{limit = infinity} = S) ->
     S;
-with_budget(#state{limit = Limit} = S) ->
+with_budget(#state{limit = Limit} = S0) ->
+    S = counted(S0),
     S#state{budget = beamtrace_budget:new(Limit, sample(S))}.
 
 again(#state{budget = Budget} = S) ->
@@ -248,24 +269,28 @@ ppm(#state{threshold = Threshold}) -> Threshold * ?PPM div beamtrace_sample:ever
 %% The budget.
 
 tick(#state{budget = Budget0} = S0) ->
-    {Produced, S1} = produced(S0),
+    S1 = counted(S0),
     {Action, Budget} = beamtrace_budget:step(sample(S1), situation(S1), Budget0),
     S2 = S1#state{budget = Budget, ticks = S1#state.ticks + 1},
     S3 =
         case Action of
             keep -> S2;
             {share, Share} -> set_share(Share, S2);
-            shed -> shed(Produced, S2);
+            leave_new -> leave_new(S2);
+            begin_new -> begin_new(S2);
+            shed -> shed(S2);
             restore -> restore(S2);
             {stop, Ppm} -> give_up(Ppm, S2)
         end,
-    case S3#state.ticks rem ?REPORT_TICKS of
+    case S3#state.ticks rem report_ticks(Budget) of
         0 ->
             beamtrace_sample:dismiss_ports(S3#state.threshold, S3#state.sample),
-            report(S3);
+            report(still_left(S3));
         _ ->
             S3
     end.
+
+report_ticks(Budget) -> max(1, min(?REPORT_TICKS, ?REPORT_MS div beamtrace_budget:tick_ms(Budget))).
 
 -spec give_up(non_neg_integer(), #state{}) -> no_return().
 give_up(Ppm, #state{holder = Holder, tracer = Tracer, limit = Limit}) ->
@@ -275,17 +300,24 @@ give_up(Ppm, #state{holder = Holder, tracer = Tracer, limit = Limit}) ->
     after infinity -> exit(limit)
     end.
 
-situation(#state{threshold = Threshold, most = Most, groups = Groups, shed = Shed} = S) ->
+situation(#state{threshold = Threshold, most = Most, groups = Groups, shed = Shed, sample = Sample, left_new = Left} = S) ->
     Everybody = beamtrace_sample:everybody(),
+    New = beamtrace_sample:is_new(Sample),
     #{
         share => Threshold / Everybody,
         most => Most / Everybody,
         least => least(S) / Everybody,
         processes => processes(S),
-        sheddable => length(Groups) > 1,
+        new => New,
+        left_new =>
+            case Left of
+                {Cost, _, _} -> Cost;
+                none -> none
+            end,
+        sheddable => New orelse length(Groups) > 1,
         restorable =>
             case Shed of
-                [{_, Cost} | _] -> Cost;
+                [{_, Then} | _] -> Then;
                 [] -> none
             end
     }.
@@ -294,62 +326,91 @@ processes(#state{sample = Sample}) -> beamtrace_sample:processes(Sample).
 
 least(#state{most = Most, sample = Sample}) -> beamtrace_sample:least(Most, Sample).
 
-sample(#state{costs = Costs} = S) ->
+sample(#state{costs = Costs, counts = {Counts, _}} = S) ->
     {Runtime, _} = erlang:statistics(runtime),
-    Counts = counts(S),
     #{
         at => erlang:monotonic_time(nanosecond),
         runtime => Runtime * 1000000,
         events => beamtrace_cost:of_events(Costs, maps:get(events, Counts)) + beamtrace_cost:of_contents(Costs, maps:get(contents, Counts)),
+        births => beamtrace_cost:of_births(Costs, maps:get(outside, Counts)),
         fixed => beamtrace_cost:besides(Counts) + S#state.ticks * ?TICK_COST_NS,
         flags => S#state.control
     }.
 
+counted(#state{counts = Before} = S) -> S#state{counts = counts(S), counts_before = Before}.
+
+%% Since the start; native: and events of each kind.
 counts(#state{native = none, counters = C}) ->
-    #{
+    {#{
         events => counters:get(C, 1) + counters:get(C, 2),
         outside => counters:get(C, 4),
         looks => 0,
         messages => counters:get(C, 5),
         contents => counters:get(C, 6)
-    };
+    }, []};
 counts(#state{native = Native, counters = C}) ->
     case beamtrace_nif:produced(Native) of
-        {Events, Outside, Contents, _} ->
-            #{
+        {Events, Outside, Contents, Kinds} ->
+            {#{
                 events => Events,
                 outside => Outside,
                 looks => counters:get(C, 3),
                 messages => counters:get(C, 5),
                 contents => Contents
-            };
+            }, Kinds};
         false ->
             exit(trace_gone)
     end.
 
-%% Events of each kind since the last tick.
-produced(#state{native = none} = S) ->
-    {[], S};
-produced(#state{native = Native, kinds = Before} = S) ->
-    case beamtrace_nif:produced(Native) of
-        {_, _, _, Kinds} when Before =:= [] -> {Kinds, S#state{kinds = Kinds}};
-        {_, _, _, Kinds} -> {lists:zipwith(fun(A, B) -> A - B end, Kinds, Before), S#state{kinds = Kinds}};
-        false -> {[], S}
+%% What is left out. New processes are a kind of cost by themselves: one that is not in the sample costs the VM as much as two events, or more.
+%% Without `procs` nobody would know of them, so they go before it.
+
+leave_new(#state{sample = Sample} = S) ->
+    Left = {births_cost(S), erlang:monotonic_time(nanosecond), beamtrace_births:number()},
+    announce_new(S#state{sample = beamtrace_sample:leave_new(Sample), left_new = Left}).
+
+%% Those that have come meanwhile come in, too.
+begin_new(#state{sample = Sample0, threshold = Threshold} = S) ->
+    Sample = beamtrace_sample:begin_new(Sample0),
+    Items = beamtrace_sample:enlist(0, Threshold, Sample),
+    announce_new(changed(Items, looked(S#state{sample = Sample, left_new = none}))).
+
+%% What new processes would cost by now.
+still_left(#state{left_new = none} = S) ->
+    S;
+still_left(#state{left_new = {_, Before, Number}, costs = Costs, threshold = Threshold} = S) ->
+    {Now, Last} = {erlang:monotonic_time(nanosecond), beamtrace_births:number()},
+    PerSecond = beamtrace_births:since(Number, Last) * 1000000000 div max(1, Now - Before),
+    Events = PerSecond * ?BIRTH_EVENTS * Threshold div beamtrace_sample:everybody(),
+    S#state{left_new = {beamtrace_cost:of_births(Costs, PerSecond) + beamtrace_cost:of_events(Costs, Events), Now, Last}}.
+
+%% Of the last tick, ns a second.
+births_cost(#state{counts = {Now, _}, counts_before = {Before, _}, costs = Costs} = S) ->
+    beamtrace_cost:of_births(Costs, per_second(maps:get(outside, Now) - maps:get(outside, Before), S)).
+
+per_second(Count, #state{budget = Budget}) -> Count * 1000 div beamtrace_budget:tick_ms(Budget).
+
+%% What costs most, or the first in order.
+shed(#state{groups = Groups, sample = Sample} = S) ->
+    Produced = produced(S),
+    Often = [{often(Kinds, Produced), -I, G} || {I, {_, _, _, Kinds} = G} <- numbered(Groups)],
+    {Count, _, {Name, _, _, _} = Group} = lists:max(Often),
+    Cost = beamtrace_cost:of_events(S#state.costs, per_second(Count, S)),
+    case beamtrace_sample:is_new(Sample) andalso (Name =:= procs orelse length(Groups) =:= 1 orelse births_cost(S) >= max(1, Cost)) of
+        true -> leave_new(S);
+        false -> shed(Group, Cost, S)
     end.
 
-%% The kinds that come most often, or the first in order.
-shed(Produced, #state{groups = Groups, shed = Shed, mask = Mask} = S) ->
-    Often = [{often(Kinds, Produced, S), -I, G} || {I, {_, _, _, Kinds} = G} <- numbered(Groups)],
-    {Count, _, {_, Flags, PortFlags, Kinds} = Group} = lists:max(Often),
-    PerSecond = Count * 1000 div beamtrace_budget:tick_ms(S#state.budget),
-    Cost = beamtrace_cost:of_events(S#state.costs, PerSecond),
-    S1 = S#state{groups = lists:delete(Group, Groups), shed = [{Group, Cost} | Shed], mask = Mask band (bnot Kinds)},
-    S1#state.tracer ! {beamtrace_mask, S1#state.mask},
-    Sample = beamtrace_sample:take_flags(Flags, PortFlags, S#state.threshold, S#state.sample),
-    announce(S1#state{sample = Sample}).
+shed({_, Flags, PortFlags, Kinds} = Group, Cost, #state{groups = Groups, shed = Shed, mask = Mask} = S0) ->
+    S = S0#state{groups = lists:delete(Group, Groups), shed = [{Group, Cost} | Shed], mask = Mask band (bnot Kinds)},
+    S#state.tracer ! {beamtrace_mask, S#state.mask},
+    announce(S#state{sample = beamtrace_sample:take_flags(Flags, PortFlags, S#state.threshold, S#state.sample)}).
 
-often(Kinds, [], S) -> often(Kinds, sampled_kinds(S), S);
-often(Kinds, Produced, _) -> lists:sum([Count || {I, Count} <- numbered(Produced), Kinds band (1 bsl (I - 1)) =/= 0]).
+%% Events of each kind since the last tick.
+produced(#state{native = none} = S) -> sampled_kinds(S);
+produced(#state{counts = {_, Kinds}, counts_before = {_, Before}}) -> lists:zipwith(fun(A, B) -> A - B end, Kinds, Before).
+
+often(Kinds, Produced) -> lists:sum([Count || {I, Count} <- numbered(Produced), Kinds band (1 bsl (I - 1)) =/= 0]).
 
 %% OTP 25 has no lists:enumerate/1 in all its releases.
 numbered(List) -> lists:zip(lists:seq(1, length(List)), List).
@@ -375,5 +436,12 @@ report(#state{holder = Holder, tracer = Tracer, mask = Mask, budget = Budget} = 
             none -> #{};
             _ -> #{overhead_ppm => beamtrace_budget:estimate(Budget), event_ns => beamtrace_cost:of_events(S#state.costs, 1)}
         end,
-    Holder ! {beamtrace_sampled, Tracer, Overhead#{share_ppm => ppm(S), kinds => Mask}},
+    Holder ! {beamtrace_sampled, Tracer, Overhead#{share_ppm => ppm(S), kinds => Mask, new_left => new_left(S)}},
     S.
+
+announce_new(#state{sample = Sample} = S) ->
+    _ = beamtrace_sample:tell([{sampling_new, undefined, 1 - new_left(S), 0}], Sample),
+    report(S).
+
+new_left(#state{left_new = none}) -> 0;
+new_left(_) -> 1.

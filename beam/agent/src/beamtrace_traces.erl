@@ -95,7 +95,7 @@ started(TraceId, Spec, #{handle := Handle, watch := Watch, excluded := Excluded,
         watch = Watch,
         traced = maps:get(traced, Started),
         sampler = maps:get(sampler, Started),
-        sampled = #{share_ppm => 1000000, kinds => maps:get(kinds, Spec)},
+        sampled = #{share_ppm => 1000000, kinds => maps:get(kinds, Spec), new_left => 0},
         timers = timers(TraceId, Spec, Watch)
     },
     %% Events of what was switched off again may still be under way.
@@ -226,7 +226,7 @@ complete(Stats, #trace{traced = Traced, sampled = Sampled}) -> maps:merge(Stats#
 
 %% The client hears at once of a change.
 sampled(#trace{sampled = Before, tracer = Tracer} = Trace, Sampled) ->
-    Said = [share_ppm, kinds],
+    Said = [share_ppm, kinds, new_left],
     _ = maps:with(Said, Before) =/= maps:with(Said, Sampled) andalso (Tracer ! {beamtrace_stats, report}),
     Trace#trace{sampled = Sampled}.
 
