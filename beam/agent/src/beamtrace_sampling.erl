@@ -29,6 +29,7 @@
 -define(REPORT_MS, 2000).
 %% Events of a new process in the sample, at least: `spawn`, `spawned`, links, `exit`, and a message or two.
 -define(BIRTH_EVENTS, 8).
+-define(DOUBT, 4).
 %% The tracer's answer, after which it is stuck.
 -define(ANSWER_MS, 5000).
 %% What this process costs the VM: a tick; a look at a process; a process whose flags and marker are set. Reckoned, not measured by the
@@ -375,14 +376,15 @@ begin_new(#state{sample = Sample0, threshold = Threshold} = S) ->
     Items = beamtrace_sample:enlist(0, Threshold, Sample),
     announce_new(changed(Items, looked(S#state{sample = Sample, left_new = none}))).
 
-%% What new processes would cost by now.
+%% What new processes would cost by now. A quiet second among busy ones is not believed at once.
 still_left(#state{left_new = none} = S) ->
     S;
-still_left(#state{left_new = {_, Before, Number}, costs = Costs, threshold = Threshold} = S) ->
+still_left(#state{left_new = {Then, Before, Number}, costs = Costs, threshold = Threshold} = S) ->
     {Now, Last} = {erlang:monotonic_time(nanosecond), beamtrace_births:number()},
     PerSecond = beamtrace_births:since(Number, Last) * 1000000000 div max(1, Now - Before),
     Events = PerSecond * ?BIRTH_EVENTS * Threshold div beamtrace_sample:everybody(),
-    S#state{left_new = {beamtrace_cost:of_births(Costs, PerSecond) + beamtrace_cost:of_events(Costs, Events), Now, Last}}.
+    Cost = beamtrace_cost:of_births(Costs, PerSecond) + beamtrace_cost:of_events(Costs, Events),
+    S#state{left_new = {max(Cost, Then div ?DOUBT), Now, Last}}.
 
 %% Of the last tick, ns a second.
 births_cost(#state{counts = {Now, _}, counts_before = {Before, _}, costs = Costs} = S) ->
