@@ -130,6 +130,12 @@ export const CHECKS: Readonly<Record<string, readonly Check[]>> = {
       quickMinutes: 20,
     },
     {
+      name: "births",
+      what: "what a process that is born outside of the sample costs an HTTP server, native and portable",
+      module: "bench/server/births",
+      quickMinutes: 0,
+    },
+    {
       name: "recorder",
       what: "a flight recorder that is always on, on RabbitMQ",
       module: "bench/server/recorder",

@@ -32,12 +32,14 @@ export interface NodeStats {
   readonly overhead: number;
   /** With `limits.overhead`: nanoseconds of CPU that an event costs on this node, as it was measured and is reckoned with; else 0. */
   readonly eventNs: number;
+  /** The same of a process that is born outside of the sample: what looking at it costs. */
+  readonly birthNs: number;
   /** Share of the processes that is traced now; 1 unless `sampling.processes` or `limits.overhead` says otherwise. */
   readonly share: number;
   /** Kinds of events that are traced now: those asked for, less what the overhead budget has left out. */
   readonly kinds: readonly EventKind[];
   /** Whether the overhead budget leaves out processes that start now, whatever `share` says: looking at each would cost more than there is. */
-  readonly newLeft: boolean;
+  readonly newLeftOut: boolean;
   /** Processes and ports that carried trace flags when the trace began. */
   readonly traced: number;
 }
@@ -73,13 +75,14 @@ const NO_STATS: NodeStats = Object.freeze({
   rate: 0,
   overhead: 0,
   eventNs: 0,
+  birthNs: 0,
   share: 1,
   kinds: [],
-  newLeft: false,
+  newLeftOut: false,
   traced: 0,
 });
 
-const KEYS: Readonly<Record<string, Exclude<keyof NodeStats, "kinds" | "newLeft">>> = {
+const KEYS: Readonly<Record<string, Exclude<keyof NodeStats, "kinds" | "newLeftOut">>> = {
   received: "received",
   shipped: "shipped",
   lost_tracer: "lostTracer",
@@ -94,6 +97,7 @@ const KEYS: Readonly<Record<string, Exclude<keyof NodeStats, "kinds" | "newLeft"
   overhead_ppm: "overhead",
   share_ppm: "share",
   event_ns: "eventNs",
+  birth_ns: "birthNs",
   traced: "traced",
 };
 
@@ -109,7 +113,7 @@ export function nodeStats(term: Term | undefined): NodeStats {
       (typeof value === "number" || typeof value === "bigint")
     )
       result.kinds = kindsOf(BigInt(value));
-    if (key instanceof Atom && key.name === "new_left") result.newLeft = value === 1;
+    if (key instanceof Atom && key.name === "new_left") result.newLeftOut = value === 1;
     const name = key instanceof Atom ? KEYS[key.name] : undefined;
     if (name !== undefined && (typeof value === "number" || typeof value === "bigint"))
       if (name === "share") share = Number(value);

@@ -217,7 +217,7 @@ describe.each(["native", "portable"] as const)("overhead budget, %s tracer", (tr
         limits: { overhead: 0.05, rate: Infinity, seconds: 600 },
       });
       await pause(1);
-      await until(({ node: { newLeft } }) => newLeft, trace);
+      await until(({ node: { newLeftOut } }) => newLeftOut, trace);
       // Who starts now and stays is found afterwards.
       await node.eval(
         `persistent_term:put(bt_late, [spawn(fun() -> receive stop -> ok end end) || _ <- lists:seq(1, 200)]), ok`,
@@ -228,9 +228,9 @@ describe.each(["native", "portable"] as const)("overhead budget, %s tracer", (tr
       // They stay out as long as there are as many, though nobody tells of them: the node knows by itself.
       const reports = all.length;
       await until(() => all.length > reports + 6, trace);
-      expect(trace.stats.node.newLeft).toBe(true);
+      expect(trace.stats.node.newLeftOut).toBe(true);
       await pause(5000);
-      await until(({ node: { newLeft, share } }) => !newLeft && share > 0.5, trace);
+      await until(({ node: { newLeftOut, share } }) => !newLeftOut && share > 0.5, trace);
       await node.eval(`[P ! stop || P <- persistent_term:get(bt_late)], mother ! stop, ok`);
       await trace.stop();
       await collected.done;

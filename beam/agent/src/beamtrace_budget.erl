@@ -37,6 +37,7 @@
 
 -define(TICK_MS, 100).
 -define(IDLE_TICK_MS, 400).
+-define(UNSETTLED_TICK_MS, 200).
 -define(SECOND_NS, 1000000000).
 %% Ticks over which the VM's own CPU is taken: statistics(runtime) moves in steps of 10 ms.
 -define(BASE_TICKS, 10).
@@ -103,6 +104,7 @@
 
 %% How long the next tick is. A tick costs a VM with little to do a waking of its own, and there a quarter of them will do.
 -spec tick_ms(budget()) -> pos_integer().
+tick_ms(#budget{idle = true, changed = Changed}) when Changed < ?RAISE -> ?UNSETTLED_TICK_MS;
 tick_ms(#budget{idle = true}) -> ?IDLE_TICK_MS;
 tick_ms(#budget{idle = false}) -> ?TICK_MS.
 
@@ -127,7 +129,7 @@ step(#{at := At} = Sample, Situation, #budget{ticks = Ticks0, last = Last, limit
     Ticks = lists:sublist([Tick | Ticks0], ?BASE_TICKS),
     Costs = #costs{
         events = per_second(#tick.events, lists:sublist(Ticks, ?COST_TICKS)),
-        births = per_second(#tick.births, lists:sublist(Ticks, ?COST_TICKS)),
+        births = births(Situation, lists:sublist(Ticks, ?COST_TICKS)),
         fixed = per_second(#tick.fixed, Ticks),
         %% Flags are set now and then; that is no jump of the load.
         flags = per_second(#tick.flags, Ticks),
@@ -148,6 +150,10 @@ step(#{at := At} = Sample, Situation, #budget{ticks = Ticks0, last = Last, limit
         idle = per_second(#tick.runtime, Ticks) =< ?IDLE * ?SECOND_NS andalso per_second(#tick.runtime, [Tick]) =< 2 * ?IDLE * ?SECOND_NS
     },
     decide(Costs, Situation, B).
+
+%% Those before new processes were left out say nothing of the time after.
+births(#{left_new := none}, Ticks) -> per_second(#tick.births, Ticks);
+births(_, _) -> 0.0.
 
 %% CPU of the VM without tracing, ns a second.
 base(Ticks, Limit) ->
@@ -176,7 +182,7 @@ decide(#costs{base = Base} = Costs, Situation, #budget{limit = Limit, age = Age}
 lower(#costs{births = Births, fixed = Fixed, base = Base}, #{share := Share, new := true}, #budget{limit = Limit} = B) when
     Births > 0, Births + Fixed > ?HIGH * Limit * Base
 ->
-    {leave_new, changed(lowered(Share, Base, B))};
+    {leave_new, lowered(Share, Base, B)};
 lower(#costs{events = Now, base = Base} = Costs, #{share := Share, least := Least}, B) when Share > Least ->
     %% At least by a fifth, so that a share does not creep.
     To = max(Least, Share * min(0.8, max(0.0, room(Costs, B)) / max(1.0, Now))),

@@ -190,7 +190,13 @@ take_flags(Flags, PortFlags, Threshold, #sample{handle = Handle} = S) ->
 -spec give_flags([atom()], [atom()], threshold(), sample()) -> sample().
 give_flags(Flags, PortFlags, Threshold, #sample{flags = Before, port_flags = PortsBefore} = S0) ->
     S = flag_new(S0#sample{flags = Flags ++ Before, port_flags = PortFlags ++ PortsBefore}),
-    _ = [on(S, Item) || Item <- leaving(0, Threshold, S)],
+    Items = leaving(0, Threshold, S),
+    %% Some may have been born while new processes were left out.
+    _ =
+        case S#sample.new_left of
+            true -> admit(Items, S);
+            false -> [on(S, Item) || Item <- Items]
+        end,
     S.
 
 members(From, To, #sample{roots = Roots} = S) ->

@@ -29,6 +29,7 @@
 -define(REPORT_MS, 2000).
 %% Events of a new process in the sample, at least: `spawn`, `spawned`, links, `exit`, and a message or two.
 -define(BIRTH_EVENTS, 8).
+%% By how much what new processes would cost may fall from one report to the next.
 -define(DOUBT, 4).
 %% The tracer's answer, after which it is stuck.
 -define(ANSWER_MS, 5000).
@@ -436,7 +437,12 @@ report(#state{holder = Holder, tracer = Tracer, mask = Mask, budget = Budget} = 
     Overhead =
         case Budget of
             none -> #{};
-            _ -> #{overhead_ppm => beamtrace_budget:estimate(Budget), event_ns => beamtrace_cost:of_events(S#state.costs, 1)}
+            _ ->
+                #{
+                    overhead_ppm => beamtrace_budget:estimate(Budget),
+                    event_ns => beamtrace_cost:of_events(S#state.costs, 1),
+                    birth_ns => beamtrace_cost:of_births(S#state.costs, 1)
+                }
         end,
     Holder ! {beamtrace_sampled, Tracer, Overhead#{share_ppm => ppm(S), kinds => Mask, new_left => new_left(S)}},
     S.
