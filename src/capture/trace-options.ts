@@ -153,7 +153,8 @@ export interface TraceSpec {
   readonly overflow?: "drop-newest" | "overwrite-oldest";
   /**
    * How events are gathered on the node before they are sent: a batch goes when it holds so many, or when its first event has waited so long
-   * (10 ms at most after a quiet time, or where few events come). Default: 512 events (the native tracer: eight times as many) or 50 ms.
+   * (10 ms at most after a quiet time, or where few events come; the first after a silence twice as long with the native tracer, but 100 ms at
+   * most by that). Default: 512 events (the native tracer: eight times as many) or 50 ms. With `limits.overhead` at least 400 ms.
    */
   readonly batch?: { readonly events?: number; readonly milliseconds?: number };
 }

@@ -23,6 +23,8 @@
 %% Events per second below which a few milliseconds pass between two looks, twice as many after each look that found nothing.
 -define(QUIET_PACE, 200).
 -define(QUIET_MS, 10).
+%% Where nothing happens at all a batch's interval may double, up to this: a VM that sleeps takes 60 to 150 µs of CPU to wake up for nothing.
+-define(SILENT_MS, 100).
 -define(LAST_RETRIES, 400).
 %% An event with contents takes its record and what continues it; finishing these takes about as long as draining four times as many.
 -define(CONTENTS_FACTOR, 4).
@@ -211,7 +213,7 @@ drain(#state{trace = Trace, max = Max, quota = Quota, base = Base} = S) ->
     measure(Base + Now, S2#state{looked = Now, pace = Pace, quiet_ms = quiet_ms(Pace, S), blocked = false}).
 
 %% What comes after a quiet time comes soon; a node on which nothing happens is left alone.
-quiet_ms(0, #state{quiet_ms = Last, flush_ms = FlushMs}) -> min(FlushMs, 2 * Last);
+quiet_ms(0, #state{quiet_ms = Last, flush_ms = FlushMs}) -> min(max(FlushMs, min(?SILENT_MS, 2 * FlushMs)), 2 * Last);
 quiet_ms(_, #state{quiet_ms = Last, counters = Counters}) when Counters =/= none -> Last;
 quiet_ms(_, #state{flush_ms = FlushMs}) -> min(FlushMs, ?QUIET_MS).
 
