@@ -29,8 +29,8 @@
 -define(REPORT_MS, 2000).
 %% Events of a new process in the sample, at least: `spawn`, `spawned`, links, `exit`, and a message or two.
 -define(BIRTH_EVENTS, 8).
-%% By how much what new processes would cost may fall from one report to the next.
--define(DOUBT, 4).
+%% New processes that were left out come back by the worst of so many reports, of one or two seconds each: a quiet second among busy ones says nothing.
+-define(LEFT_REPORTS, 5).
 %% The tracer's answer, after which it is stuck.
 -define(ANSWER_MS, 5000).
 %% What this process costs the VM: a tick; a look at a process; a process whose flags and marker are set. Reckoned, not measured by the
@@ -56,8 +56,8 @@
     groups :: [group()],
     %% Left out, the last one first, with what they cost then, ns a second.
     shed = [] :: [{group(), non_neg_integer()}],
-    %% While new processes are left out: what they would cost, ns a second, and when how many had been started.
-    left_new = none :: none | {Cost :: non_neg_integer(), At :: integer(), beamtrace_births:place()},
+    %% While new processes are left out: what they would cost at the last reports, ns a second, newest first; and when how many had been started.
+    left_new = none :: none | {[non_neg_integer()], At :: integer(), beamtrace_births:place()},
     mask :: non_neg_integer(),
     counters :: counters:counters_ref(),
     costs :: beamtrace_cost:costs() | unknown,
@@ -313,7 +313,7 @@ situation(#state{threshold = Threshold, most = Most, groups = Groups, shed = She
         new => New,
         left_new =>
             case Left of
-                {Cost, _, _} -> Cost;
+                {Costs, _, _} -> lists:max(Costs);
                 none -> none
             end,
         sheddable => New orelse length(Groups) > 1,
@@ -368,7 +368,7 @@ counts(#state{native = Native, counters = C}) ->
 %% Without `procs` nobody would know of them, so they go before it.
 
 leave_new(#state{sample = Sample} = S) ->
-    Left = {births_cost(S), erlang:monotonic_time(nanosecond), beamtrace_births:number()},
+    Left = {[births_cost(S)], erlang:monotonic_time(nanosecond), beamtrace_births:number()},
     announce_new(S#state{sample = beamtrace_sample:leave_new(Sample), left_new = Left}).
 
 %% Those that have come meanwhile come in, too.
@@ -377,15 +377,15 @@ begin_new(#state{sample = Sample0, threshold = Threshold} = S) ->
     Items = beamtrace_sample:enlist(0, Threshold, Sample),
     announce_new(changed(Items, looked(S#state{sample = Sample, left_new = none}))).
 
-%% What new processes would cost by now. A quiet second among busy ones is not believed at once.
+%% What new processes would cost by now.
 still_left(#state{left_new = none} = S) ->
     S;
-still_left(#state{left_new = {Then, Before, Number}, costs = Costs, threshold = Threshold} = S) ->
+still_left(#state{left_new = {Former, Before, Number}, costs = Costs, threshold = Threshold} = S) ->
     {Now, Last} = {erlang:monotonic_time(nanosecond), beamtrace_births:number()},
     PerSecond = beamtrace_births:since(Number, Last) * 1000000000 div max(1, Now - Before),
     Events = PerSecond * ?BIRTH_EVENTS * Threshold div beamtrace_sample:everybody(),
     Cost = beamtrace_cost:of_births(Costs, PerSecond) + beamtrace_cost:of_events(Costs, Events),
-    S#state{left_new = {max(Cost, Then div ?DOUBT), Now, Last}}.
+    S#state{left_new = {lists:sublist([Cost | Former], ?LEFT_REPORTS), Now, Last}}.
 
 %% Of the last tick, ns a second.
 births_cost(#state{counts = {Now, _}, counts_before = {Before, _}, costs = Costs} = S) ->
