@@ -6,7 +6,7 @@ import { afterAll, beforeAll, describe, expect, test } from "vitest";
 import { fileURLToPath } from "node:url";
 import { startNode, type ErlNode } from "../support/erl-node";
 
-const SOURCE = fileURLToPath(new URL("../../beam/agent/src/beamtrace_budget.erl", import.meta.url));
+const MODULES = ["beamtrace_budget", "beamtrace_births"];
 const LIMIT = 0.02;
 const TENTHS = 10;
 
@@ -21,10 +21,13 @@ interface Tick {
 let node: ErlNode;
 beforeAll(async () => {
   node = await startNode({ distributed: false });
-  await node.eval(
-    `{ok, beamtrace_budget, Beam} = compile:file(${JSON.stringify(SOURCE)}, [binary]),
-     {module, beamtrace_budget} = code:load_binary(beamtrace_budget, "beamtrace_budget", Beam), ok`,
-  );
+  for (const module of MODULES) {
+    const source = fileURLToPath(new URL(`../../beam/agent/src/${module}.erl`, import.meta.url));
+    await node.eval(
+      `{ok, ${module}, Beam} = compile:file(${JSON.stringify(source)}, [binary]),
+       {module, ${module}} = code:load_binary(${module}, "${module}", Beam), ok`,
+    );
+  }
 });
 afterAll(() => node.stop());
 
@@ -177,4 +180,16 @@ describe("new processes", () => {
     expect(ticks.every(({ isNew }) => isNew)).toBe(true);
     expect(ticks.at(-1)?.share).toBe(1);
   });
+});
+
+test("how many processes have been started is told by the number of one", async () => {
+  // More than OTP 25 has numbers before its serial changes; one at a time, so that the table never fills.
+  const count = 70_000;
+  const told = await node.eval(`
+    Before = beamtrace_births:number(),
+    [begin {_, M} = spawn_monitor(fun() -> ok end), receive {'DOWN', M, _, _, _} -> ok end end || _ <- lists:seq(1, ${count})],
+    beamtrace_births:since(Before, beamtrace_births:number())`);
+  // Nothing else starts processes on this node, but for a few of its own now and then.
+  expect(Number(told)).toBeGreaterThanOrEqual(count);
+  expect(Number(told)).toBeLessThan(count + 100);
 });
