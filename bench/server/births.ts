@@ -5,7 +5,7 @@
  * `npx tsx bench/server/births.ts [--quick] [--rate 800] [--rounds 400] [--block-ms 150]`
  */
 import type { Session } from "../../src/capture";
-import type { ErlNode } from "../../test/support/erl-node";
+import { eventually, type ErlNode } from "../../test/support/erl-node";
 import type { Row } from "../row";
 import { attachTo } from "./beamtrace";
 import { isProgram, numberOptions, runAsProgram } from "./command-line";
@@ -62,8 +62,11 @@ async function reckoned(session: Session): Promise<number> {
     limits: { overhead: 0.02, rate: Infinity, seconds: 60 },
   });
   try {
-    while (trace.stats.node.birthNs === 0) await new Promise((resolve) => setTimeout(resolve, 100));
-    return trace.stats.node.birthNs / 1000;
+    const birthNs = await eventually(
+      () => trace.stats.node.birthNs,
+      (ns) => ns > 0,
+    );
+    return birthNs / 1000;
   } finally {
     await trace.stop();
   }

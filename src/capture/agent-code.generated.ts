@@ -12,9 +12,9 @@ export interface AgentModule {
 }
 
 /** SHA-256 of the sources that this was made from. */
-export const AGENT_SOURCE_HASH = "51622fea210cd2e4e7f47db657faf55d7d3fd7810b6c23faad95e0559dd5c378";
+export const AGENT_SOURCE_HASH = "d2e55bb3e00d5151916ac412c67ff2d4261d43582bc7bf4f32c34f8b7290aaea";
 /** What `code:is_loaded/1` says of a module of this version is this and the module's name. */
-export const AGENT_FILE_PREFIX = "beamtrace:51622fea210cd2e4:";
+export const AGENT_FILE_PREFIX = "beamtrace:d2e55bb3e00d5151:";
 /** Release of the compiler. */
 export const AGENT_OTP = 25;
 /** Expressions for `erl_eval:exprs/2` that load the modules (docs/agent-protocol.md, "Start"): an external term, base64. */

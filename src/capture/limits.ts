@@ -21,8 +21,9 @@ export interface TraceLimits {
   readonly queue?: number;
   /**
    * Overhead budget (0–1): what tracing may add to the CPU that the VM uses without it; 0.02 is 2 %. The node measures itself and adapts,
-   * within a second: first how many processes are traced, then which kinds of events; each step is a marker `sampling` in the stream. Only when
-   * nothing helps does the trace stop. It begins with a few processes. A VM that uses less than 15 % of a core counts as one that does. Default: Infinity.
+   * within a second: first how many processes are traced, then whether those that start from then on are, and which kinds of events; each step is a marker
+   * `sampling` or `sampling_new` in the stream. Only when nothing helps does the trace stop. It begins with a few processes. A VM that uses less than 5 % of a
+   * core counts as one that does (below 0.02 more, up to 20 %). Default: Infinity.
    */
   readonly overhead?: number;
 }

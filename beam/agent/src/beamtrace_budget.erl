@@ -97,7 +97,7 @@
     wait = ?RAISE :: pos_integer(),
     regret = none :: none | {Share :: float(), Base :: float()},
     overhead = 0 :: ppm(),
-    %% Whether the VM uses less than what counts.
+    %% Whether the VM has little to do.
     idle = false :: boolean()
 }).
 -opaque budget() :: #budget{}.
