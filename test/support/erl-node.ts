@@ -6,6 +6,7 @@
 import { spawn, type ChildProcessWithoutNullStreams } from "node:child_process";
 import { randomBytes, randomInt } from "node:crypto";
 import { connect, createServer } from "node:net";
+import { inspect } from "node:util";
 
 export interface ErlNodeOptions {
   /** Part before the @; random when not given. */
@@ -221,7 +222,8 @@ export async function eventually<T>(
   for (;;) {
     const value = await probe();
     if (holds(value)) return value;
-    if (Date.now() > end) throw new Error(`condition did not come true; last value: ${String(value)}`);
+    if (Date.now() > end)
+      throw new Error(`condition did not come true; last value: ${inspect(value, { depth: 4 })}`);
     await new Promise((r) => setTimeout(r, 20));
   }
 }
