@@ -32,5 +32,6 @@ export default defineConfig((given) => [
     format: ["esm"],
     dts: false,
     splitting: false,
+    minifyWhitespace: name === "port",
   })),
 ]);

@@ -3,7 +3,7 @@ import { readFile } from "node:fs/promises";
 import { availableParallelism } from "node:os";
 import { basename, join } from "node:path";
 import { parseArgs } from "node:util";
-import { BeamFile, BeamtraceError } from "../erlang";
+import { BeamFile, BeamtraceError, type Term } from "../erlang";
 import {
   type Compiler,
   explainPlan,
@@ -169,6 +169,10 @@ class LazyCompiler implements Compiler {
 
   async compile(...args: Parameters<Compiler["compile"]>): ReturnType<Compiler["compile"]> {
     return (await this.start()).compile(...args);
+  }
+
+  async forget(kept: Term): Promise<void> {
+    await (await this.start()).forget(kept);
   }
 
   async close(): Promise<void> {

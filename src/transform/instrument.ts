@@ -77,11 +77,15 @@ export interface InstrumentedBeam {
 }
 
 /** Forms of a module, from wherever they can be had. */
-async function formsOf(beam: BeamFile, compiler: Compiler): Promise<ModuleForms & { backend: string }> {
+async function formsOf(
+  beam: BeamFile,
+  compiler: Compiler,
+  detail?: "outline",
+): Promise<ModuleForms & { backend: string }> {
   const info = debugInfo(beam);
   if (isAbstractCode(info)) return info;
   const chunk = beam.chunk("Dbgi") as Uint8Array;
-  return { backend: info.backend, ...(await compiler.forms(info.module, info.backend, chunk)) };
+  return { backend: info.backend, ...(await compiler.forms(info.module, info.backend, chunk, detail)) };
 }
 
 /** The typed forms of a module. @throws BeamtraceError `BT_NO_DEBUG_INFO`, `BT_UNKNOWN_FORM` */
@@ -107,22 +111,20 @@ export async function recompile(
   compiler: Compiler,
   change: (forms: readonly Term[]) => readonly Term[] = (forms) => forms,
 ): Promise<{ readonly beam: BeamFile; readonly warnings: readonly CompileWarning[] }> {
-  const { forms, options, backend } = await formsOf(beam, compiler);
-  return compileInto(beam, compiler, backend, options, change(forms));
+  const { forms, ...whole } = await formsOf(beam, compiler);
+  return compileInto(beam, compiler, { ...whole, forms: change(forms) });
 }
 
 /** Not `async`, as whoever waits within a function keeps its forms, megabytes of a module, until the compiler has answered. */
 function compileInto(
   beam: BeamFile,
   compiler: Compiler,
-  backend: string,
-  options: readonly Term[],
-  forms: readonly Term[],
+  what: ModuleForms & { readonly backend: string },
 ): Promise<{ readonly beam: BeamFile; readonly warnings: readonly CompileWarning[] }> {
   const module: Atom = moduleName(beam);
   const source = compileInfo(beam, "source");
   return compiler
-    .compile({ ...{ module, backend, options, forms }, ...(source === undefined ? {} : { source }) })
+    .compile({ ...what, module, ...(source === undefined ? {} : { source }) })
     .then(({ beam: code, warnings }) => ({ beam: withCode(beam, BeamFile.read(code)), warnings }));
 }
 
@@ -147,9 +149,19 @@ export async function instrumentBeam(
   compiler: Compiler,
   options: InstrumentBeamOptions | ((forms: readonly Form[]) => InstrumentBeamOptions) = {},
 ): Promise<InstrumentedBeam> {
+  return instrumentWith(bytes, compiler, options);
+}
+
+/** As `instrumentBeam`. From outlines, functions are instrumented the same with less to read and to write; who asks for more than that needs them whole. */
+export async function instrumentWith(
+  bytes: Uint8Array,
+  compiler: Compiler,
+  options: InstrumentBeamOptions | ((forms: readonly Form[]) => InstrumentBeamOptions),
+  detail?: "outline",
+): Promise<InstrumentedBeam> {
   const beam = BeamFile.read(bytes);
   if (typeof options !== "function") refuseCodeServer(moduleName(beam).name, options);
-  const { result, compiling } = await instrumentForBeam(beam, compiler, options);
+  const { result, compiling } = await instrumentForBeam(beam, compiler, options, detail);
   if (compiling === undefined) return { ...result, bytes, warnings: [] };
   const compiled = await compiling;
   const { warnings } = compiled;
@@ -161,18 +173,32 @@ async function instrumentForBeam(
   beam: BeamFile,
   compiler: Compiler,
   options: InstrumentBeamOptions | ((forms: readonly Form[]) => InstrumentBeamOptions),
+  detail: "outline" | undefined,
 ): Promise<{
   readonly result: Omit<InstrumentedBeam, "bytes" | "warnings">;
   readonly compiling?: ReturnType<typeof compileInto>;
 }> {
   const module = moduleName(beam).name;
-  const { forms, options: compileOptions, backend } = await formsOf(beam, compiler);
-  const typed = formsFromTerm(forms);
-  const chosen = typeof options === "function" ? options(typed) : options;
-  const { forms: changed, compileOptions: added, ...result } = instrumentForms(typed, chosen);
-  if (result.table.sites.length === 0) return { result: { module, ...result } };
-  refuseCodeServer(module, chosen);
-  const all = [...compileOptions, ...added, ...(chosen.optimize === false ? [UNOPTIMIZED] : [])];
-  const compiling = compileInto(beam, compiler, backend, all, formsToTerm(changed));
-  return { result: { module, ...result }, compiling };
+  const given = await formsOf(beam, compiler, detail);
+  try {
+    const typed = formsFromTerm(given.forms);
+    const chosen = typeof options === "function" ? options(typed) : options;
+    const { forms: changed, compileOptions: added, ...result } = instrumentForms(typed, chosen);
+    if (result.table.sites.length === 0) {
+      await forget(compiler, given);
+      return { result: { module, ...result } };
+    }
+    refuseCodeServer(module, chosen);
+    const all = [...given.options, ...added, ...(chosen.optimize === false ? [UNOPTIMIZED] : [])];
+    const compiling = compileInto(beam, compiler, { ...given, options: all, forms: formsToTerm(changed) });
+    return { result: { module, ...result }, compiling };
+  } catch (error) {
+    await forget(compiler, given);
+    throw error;
+  }
+}
+
+/** Of an outline that is not compiled nothing stays behind. */
+async function forget(compiler: Compiler, { kept }: ModuleForms): Promise<void> {
+  if (kept !== undefined) await compiler.forget?.(kept);
 }

@@ -115,7 +115,7 @@ digest(Bytes) ->
     erlang:md5(Bytes).
 
 stat(Path) ->
-    case file:read_file_info(Path, [{time, posix}]) of
+    case file:read_file_info(Path, [raw, {time, posix}]) of
         {ok, #file_info{size = Size, mtime = Modified, ctime = Changed, inode = Inode}} ->
             %% A file that was replaced has another inode, even within one second.
             {Size, Modified, Changed, Inode};
@@ -192,8 +192,13 @@ original(Job, Plain, _, Now) ->
 %% Beams that are kept beside the manifest, by digest.
 kept(Job, Digest) ->
     case file:read_file(kept_file(Job, Digest)) of
-        {ok, Bytes} -> Bytes;
-        {error, _} -> undefined
+        {ok, Bytes} ->
+            case digest(Bytes) of
+                Digest -> Bytes;
+                _ -> undefined
+            end;
+        {error, _} ->
+            undefined
     end.
 
 kept_folder(#{manifest := Manifest}) ->
@@ -205,6 +210,7 @@ kept_file(Job, Digest) ->
 instrument(#{plan := Plan, environment := Environment, program := Program} = Job, Key, Work, Entries) ->
     case beamtrace_port:ask(Program, {load_plan, unicode:characters_to_binary(Plan), Environment}) of
         {ok, #{plan := Id, empty := Empty}} ->
+            ok = filelib:ensure_path(kept_folder(Job)),
             Results = parallel(fun(W) -> one(Job, Id, Empty, W) end, Work),
             Written = [{W, R} || {W, {written, R}} <- lists:zip(Work, Results)],
             All = lists:foldl(
@@ -228,7 +234,7 @@ one(#{application := Application, program := Program} = Job, Plan, false, #work{
         {ok, #{status := restored, bytes := Bytes}} ->
             outcome(W#work{plain = Bytes}, Bytes, unchanged);
         {ok, #{status := instrumented, bytes := Bytes, functions := Count}} ->
-            Bytes =:= Plain orelse begin keep(Job, Plain), keep(Job, Bytes) end,
+            Bytes =:= Plain orelse begin keep_plain(Job, W), keep(Job, Bytes) end,
             outcome(W, Bytes, {instrumented, Count});
         {error, Problem} ->
             Failure = maps:merge(#{module => unicode:characters_to_binary(W#work.name), file => unicode:characters_to_binary(Path), line => 0}, Problem),
@@ -251,15 +257,14 @@ outcome(#work{path = Path, now = Now, plain = Plain} = W, Bytes, Result) ->
 
 %% The new file takes the old one's place in one step, with its mode and time of change: whoever compares times sees what the compiler did.
 put_beam(#work{path = Path}, Bytes) ->
-    {ok, #file_info{mode = Mode, mtime = Modified, atime = Read}} = file:read_file_info(Path, [{time, posix}]),
+    {ok, #file_info{mode = Mode, mtime = Modified, atime = Read}} = file:read_file_info(Path, [raw, {time, posix}]),
     ok = replace(Path, Bytes),
-    ok = file:write_file_info(Path, #file_info{mode = Mode, mtime = Modified, atime = Read}, [{time, posix}]),
+    ok = file:write_file_info(Path, #file_info{mode = Mode, mtime = Modified, atime = Read}, [raw, {time, posix}]),
     unload(filename:basename(Path, ".beam")),
     true.
 
 replace(Path, Bytes) ->
     Temporary = Path ++ ".beamtrace-" ++ os:getpid(),
-    ok = filelib:ensure_dir(Path),
     ok = file:write_file(Temporary, Bytes),
     case file:rename(Temporary, Path) of
         ok ->
@@ -285,15 +290,27 @@ unload(Name) ->
         error:badarg -> ok
     end.
 
+%% What lies there is kept under another name, and has only that one when the new file takes its place: a build has thousands of files, and each
+%% operation on one wakes a thread of the VM.
+keep_plain(Job, #work{path = Path, now = Plain, plain = Plain}) ->
+    case file:make_link(Path, kept_file(Job, digest(Plain))) of
+        ok -> ok;
+        %% It is there, or the file system has no links.
+        {error, _} -> keep(Job, Plain)
+    end;
+keep_plain(Job, #work{plain = Plain}) ->
+    keep(Job, Plain).
+
 keep(Job, Bytes) ->
-    File = kept_file(Job, digest(Bytes)),
-    filelib:is_regular(File) orelse replace(File, Bytes),
+    Digest = digest(Bytes),
+    kept(Job, Digest) =:= undefined andalso replace(kept_file(Job, Digest), Bytes),
     ok.
 
 saved(Job, #manifest{entries = Entries} = Manifest, Instrumented, Restored) ->
     Digests = lists:append([[D || D <- [P, O], D =/= undefined] || {_, #entry{plain = P, output = O}} <- maps:to_list(Entries), P =/= O]),
     Wanted = [filename:basename(kept_file(Job, D)) || D <- Digests],
     _ = [file:delete(filename:join(kept_folder(Job), Name)) || Name <- beams(kept_folder(Job)), not lists:member(Name, Wanted)],
+    ok = filelib:ensure_dir(maps:get(manifest, Job)),
     ok = replace(maps:get(manifest, Job), term_to_binary({beamtrace_manifest, ?VERSION, Manifest#manifest.key, Entries}, [compressed])),
     {done(Instrumented ++ Restored), report(Instrumented, Restored, true, failures_of(Entries))}.
 

@@ -53,15 +53,19 @@ stop() ->
         Pid -> try gen_server:stop(Pid) catch exit:_ -> ok end
     end.
 
-start(#{node := Node, cli := Cli} = Program) ->
-    case {whereis(?MODULE), os:find_executable(Node), filelib:is_regular(Cli)} of
-        {Pid, _, _} when is_pid(Pid) ->
-            {ok, Pid};
-        {_, false, _} ->
+start(Program) ->
+    case whereis(?MODULE) of
+        undefined -> start_program(Program);
+        Pid -> {ok, Pid}
+    end.
+
+start_program(#{node := Node, cli := Cli} = Program) ->
+    case {os:find_executable(Node), filelib:is_regular(Cli)} of
+        {false, _} ->
             problem("BT_NODE_MISSING", "there is no program ~ts: install Node.js 20 or later, or say where it is by the option node", [Node]);
-        {_, _, false} ->
+        {_, false} ->
             problem("BT_NODE_MISSING", "there is no ~ts: is the package beamtrace installed (npm install)?", [Cli]);
-        {_, Executable, true} ->
+        {Executable, true} ->
             %% Without a link: it serves whoever asks and does not end with the first of them.
             case gen_server:start({local, ?MODULE}, ?MODULE, Program#{node := Executable}, []) of
                 {ok, Pid} -> {ok, Pid};
@@ -144,7 +148,7 @@ received({?HELLO, {error, #{message := Message}}}, State) ->
 received({compile, N, Request}, #state{compiling = Compiling} = State) ->
     Self = self(),
     {_, Ref} = spawn_opt(
-        fun() -> Self ! {compiled, N, compiled(Request)} end, [monitor, {min_heap_size, 100000}]
+        fun() -> Self ! {compiled, N, beamtrace_compiler:answer(Request, Self)} end, [monitor, {min_heap_size, 100000}]
     ),
     {noreply, State#state{compiling = Compiling#{Ref => N}}};
 received({fatal, #{message := Message}}, State) ->
@@ -156,18 +160,6 @@ received({Id, Answer}, #state{waiting = Waiting} = State) ->
             idle(State#state{waiting = Rest});
         error ->
             idle(State)
-    end.
-
-compiled({forms, Module, Backend, Dbgi}) -> safely(fun() -> beamtrace_compiler:forms(Module, Backend, Dbgi) end);
-compiled({compile, Job}) -> safely(fun() -> beamtrace_compiler:compile(Job) end);
-compiled(versions) -> {ok, beamtrace_compiler:versions()}.
-
-safely(Fun) ->
-    try
-        Fun()
-    catch
-        Class:Reason:Stack ->
-            {error, unicode:characters_to_binary(io_lib:format("~0tp: ~0tP at ~0tP", [Class, Reason, 20, Stack, 12]))}
     end.
 
 sent(From, Request, #state{port = Port, next = Id, waiting = Waiting} = State) ->

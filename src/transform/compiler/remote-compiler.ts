@@ -14,6 +14,8 @@ import {
 export interface ModuleForms {
   readonly forms: readonly Term[];
   readonly options: readonly Term[];
+  /** Where the forms are outlines: who keeps the rest, for `compile` or `forget`. */
+  readonly kept?: Term;
 }
 
 /** What to compile. */
@@ -35,8 +37,18 @@ export interface CompileWarning {
 
 /** Something that compiles: a server of its own, or later a live node. */
 export interface Compiler {
-  /** Turns the bytes of chunk `Dbgi` into forms. Rejects with `BT_NO_DEBUG_INFO`. */
-  forms(module: Atom, backend: string, debugInfo: Uint8Array): Promise<ModuleForms>;
+  /**
+   * Turns the bytes of chunk `Dbgi` into forms. Rejects with `BT_NO_DEBUG_INFO`. `outline`: all that instrumenting functions looks at will do; of the
+   * rest the compiler may keep what it likes, until it is asked to compile the forms or to forget them.
+   */
+  forms(
+    module: Atom,
+    backend: string,
+    debugInfo: Uint8Array,
+    detail?: "whole" | "outline",
+  ): Promise<ModuleForms>;
+  /** Nothing will be compiled of an outline. */
+  forget?(kept: Term): Promise<void>;
   /** Compiles. Rejects with `BT_COMPILE_FAILED`, whose message is the compiler's. */
   compile(
     job: CompileJob,
@@ -61,8 +73,14 @@ export abstract class RemoteCompiler implements Compiler {
     });
   }
 
-  async forms(module: Atom, backend: string, debugInfo: Uint8Array): Promise<ModuleForms> {
-    const request = tuple(atom("forms"), module, atom(backend), debugInfo);
+  async forms(
+    module: Atom,
+    backend: string,
+    debugInfo: Uint8Array,
+    detail: "whole" | "outline" = "whole",
+  ): Promise<ModuleForms> {
+    const name = atom(detail === "whole" ? "forms" : "outline");
+    const request = tuple(name, module, atom(backend), debugInfo);
     const result = await this.request(request, (why) => {
       const elixir =
         backend === "elixir_erl" ? "; give Elixir's ebin folder to the compile server as code path" : "";
@@ -71,10 +89,16 @@ export abstract class RemoteCompiler implements Compiler {
         `the debug info of ${module.name} can only be read by its backend ${backend}: ${why}${elixir}`,
       );
     });
+    const kept = (result as ErlMap).get(atom("kept"));
     return {
       forms: key(result, "forms") as readonly Term[],
       options: key(result, "options") as readonly Term[],
+      ...(kept === undefined ? {} : { kept }),
     };
+  }
+
+  async forget(kept: Term): Promise<void> {
+    await this.request(tuple(atom("forget"), kept), (why) => new BeamtraceError("BT_COMPILE_FAILED", why));
   }
 
   compile(
@@ -86,6 +110,7 @@ export abstract class RemoteCompiler implements Compiler {
       forms: job.forms,
       options: job.options,
       ...(job.source === undefined ? {} : { source: job.source }),
+      ...(job.kept === undefined ? {} : { kept: job.kept }),
     });
     const name = job.module.name;
     const asked = this.request(

@@ -25,6 +25,7 @@ import {
   generatedAnno,
   type IntegerNode,
   lineOf,
+  placeOf,
 } from "../forms";
 import { HELPERS, HelpersInUse } from "./helpers";
 import { fileAttribute, injectLocals, type LocalsRequest } from "./locals";
@@ -225,17 +226,33 @@ export function instrumentForms(forms: Form[], options: InstrumentOptions = {}):
       maxBytes === undefined ? undefined : (callbacks.get(key) ?? asCallback(key, continuations.get(key)));
     const marked =
       callback === undefined
-        ? {}
-        : { callback: { behaviour: callback.behaviour, name: callback.name, trigger: callback.trigger } };
+        ? undefined
+        : { behaviour: callback.behaviour, name: callback.name, trigger: callback.trigger };
     const context: ModuleContext = {
       ...{ known, helpers, module: module.name },
       exceptions: how.exceptions ?? "infer",
       callback: callback === undefined ? undefined : { is: callback, maxBytes: maxBytes ?? 0 },
       site: (kind: SiteKind, { anno }, clause, args, callee) => {
         const id = sites.length;
-        const calls = callee === undefined ? {} : { callee };
-        const place = { file: fileOf(anno) ?? file, line: lineOf(anno), column: columnOf(anno) ?? 0 };
-        sites.push({ id, kind, ...name, clause, ...place, arguments: args, ...calls, ...marked });
+        const site: Site = {
+          id,
+          kind,
+          function: name.function,
+          arity: name.arity,
+          clause,
+          file: fileOf(anno) ?? file,
+          line: lineOf(anno),
+          column: columnOf(anno) ?? 0,
+          arguments: args,
+        };
+        // Nearly all are neither, and made in one step.
+        if (callee === undefined && marked === undefined) sites.push(site);
+        else
+          sites.push({
+            ...site,
+            ...(callee === undefined ? {} : { callee }),
+            ...(marked === undefined ? {} : { callback: marked }),
+          });
         return id;
       },
       siteNumber: number,
@@ -261,7 +278,8 @@ export function instrumentForms(forms: Form[], options: InstrumentOptions = {}):
   const result = { table, instrumented, refused, compileOptions };
   if (sites.length === 0) return { ...result, forms };
   const anno = generatedAnno(functions[0]?.anno ?? 1);
-  const added = helpers.functions(module, anno);
+  // No compiler has a warning for them, so they go without the mark, which would be a quarter of their bytes.
+  const added = helpers.functions(module, placeOf(functions[0]?.anno ?? 1));
   // Where all that calls a helper is unused itself, the compiler would speak of the helper too.
   const names = added.map(({ name, arity }) => tuple(name, arity));
   const quiet: Form = {

@@ -2,7 +2,7 @@
 import { BeamFile } from "../../erlang";
 import type { Compiler } from "../compiler/remote-compiler";
 import { instrumentForms } from "../inject/instrument-forms";
-import { formsOfBeam, type InstrumentedBeam, instrumentBeam, recompile } from "../instrument";
+import { formsOfBeam, type InstrumentedBeam, instrumentWith, recompile } from "../instrument";
 import { printForms } from "../print";
 import { SITE_CHUNK } from "../../buffer";
 import { factsOfBeam, factsOfForms } from "./module-facts";
@@ -29,10 +29,15 @@ export async function instrumentByPlan(
   const none = { module: facts.module, bytes, table: { module: facts.module, version: 0, sites: [] } };
   const nothing = { ...none, instrumented: [], refused: [], warnings: [] };
   const result: InstrumentedBeam = rules.mayInclude(facts)
-    ? await instrumentBeam(bytes, compiler, (forms) => {
-        const all = factsOfForms(facts, forms);
-        return { select: (fun) => rules.decide(fun, all), ...rules.options };
-      })
+    ? await instrumentWith(
+        bytes,
+        compiler,
+        (forms) => {
+          const all = factsOfForms(facts, forms);
+          return { select: (fun) => rules.decide(fun, all), ...rules.options };
+        },
+        "outline",
+      )
     : nothing;
   if (result.instrumented.length > 0) {
     const same = Buffer.compare(result.bytes, bytes) === 0;
