@@ -113,7 +113,8 @@ options(_, _) -> [].
 
 %% Outlines. Instrumenting looks at heads and at what is in tail position; most of a module is neither, and only travels. Such a part is kept here,
 %% and in its place stands a call of an operator that Erlang has not, with the part's number, and with a piece of the same nature where the
-%% part has something that instrumenting asks for wherever it is: a `catch` for `try` and `catch`, a fun for what becomes a function.
+%% part has something that instrumenting asks for wherever it is: a `catch` for `try` and `catch`, a fun for what becomes a function. In the place of
+%% a value stands a value, a tuple that begins with the name of that operator, and in that of a type or a spec an attribute of that name.
 
 -define(ELIDED, '-elided-').
 %% Tuples of a part: a smaller one takes less itself.
@@ -158,6 +159,8 @@ filled(Job) ->
 
 fill({op, _, ?ELIDED, {integer, _, Number}}, Parts) -> element(Number, Parts);
 fill({op, _, ?ELIDED, {block, _, [{integer, _, Number} | _]}}, Parts) -> element(Number, Parts);
+fill({tuple, _, [{atom, _, ?ELIDED}, {integer, _, Number}]}, Parts) -> element(Number, Parts);
+fill({attribute, _, ?ELIDED, Number}, Parts) -> element(Number, Parts);
 fill({_, _, Leaf} = Node, _) when not is_tuple(Leaf), not is_list(Leaf) -> Node;
 fill({_, _, [Character | _]} = Literal, _) when is_integer(Character) -> Literal;
 fill({Tag, A, Part}, Parts) -> {Tag, A, fill(Part, Parts)};
@@ -178,12 +181,20 @@ outline_form({function, A, Name, Arity, Clauses}, S0) when Name =/= child_spec, 
         Clauses
     ),
     {{function, A, Name, Arity, Outline}, S};
+outline_form({attribute, A, Name, _} = Form, {N, Parts}) when Name =:= spec; Name =:= callback; Name =:= type; Name =:= opaque ->
+    {{attribute, A, ?ELIDED, N + 1}, {N + 1, [Form | Parts]}};
 outline_form(Form, S) ->
     {Form, S}.
 
 %% An argument's pattern: whether it is a binary is asked, and what variable the whole is.
-head(Pattern, S) when element(1, Pattern) =:= match; element(1, Pattern) =:= bin -> {Pattern, S};
-head(Pattern, S) -> part(Pattern, S).
+head({match, A, Pattern0, Value0}, S0) ->
+    {Pattern, S1} = head(Pattern0, S0),
+    {Value, S} = head(Value0, S1),
+    {{match, A, Pattern, Value}, S};
+head({bin, _, _} = Pattern, S) ->
+    {Pattern, S};
+head(Pattern, S) ->
+    part(Pattern, S).
 
 clause(A, Heads, Guards0, Body0, S0) ->
     {Guards, S1} = lists:mapfoldl(fun parts/2, S0, Guards0),
@@ -209,7 +220,7 @@ parts(Expressions, S) ->
 %% Of a clause that is a value and nothing else that is asked.
 whole_body([Only] = Body, S) ->
     case is_plain(Only) of
-        true -> {Body, S};
+        true -> within(plain(Only, facts(Only), S), fun(New) -> [New] end);
         false -> body(Body, S)
     end;
 whole_body(Body, S) ->
@@ -268,8 +279,9 @@ arguments(Callee, Arguments, S) ->
             ({{'fun', A, {clauses, Clauses}}, _}, S1) ->
                 within(clauses(Clauses, fun parts/2, S1), fun(New) -> {'fun', A, {clauses, New}} end);
             ({Argument, {_, _, _, Binds} = Known}, S1) ->
-                case Binds andalso Binding > 1 orelse is_plain(Argument) of
-                    true -> {Argument, S1};
+                case is_plain(Argument) of
+                    true -> plain(Argument, Known, S1);
+                    false when Binds, Binding > 1 -> {Argument, S1};
                     false -> elided(Argument, Known, S1)
                 end
         end,
@@ -277,18 +289,30 @@ arguments(Callee, Arguments, S) ->
         lists:zip(Arguments, Facts)
     ).
 
-%% Whether it is a value, as far as the transformer looks: what is one there is one here.
+%% Whether it is a value, as the transformer sees it.
 is_plain({cons, _, Head, Tail}) -> is_plain(Head) andalso is_plain(Tail);
 is_plain({tuple, _, Elements}) -> lists:all(fun is_plain/1, Elements);
 is_plain({map, _, Fields}) -> lists:all(fun({_, _, Key, Value}) -> is_plain(Key) andalso is_plain(Value) end, Fields);
-is_plain({bin, _, Elements}) -> lists:all(fun({bin_element, _, Value, _, _}) -> is_plain(Value) end, Elements);
-is_plain(Leaf) -> lists:member(element(1, Leaf), [var, atom, integer, float, char, string, nil, value, 'fun']).
+is_plain({bin, _, Elements}) ->
+    lists:all(
+        fun({bin_element, _, Value, Size, Specifiers}) ->
+            lists:member(element(1, Value), [string, integer]) andalso is_atom(Size) andalso is_atom(Specifiers)
+        end,
+        Elements
+    );
+is_plain({'fun', _, What}) -> tuple_size(What) < 4;
+is_plain(Leaf) -> lists:member(element(1, Leaf), [var, atom, integer, float, char, string, nil, value]).
 
 within({New, S}, Wrap) ->
     {Wrap(New), S}.
 
 part(Expression, S) ->
     elided(Expression, facts(Expression), S).
+
+plain(Value, {Size, _, Functions, _}, S) when Size =< ?LEAST; Functions ->
+    {Value, S};
+plain(Value, _, {N, Parts}) ->
+    {{tuple, element(2, Value), [{atom, 0, ?ELIDED}, {integer, 0, N + 1}]}, {N + 1, [Value | Parts]}}.
 
 elided(Expression, {Size, _, _, _}, S) when Size < ?LEAST ->
     {Expression, S};
