@@ -56,7 +56,7 @@ const MIX_EXS = `defmodule Big.MixProject do
 end
 `;
 
-/** Two builds of the same project, with and without a plan, in folders of their own. */
+/** A build of the project, with a plan or without, in a folder of its own. */
 class Project {
   readonly folder: string;
   private readonly usage: string;
@@ -191,10 +191,11 @@ export async function run(quick: boolean): Promise<Row[]> {
     const [, modules = "", functions = ""] =
       /Instrumented (\d+) modules of big \((\d+) functions\)/.exec((await told.build()).said) ?? [];
     if (Number(modules) < MODULES) throw new Error(`only ${modules} modules were instrumented`);
-    const full = await pairs(plain, told, quick ? 5 : 15, (project) => {
+    const anew = (project: Project): Promise<Build> => {
       project.forget();
       return project.build("--force");
-    });
+    };
+    const full = await pairs(plain, told, quick ? 5 : 15, anew);
     if (full.some((pair) => pair.told.node === 0)) throw new Error("a build did not transform");
     const all = (pick: (pair: Pair) => number): number[] => full.map(pick);
     const again: number[] = [];
@@ -226,6 +227,17 @@ export async function run(quick: boolean): Promise<Row[]> {
         ` (${seconds(all((p) => p.plain.wall))} → ${seconds(all((p) => p.told.wall))})`,
       ),
     ];
+    const optimised = new Project(parent, "optimised", { optimize: true, rules: [{ include: {} }] });
+    await optimised.build();
+    const slower = await pairs(plain, optimised, quick ? 3 : 9, anew);
+    rows.push(
+      shareRow(
+        "for comparison: optimised, as outside of dev: CPU added in all",
+        undefined,
+        slower.map((p) => (p.told.vm + p.told.node) / p.plain.vm - 1),
+        "",
+      ),
+    );
     const forced = await pairs(plain, told, quick ? 5 : 11, (project) => project.build("--force"));
     rows.push({
       ...shareRow(
