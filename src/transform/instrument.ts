@@ -198,7 +198,7 @@ async function instrumentForBeam(
   }
 }
 
-/** Of an outline that is not compiled nothing stays behind. */
+/** Of an outline that is not compiled nothing stays behind; a compiler that is gone keeps nothing. */
 async function forget(compiler: Compiler, { kept }: ModuleForms): Promise<void> {
-  if (kept !== undefined) await compiler.forget?.(kept);
+  if (kept !== undefined) await compiler.forget?.(kept).catch(() => undefined);
 }

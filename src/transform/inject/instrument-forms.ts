@@ -278,7 +278,7 @@ export function instrumentForms(forms: Form[], options: InstrumentOptions = {}):
   const result = { table, instrumented, refused, compileOptions };
   if (sites.length === 0) return { ...result, forms };
   const anno = generatedAnno(functions[0]?.anno ?? 1);
-  // No compiler has a warning for them, so they go without the mark, which would be a quarter of their bytes.
+  // No compiler has a warning for them, so they go without the mark: forms travel.
   const added = helpers.functions(module, placeOf(functions[0]?.anno ?? 1));
   // Where all that calls a helper is unused itself, the compiler would speak of the helper too.
   const names = added.map(({ name, arity }) => tuple(name, arity));
