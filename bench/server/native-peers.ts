@@ -42,12 +42,12 @@ export async function loadNativePeers(node: ErlNode): Promise<void> {
   }
 }
 
-function library(name: string, state: 0 | 1 | 2): Variant {
+function library(name: string, state: 0 | 1 | 2, on: "on" | "on_stamped" = "on"): Variant {
   const tracer = `{${NIF}, ${state}}`;
   return {
     name,
     async start(node) {
-      const traced = Number(await node.eval(`${NIF}:on(${tracer})`));
+      const traced = Number(await node.eval(`${NIF}:${on}(${tracer})`));
       if (!(traced > 10)) throw new Error(`only ${traced} processes are traced`);
     },
     stop: async (node) => void (await node.eval(`${NIF}:off(${tracer})`)),
@@ -60,6 +60,9 @@ export const discardingLibrary = (): Variant => library("nif-discard", 0);
 /** A library that does nothing: what the VM takes for a native tracer at the least. */
 export const idleLibrary = (): Variant => library("nif-nothing", 1);
 
+/** The same library, and the VM stamps the events, as it does for every peer of ours: the VM's floor of an event that says when. */
+export const stampedLibrary = (): Variant => library("nif-stamped", 1, "on_stamped");
+
 /** The same library, counting: shows that the one that does nothing is called for every event. */
 export function countingLibrary(): Variant {
   const variant = library("nif-count", 2);
@@ -71,7 +74,7 @@ export function countingLibrary(): Variant {
   };
 }
 
-/** Ours, recording only, into rings that hold everything. Counted, it says how many events it has recorded, which costs a little. */
+/** Ours, recording only, as a flight recorder does. Counted, it says how many events it has recorded, which costs a little. */
 export const recording = (counted = false): Variant =>
   unshipped(counted ? "nif-record-count" : "nif-record", "record", counted);
 

@@ -10,7 +10,14 @@ import { claimRow } from "./claim-row";
 import { addedRatio, compare, figure, type CompareOptions, type Comparison } from "./compare";
 import { isProgram, numberOptions, runAsProgram } from "./command-line";
 import { costRows, costTable } from "./cost-report";
-import { countingLibrary, discardingLibrary, idleLibrary, loadNativePeers, recording } from "./native-peers";
+import {
+  countingLibrary,
+  discardingLibrary,
+  idleLibrary,
+  loadNativePeers,
+  recording,
+  stampedLibrary,
+} from "./native-peers";
 import { discarding, filePort, ipPort, loadPeers, untraced } from "./peers";
 import { rabbitWorkload, type RabbitWorkload } from "./rabbitmq-workload";
 import { bootstrap, median, type Estimate } from "./statistics";
@@ -37,6 +44,8 @@ const LARGE_RATE = 1000;
 const TARGETS = [
   ["nif-record", "nif-nothing", 1.1],
   ["native", "nif-nothing", 1.3],
+  ["nif-record", "nif-stamped", 1.1],
+  ["native", "nif-stamped", 1.3],
   ["native", "discard", 1 / 3],
   ["native", "file", 1 / 6],
   ["native", "ip", 1 / 10],
@@ -144,7 +153,7 @@ export async function run(quick: boolean, options: Partial<Settings> = {}): Prom
     await workload.start();
     const title = `RabbitMQ, ${settings.rate} messages/s of ${settings.bytes} bytes`;
     const same = await sameEvents(title, workload, compareOptions);
-    const floor = [idleLibrary(), recording(), beamtrace("native", { detaches: true })];
+    const floor = [idleLibrary(), stampedLibrary(), recording(), beamtrace("native", { detaches: true })];
     if (settings.floor > 0) {
       const comparison = await compare(workload, [untraced(), ...floor], compareOptions);
       console.log(costTable(title, workload, comparison, "nif-nothing"));

@@ -25,7 +25,7 @@ typedef ERL_NIF_TERM (*nif)(ErlNifEnv *, int, const ERL_NIF_TERM[]);
 static struct {
     nif enabled, enabled_gc, enabled_send, enabled_receive, enabled_procs, trace, trace_gc, trace_receive, trace_procs;
     nif open, drain, mask, filter, shut, free, reap, share, produced, mark, usage, layout, proven;
-    nif overwrite, trigger, arm, look, window, peek, contents;
+    nif touch, overwrite, trigger, arm, look, window, peek, contents;
     nif enter, leave, tail, instrumented, hide;
 } f;
 
@@ -55,6 +55,7 @@ static struct {
     {"usage", &f.usage},
     {"layout", &f.layout},
     {"proven", &f.proven},
+    {"touch", &f.touch},
     {"overwrite", &f.overwrite},
     {"trigger", &f.trigger},
     {"arm", &f.arm},
@@ -198,6 +199,8 @@ static void one_trace(manager *m)
     if (result == 0 || !enif_get_tuple(&m->env, result, &arity, &e) || arity != 3)
         fail("no trace");
     m->trace = e[0];
+    for (term from = SMALL(0); from != vm_atom("done");)
+        from = f.touch(&m->env, 2, (term[]){m->trace, from});
     if (overwriting)
         (void)f.overwrite(&m->env, 1, &m->trace);
     if (telling && f.instrumented(&m->env, 3, (term[]){m->trace, next(&m->seed) % 2 == 0 ? vm_atom("all") : vm_cell(&m->env, a_m, NIL),

@@ -96,6 +96,7 @@ open(Holder, #{limits := Limits, batch := #{events := Events, ms := FlushMs}} = 
     case beamtrace_nif:open(Rings, Capacity, What, {Holder, Node, [beamtrace_nif | beamtrace_names:modules()]}) of
         {Trace, State, Base} ->
             _ = maps:get(overflow, Options, drop_newest) =:= overwrite_oldest andalso beamtrace_nif:overwrite(Trace),
+            ok = beamtrace_rings:touch(Trace, Limits),
             _ = [beamtrace_nif:filter(Trace, Item, true) || Item <- maps:keys(Filter)],
             case instrumented(Trace, Options) of
                 true -> ok;

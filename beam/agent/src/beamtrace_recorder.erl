@@ -111,6 +111,7 @@ open(Holder, #{limits := Limits} = Options, #{bytes := Bytes, triggers := Trigge
     case beamtrace_nif:open(Rings, Capacity, {beamtrace_contents:wanted(Mode), Scheduler, Mask}, Ours) of
         {Trace, State, Base} ->
             ok = beamtrace_nif:overwrite(Trace),
+            ok = beamtrace_rings:touch(Trace, Limits),
             _ = [beamtrace_nif:filter(Trace, Item, true) || Item <- maps:keys(Filter)],
             _ = [ok = beamtrace_nif:trigger(Trace, exit, none, Number) || {Number, exit} <- Triggers],
             Instrumented = beamtrace_native:instrumented(Trace, Options),

@@ -2,12 +2,14 @@
 %% behind a barrier over all schedulers, when no callback can be inside any more (docs/native-tracer.md).
 -module(beamtrace_rings).
 
--export([start/3, init/3, began/2, refuse/2, until/1, barrier/0, free/1]).
+-export([start/3, init/3, began/2, refuse/2, touch/2, until/1, barrier/0, free/1]).
 
 -define(HEAP_WORDS, 4096).
 -define(MEMORY_DEFAULT, 268435456).
 -define(BARRIER_MS, 5000).
 -define(FREE_TRIES, 1000).
+%% Bytes; a start must not take longer than some tens of milliseconds for them.
+-define(TOUCHED_MAX, 67108864).
 
 %% The process of a trace or of a flight recorder, which answers by began/2 or refuse/2; and the tracer for the VM.
 -spec start(native | recorder, term(), beamtrace_limits:limits()) -> {ok, pid(), {module(), non_neg_integer()}} | {error, term()}.
@@ -57,6 +59,25 @@ refuse(Holder, Reason) ->
     true = unlink(Holder),
     Holder ! {beamtrace_rings, self(), {error, Reason}},
     ok.
+
+%% Has the memory of the rings made before the first event, slice by slice, and not before what is urgent. Under a budget so little is written that it is
+%% made as it is needed.
+-spec touch(beamtrace_nif:trace(), beamtrace_limits:limits()) -> ok.
+touch(_, #{overhead := Overhead}) when Overhead =/= infinity ->
+    ok;
+touch(Trace, _) ->
+    Priority = process_flag(priority, normal),
+    touched(Trace, beamtrace_nif:touch(Trace, 0)),
+    _ = process_flag(priority, Priority),
+    ok.
+
+touched(_, done) ->
+    ok;
+touched(_, Next) when Next >= ?TOUCHED_MAX ->
+    ok;
+touched(Trace, Next) ->
+    true = erlang:yield(),
+    touched(Trace, beamtrace_nif:touch(Trace, Next)).
 
 %% Milliseconds to the next multiple of `Ms` by the VM's clock. Whoever wakes up at these moments costs one waking together: on an idle node that, not the work,
 %% is what looking costs.

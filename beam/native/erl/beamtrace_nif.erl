@@ -5,7 +5,7 @@
 
 -export([load/1]).
 -export([open/4, drain/2, mask/2, filter/3, shut/1, free/1, reap/1, usage/0]).
--export([overwrite/1, trigger/4, arm/1, look/1, window/3, peek/2, contents/2, name_fun/3]).
+-export([touch/2, overwrite/1, trigger/4, arm/1, look/1, window/3, peek/2, contents/2, name_fun/3]).
 -export([share/2, produced/1, mark/5]).
 -export([enter/2, enter/3, enter/4, enter/5, enter/6, enter/7, enter/8, enter_list/3, leave/4, tail/3, exception/6]).
 -export([instrumented/3, hide/2, scheduler/1]).
@@ -17,7 +17,7 @@
 -export_type([trace/0, wanted/0, fun_id/0]).
 
 -nifs([open/4, drain/2, mask/2, filter/3, shut/1, free/1, reap/1, usage/0]).
--nifs([overwrite/1, trigger/4, arm/1, look/1, window/3, peek/2, contents/2, name_fun/3]).
+-nifs([touch/2, overwrite/1, trigger/4, arm/1, look/1, window/3, peek/2, contents/2, name_fun/3]).
 -nifs([share/2, produced/1, mark/5]).
 -nifs([enter/2, enter/3, enter/4, enter/5, enter/6, enter/7, enter/8, enter_list/3, leave/4, tail/3, exception/6]).
 -nifs([instrumented/3, hide/2, scheduler/1]).
@@ -71,6 +71,10 @@ contents(_Trace, _Records) -> ?STUB.
 
 -spec name_fun(trace(), fun_id(), atom()) -> ok.
 name_fun(_Trace, _Fun, _Name) -> ?STUB.
+
+%% A slice of the rings' pages, from a byte on: the system makes them now, not in the traced process that is the first to write there.
+-spec touch(trace(), non_neg_integer()) -> Next :: pos_integer() | done.
+touch(_Trace, _From) -> ?STUB.
 
 -spec mask(trace(), non_neg_integer()) -> ok.
 mask(_Trace, _Kinds) -> ?STUB.

@@ -21,6 +21,7 @@
     X(struct_key, "__struct__") \
     X(error, "error") \
     X(remove, "remove") \
+    X(done, "done") \
     X(undefined, "undefined") \
     X(none, "none") \
     X(exit, "exit") \

@@ -151,6 +151,7 @@ static ErlNifFunc functions[] = {
     {"mark", 5, trace_mark, 0},
     {"reap", 1, reap, 0},
     {"usage", 0, usage, 0},
+    {"touch", 2, trace_touch, 0},
     {"overwrite", 1, trace_overwrite, 0},
     {"trigger", 4, trace_trigger, 0},
     {"arm", 1, trace_arm, 0},

@@ -1,7 +1,7 @@
 %% Tracer libraries on all processes: one that does nothing (the VM's floor), one whose gate discards.
 -module(beamtrace_bench_nif).
 
--export([load/1, on/1, off/1, count/0]).
+-export([load/1, on/1, on_stamped/1, off/1, count/0]).
 -export([enabled/3, enabled_send/3, enabled_receive/3, enabled_procs/3]).
 -export([trace/5, trace_send/5, trace_receive/5, trace_procs/5]).
 
@@ -18,9 +18,13 @@ load(Path) -> erlang:load_nif(Path, 0).
 -spec on({module(), integer()}) -> non_neg_integer().
 on({Module, State}) -> erlang:trace(processes, true, [{tracer, Module, State} | ?FLAGS]).
 
+%% The same, and the VM puts the time into each event, as it does for every tracer that has no clock of its own.
+-spec on_stamped({module(), integer()}) -> non_neg_integer().
+on_stamped({Module, State}) -> erlang:trace(processes, true, [{tracer, Module, State}, monotonic_timestamp | ?FLAGS]).
+
 -spec off({module(), integer()}) -> ok.
 off(_) ->
-    _ = erlang:trace(processes, false, ?FLAGS),
+    _ = erlang:trace(processes, false, [monotonic_timestamp | ?FLAGS]),
     Delivered = erlang:trace_delivered(all),
     receive
         {trace_delivered, all, Delivered} -> ok

@@ -1,4 +1,4 @@
-%% The native tracer without shipping: rings large enough for a block that nobody drains; or smaller ones that are drained into a
+%% The native tracer without shipping: rings that overwrite, looked at as a flight recorder does; or smaller ones that are drained into a
 %% bounded queue of binaries in the node, which is what a flight recorder could do instead of keeping large rings.
 %% Runs the library under the agent's own name, so no session of beamtrace may be attached meanwhile.
 -module(beamtrace_bench_record).
@@ -6,8 +6,11 @@
 -export([on/2, recorded/0, off/0]).
 
 -define(KINDS, 16#FFFFFFF).
-%% A few seconds of a busy server; the pages of the rings are touched for the first time, which is a few nanoseconds a record in our disfavour.
+%% A flight recorder's on two schedulers, and how often it looks: the events' clock lives by that. The first looks, which learn its rate, are before the block.
 -define(CAPACITY, 262144).
+-define(LOOK_MS, 100).
+-define(FIRST_LOOKS, 10).
+-define(FIRST_LOOK_MS, 5).
 -define(DRAINED_CAPACITY, 65536).
 -define(DRAIN_MAX, 4096).
 -define(DRAIN_MS, 10).
@@ -31,27 +34,39 @@ hold(Caller, Modules, How) ->
     {Trace, State, _} = beamtrace_nif:open(
         erlang:system_info(schedulers), capacity(How), {true, false, ?KINDS}, {self(), undefined, []}
     ),
+    _ = How =:= record andalso beamtrace_nif:overwrite(Trace),
+    ok = touch(Trace, 0),
     Count = beamtrace_bench_nif:on({beamtrace_nif, State}),
     Caller ! {self(), Count},
     case How of
-        record -> recording(Trace, State, 0);
+        record -> recording(Trace, State, {0, 0}, ?FIRST_LOOKS);
         buffer -> buffering(Trace, State, queue:new(), {0, 0, 0})
     end.
+
+%% The rings' memory is made before the first event, as a trace and a flight recorder have it.
+touch(_, done) -> ok;
+touch(Trace, From) -> touch(Trace, beamtrace_nif:touch(Trace, From)).
 
 capacity(record) -> ?CAPACITY;
 capacity(buffer) -> ?DRAINED_CAPACITY.
 
-recording(Trace, State, Drained) ->
+recording(Trace, State, Counts, FirstLooks) ->
     receive
         {recorded, From} ->
-            %% A few have to be taken out to see how many there are.
-            {Taken, _, _, Lost, _, Waiting, _, _} = beamtrace_nif:drain(Trace, 1),
-            0 = Lost,
-            From ! {self(), Drained + Taken + Waiting},
-            recording(Trace, State, Drained + Taken);
+            {Written, _} = New = look(Trace, Counts),
+            From ! {self(), Written},
+            recording(Trace, State, New, FirstLooks);
         {off, From} ->
-            ended(Trace, State, From, {Drained, 0})
+            ended(Trace, State, From, fun() -> look(Trace, Counts) end)
+    after pause(FirstLooks) -> recording(Trace, State, look(Trace, Counts), max(0, FirstLooks - 1))
     end.
+
+pause(0) -> ?LOOK_MS;
+pause(_) -> ?FIRST_LOOK_MS.
+
+look(Trace, {_, LostBefore}) ->
+    {none, Written, Lost, _, _, _, _} = beamtrace_nif:look(Trace),
+    {Written, LostBefore + Lost}.
 
 %% The oldest binaries go when there are too many bytes.
 buffering(Trace, State, Queue, {Bytes, Drained, Lost}) when Bytes > ?KEEP_BYTES ->
@@ -59,19 +74,23 @@ buffering(Trace, State, Queue, {Bytes, Drained, Lost}) when Bytes > ?KEEP_BYTES 
     buffering(Trace, State, Rest, {Bytes - byte_size(Oldest), Drained, Lost});
 buffering(Trace, State, Queue, {Bytes, Drained, Lost}) ->
     receive
-        {off, From} -> ended(Trace, State, From, {Drained, Lost})
+        {off, From} -> ended(Trace, State, From, fun() -> rest(Trace, Drained, Lost) end)
     after ?DRAIN_MS ->
         {Taken, Records, _, More, _, _, _, _} = beamtrace_nif:drain(Trace, ?DRAIN_MAX),
         buffering(Trace, State, queue:in(Records, Queue), {Bytes + byte_size(Records), Drained + Taken, Lost + More})
     end.
 
-ended(Trace, State, From, {Drained, LostBefore}) ->
-    beamtrace_bench_nif:off({beamtrace_nif, State}),
+rest(Trace, Drained, LostBefore) ->
     {Taken, _, _, Lost, _, Waiting, _, _} = beamtrace_nif:drain(Trace, 1),
+    {Drained + Taken + Waiting, LostBefore + Lost}.
+
+ended(Trace, State, From, Counts) ->
+    beamtrace_bench_nif:off({beamtrace_nif, State}),
+    Answer = Counts(),
     ok = beamtrace_nif:shut(Trace),
     ok = barrier(),
     ok = beamtrace_nif:free(Trace),
-    From ! {self(), {Drained + Taken + Waiting, LostBefore + Lost}}.
+    From ! {self(), Answer}.
 
 %% Events recorded so far.
 -spec recorded() -> non_neg_integer().
