@@ -131,10 +131,11 @@ describe.each(["native", "portable"] as const)("overhead budget, %s tracer", (tr
     "the share follows the load down and up, and what is traced is whole",
     { timeout: 240_000 },
     async () => {
-      await startLoad(node, 1000, 400);
+      // So little work for a message that, however quick the machine is, far fewer can be traced of many messages than of few.
+      await startLoad(node, 1000, 100);
       await setLoad(node, 2);
       const trace = await start({});
-      await until(({ node }) => node.share > CALM, trace);
+      await until(({ node }) => node.share > (tracer === "native" ? 4 : 2) * CALM, trace);
       const calm = trace.stats.node.share;
       await setLoad(node, 60);
       await until(({ node }) => node.share < calm / 2, trace);
@@ -144,7 +145,7 @@ describe.each(["native", "portable"] as const)("overhead budget, %s tracer", (tr
         trace,
       );
       await setLoad(node, 2);
-      await until(({ node }) => node.share > Math.max(CALM, 2 * met.node.share), trace);
+      await until(({ node }) => node.share > Math.max(2 * CALM, 2 * met.node.share), trace);
       await trace.stop();
       await collected.done;
       await stopLoad(node);
