@@ -1,6 +1,6 @@
 /**
- * What the native tracer is compared with: a library whose gate discards, one that does nothing (the VM's own floor), and ours when it only
- * records into rings that nobody drains. Needs a C compiler here, and a node that can read files of this machine.
+ * What the native tracer is compared with: a library whose gate discards, one that does nothing (the VM's own floor), without and with stamps, and
+ * ours when it only records. Needs a C compiler here, and a node that can read files of this machine.
  */
 import { execFile } from "node:child_process";
 import { mkdtemp, rm } from "node:fs/promises";
