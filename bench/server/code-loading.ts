@@ -9,7 +9,7 @@ import { join } from "node:path";
 import { startNode } from "../../test/support/erl-node";
 import { AGENT_MODULES } from "../../src/capture/agent-code.generated";
 import { NATIVE_MODULE } from "../../src/capture/native-code.generated";
-import { residentBytes } from "./cpu-time";
+import { residentBytes } from "../../test/support/resident";
 import { slopeEstimate, type Estimate } from "./statistics";
 
 const MODULES = [...AGENT_MODULES, NATIVE_MODULE];

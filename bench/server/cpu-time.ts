@@ -39,11 +39,6 @@ export function cpuTime(pid: number): number {
   return nanoseconds / 1000;
 }
 
-/** Resident memory in bytes. */
-export function residentBytes(pid: number): number {
-  return Number(/^VmRSS:\s+(\d+) kB/m.exec(readFileSync(`/proc/${pid}/status`, "utf8"))?.[1] ?? NaN) * 1024;
-}
-
 /** This process and all that descend from it. */
 function family(): number[] {
   const children = new Map<number, number[]>();

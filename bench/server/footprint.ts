@@ -3,7 +3,7 @@ import { readdirSync } from "node:fs";
 import { getHeapSnapshot, setFlagsFromString } from "node:v8";
 import { runInNewContext } from "node:vm";
 import type { ErlNode } from "../../test/support/erl-node";
-import { residentBytes } from "./cpu-time";
+import { residentBytes } from "../../test/support/resident";
 
 setFlagsFromString("--expose-gc");
 const collectGarbage = runInNewContext("gc") as () => void;
