@@ -2,7 +2,7 @@
 import type { ErlNode } from "./erl-node";
 
 /**
- * Starts `workers` processes and a feeder for each scheduler. The load is messages a millisecond by the clock, however seldom a feeder gets its turn; 0 at first.
+ * Starts `workers` processes and a feeder for each scheduler. The load is messages a millisecond by the clock, however seldom a feeder gets its turn; 0 at first. A feeder waits 20 ms: from OTP 27 on each timeout is a `receive` of its own.
  * A message is a binary of `size` bytes; by default its length counts the messages of its worker, modulo 50,000, so that a trace of shapes shows
  * whether one is missing.
  */
@@ -21,7 +21,7 @@ Forms = [erl_parse:parse_form(element(2, erl_scan:string(T))) || T <- [
   "work(0, A) -> A; work(N, A) -> work(N - 1, (A * 31 + N) rem 65537).",
   "worker() -> receive stop -> ok; _ -> _ = work(${work}, 1), worker() end.",
   "feeder(Ws, N, Load, Big, Since) -> T = counters:get(Load, 1), Now = erlang:monotonic_time(microsecond), K = T * min(Now - Since, 100000) div 1000,
-     {Ws1, N1} = send(K, Ws, N, Ws, Big), receive stop -> ok after 1 -> feeder(Ws1, N1, Load, Big, if K > 0 -> Now - (T * min(Now - Since, 100000) rem 1000) div T; T > 0 -> Since; true -> Now end) end.",
+     {Ws1, N1} = send(K, Ws, N, Ws, Big), receive stop -> ok after 20 -> feeder(Ws1, N1, Load, Big, if K > 0 -> Now - (T * min(Now - Since, 100000) rem 1000) div T; T > 0 -> Since; true -> Now end) end.",
   "send(0, Ws, N, _, _) -> {Ws, N}; send(K, {I, T}, N, All, Big) when I > tuple_size(T) -> send(K, {1, T}, ${size === "counting" ? "(N + 1) rem 50000" : "N"}, All, Big); send(K, {I, T}, N, All, Big) -> element(I, T) ! binary:part(Big, 0, N), send(K - 1, {I + 1, T}, N, All, Big)."]],
 {ok, bt_load, Beam} = compile:forms([F || {ok, F} <- Forms]),
 {module, bt_load} = code:load_binary(bt_load, "bt_load", Beam),
