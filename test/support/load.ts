@@ -2,7 +2,8 @@
 import type { ErlNode } from "./erl-node";
 
 /**
- * Starts `workers` processes and a feeder for each scheduler. The load is messages a millisecond by the clock, however seldom a feeder gets its turn; 0 at first. A feeder waits 20 ms: from OTP 27 on each timeout is a `receive` of its own.
+ * Starts `workers` processes and two feeders. The load is messages a millisecond by the clock, however seldom a feeder gets its turn; 0 at
+ * first. A feeder waits 20 ms: from OTP 27 on each timeout is a `receive` of its own.
  * A message is a binary of `size` bytes; by default its length counts the messages of its worker, modulo 50,000, so that a trace of shapes shows
  * whether one is missing.
  */
