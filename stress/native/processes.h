@@ -24,6 +24,7 @@ static struct {
 
 static _Atomic bool stopping;
 static _Atomic bool pausing;
+static _Atomic bool unloading;
 static _Atomic uint32_t next_id = 1;
 static _Atomic uint64_t delivered_in_all, lost_in_all, fired_in_all, frames_in_all, contents_in_all, stopped_in_all, killed_in_all, loads;
 static pthread_rwlock_t loaded = PTHREAD_RWLOCK_INITIALIZER;

@@ -122,13 +122,15 @@ BT_NIF(trace_look)
 
 /*
  * window(Trace, From, To) -> {Start, Before, Count}: what peek/2 reads from now on. From Start on, which is not before From, no record of any
- * ring had been overwritten; Before: records that lie before it, ever; Count: those that lie in it so far. All atoms will be told anew.
+ * ring had been overwritten; Before: records that lie before it, ever; Count: those that lie in it so far. All atoms will be told anew. It ends
+ * at To, or now if that is earlier: of what is still to come a ring that is looked at first would not have what another one has.
  */
 BT_NIF(trace_window)
 {
     bt_trace *trace;
     ErlNifSInt64 from;
     ErlNifSInt64 to;
+    double now;
     double start;
     uint64_t before = 0;
     uint64_t count = 0;
@@ -136,7 +138,8 @@ BT_NIF(trace_window)
     BT_UNUSED;
     if (!enif_get_int64(env, argv[1], &from) || !enif_get_int64(env, argv[2], &to) || (trace = bt_enter_window(env, argv[0])) == NULL)
         return enif_make_badarg(env);
-    trace->window_end = (double)to;
+    now = bt_now(trace, true);
+    trace->window_end = (double)to < now ? (double)to : now;
     (void)bt_rings_hold(trace->rings);
     start = bt_rings_window(trace->rings, (double)from);
     for (uint32_t i = 0; i < trace->rings->all; i++) {
