@@ -130,6 +130,13 @@ export const CHECKS: Readonly<Record<string, readonly Check[]>> = {
       quickMinutes: 20,
     },
     {
+      name: "budget-recorder",
+      what: "a flight recorder that is always on, with limits.overhead: 0.005, on the same servers",
+      module: "bench/server/budget-recorder",
+      minutes: 90,
+      quickMinutes: 0,
+    },
+    {
       name: "births",
       what: "what a process that is born outside of the sample costs an HTTP server, native and portable",
       module: "bench/server/births",

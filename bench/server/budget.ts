@@ -1,98 +1,59 @@
 /**
- * What a trace with `limits.overhead` really costs a server: VM CPU per unit of work with the trace against without, at several loads and
- * across jumps between them. Everything of all processes is asked for; the budget decides how much of it there is.
- * `npx tsx bench/server/budget.ts [rabbitmq] [ejabberd] [http] [--quick] [--overhead 0.02] [--rounds 20] [--block-ms 2000] [--portable 1] [--only 1]`:
- * all three servers unless some are named.
+ * What a trace with `limits.overhead`, or a flight recorder, really costs a server: VM CPU per unit of work with it against without, at several loads
+ * and across jumps between them. Everything of all processes is asked for; the budget decides how much of it there is. Two servers of a kind run side by
+ * side, so that each block has the other server's at the same time beside it.
+ * `npx tsx bench/server/budget.ts [rabbitmq] [ejabberd] [http] [--quick] [--overhead 0.02] [--rounds 20] [--block-ms 2000] [--settle-ms 1000] [--rate N] [--portable 1] [--recorder 1]
+ * [--only 1] [--twins 0]`: all three servers unless some are named.
  */
-import type { Session } from "../../src/capture";
 import type { Row } from "../row";
-import { attachTo } from "./beamtrace";
+import { budgetedRecorder, budgetedTrace, type Decision } from "./budgeted";
 import { formatTable, isProgram, optionsAndWords, runAsProgram } from "./command-line";
-import { addedShare, compare, cpuPerUnit, figure, type Comparison } from "./compare";
-import { CountedTrace } from "./counted-trace";
+import { compare, isTwins, oneOrTwins } from "./compare";
+import { addedShare, cpuPerUnit, figure, type Comparison } from "./comparison";
 import { untraced } from "./peers";
 import { formatEstimate, median, pooled, type Estimate } from "./statistics";
-import type { Variant, Workload } from "./variant";
-import { type PacedWorkload, type Server, SERVERS } from "./workloads";
+import type { Workload } from "./variant";
+import { type PacedWorkload, type Server, SERVERS, startAlike, stopAll } from "./workloads";
 
 const DEFAULTS = {
   overhead: 0.02,
   rounds: 20,
   "block-ms": 2000,
+  /** The budget holds from one second after the start on; that is when a block begins. */
+  "settle-ms": 1000,
+  /** One load only, at this rate. */
+  rate: 0,
   /** 1: the portable tracer. */
   portable: 0,
+  /** 1: a flight recorder instead of a trace. */
+  recorder: 0,
   /** 1: only the jumps; 2: only the constant loads. */
   only: 0,
+  /** 0: one server, whose blocks with and without a trace are at different times. */
+  twins: 1,
 };
 type Settings = typeof DEFAULTS;
 
 const SERVER_NAMES = ["rabbitmq", "ejabberd", "http"] as const;
 
-/** The budget holds from one second after the start on; that is when a block begins. */
-const SETTLE_MS = 1000;
 /** Length of each of the two loads between which the load jumps. A block holds whole pairs of them. */
 const JUMP_MS = 1000;
 
-/** What the budget made of a block. */
-interface Decision {
-  readonly share: number;
-  readonly estimate: number;
-  readonly eventNs: number;
-  readonly changes: number;
-}
-
-/** A trace of everything under an overhead budget. */
-function budgeted(overhead: number, tracer: "native" | "portable", decisions: Decision[]): Variant {
-  let session: Session | undefined;
-  let counted: CountedTrace | undefined;
-  let changes = 0;
-  return {
-    name: "budget",
-    async start(node) {
-      session = await attachTo(node, { tracer });
-      changes = 0;
-      counted = await CountedTrace.start(session, {
-        processes: "all",
-        events: ["send", "receive", "procs"],
-        limits: { rate: Infinity, seconds: 600, overhead },
-      });
-      let before = 1;
-      counted.trace.stats$.subscribe(({ node: { share } }) => {
-        if (share !== before) changes += 1;
-        before = share;
-      });
-    },
-    count: () => Promise.resolve({ delivered: counted?.delivered ?? 0, lost: counted?.lost ?? 0 }),
-    async stop() {
-      const node = counted?.trace.stats.node;
-      if (node !== undefined)
-        decisions.push({ share: node.share, estimate: node.overhead, eventNs: node.eventNs, changes });
-      try {
-        await counted?.stop();
-      } finally {
-        await session?.close();
-        counted = undefined;
-        session = undefined;
-      }
-    },
-  };
-}
-
-/** A load that jumps between two rates all the time. */
-function jumping(workload: PacedWorkload, low: number, high: number): Workload & { end(): Promise<void> } {
+/** Loads that jump between two rates all the time. */
+function jump(workloads: readonly PacedWorkload[], low: number, high: number): () => Promise<void> {
   let isHigh = false;
   const timer = setInterval(() => {
     isHigh = !isHigh;
-    void workload.setRate(isHigh ? high : low);
+    void setRates(workloads, isHigh ? high : low);
   }, JUMP_MS);
-  return {
-    ...workload,
-    rate: (low + high) / 2,
-    async end() {
-      clearInterval(timer);
-      await workload.setRate(low);
-    },
+  return async () => {
+    clearInterval(timer);
+    await setRates(workloads, low);
   };
+}
+
+async function setRates(workloads: readonly PacedWorkload[], rate: number): Promise<void> {
+  await Promise.all(workloads.map((workload) => workload.setRate(rate)));
 }
 
 interface Result {
@@ -105,29 +66,33 @@ interface Result {
 /** Measures a server at three loads and across jumps. */
 async function measureServer(server: Server, settings: Settings): Promise<Row[]> {
   const [low] = server.rates;
-  const workload = await server.start(low);
+  const workloads = await startAlike(settings.twins > 0 ? 2 : 1, () => server.start(low));
   try {
-    await workload.start();
-    return await measureBudget(workload, server.rates, settings);
+    for (const workload of workloads) await workload.start();
+    return await measureBudget(workloads, server.rates, settings);
   } finally {
-    await workload.stop();
+    await stopAll(workloads);
   }
 }
 
 async function measureBudget(
-  workload: PacedWorkload,
+  workloads: readonly PacedWorkload[],
   rates: Server["rates"],
   settings: Settings,
 ): Promise<Row[]> {
   const [low, , high] = rates;
-  const tracer = settings.portable > 0 ? "portable" : "native";
+  const on = oneOrTwins(workloads);
   const results: Result[] = [];
-  const measure = async (load: string, on: Workload, blockMs: number): Promise<void> => {
+  const measure = async (load: string, blockMs: number): Promise<void> => {
     const decisions: Decision[] = [];
-    const comparison = await compare(on, [untraced(), budgeted(settings.overhead, tracer, decisions)], {
+    const variant =
+      settings.recorder > 0
+        ? budgetedRecorder(settings.overhead, decisions)
+        : budgetedTrace(settings.overhead, settings.portable > 0 ? "portable" : "native", decisions);
+    const comparison = await compare(on, [untraced(), variant], {
       rounds: settings.rounds,
       blockMs,
-      settleMs: SETTLE_MS,
+      settleMs: settings["settle-ms"],
       // A crowded machine may keep the load from its rate; what is compared is CPU a unit.
       minimumRate: 0.9,
       log: (line) => process.stderr.write(`${load}: ${line}\n`),
@@ -135,34 +100,28 @@ async function measureBudget(
     results.push({ load, comparison, added: addedShare(comparison, "budget", "untraced"), decisions });
   };
   if (settings.only !== 1)
-    for (const rate of rates) {
-      await workload.setRate(rate);
-      await measure(`${rate}/s`, { ...workload, rate }, settings["block-ms"]);
+    for (const rate of settings.rate > 0 ? [settings.rate] : rates) {
+      await setRates(workloads, rate);
+      await measure(`${rate}/s`, settings["block-ms"]);
     }
   if (settings.only !== 2) {
-    const jumps = jumping(workload, low, high);
+    const end = jump(workloads, low, high);
+    const pairs = Math.max(2, Math.round(settings["block-ms"] / (2 * JUMP_MS)));
     try {
-      await measure(
-        `${low} ↔ ${high}/s`,
-        jumps,
-        Math.max(2, Math.round(settings["block-ms"] / (2 * JUMP_MS))) * 2 * JUMP_MS,
-      );
+      await measure(`${low} ↔ ${high}/s`, pairs * 2 * JUMP_MS);
     } finally {
-      await jumps.end();
+      await end();
     }
   }
-  return report(workload, settings, tracer, results);
+  return report(isTwins(on) ? on[0] : on, settings, results);
 }
 
 const percent = ({ value, low, high }: Estimate): string =>
   `${(value * 100).toFixed(2)} % (${(low * 100).toFixed(2)} … ${(high * 100).toFixed(2)})`;
 
-function report(
-  { name, unit }: Workload,
-  settings: Settings,
-  tracer: string,
-  results: readonly Result[],
-): Row[] {
+function report({ name, unit }: Workload, settings: Settings, results: readonly Result[]): Row[] {
+  const tracer =
+    settings.recorder > 0 ? "flight recorder" : settings.portable > 0 ? "portable tracer" : "native tracer";
   const middle = (decisions: readonly Decision[], of: (decision: Decision) => number): number =>
     median(decisions.map(of));
   const table = formatTable([
@@ -191,7 +150,7 @@ function report(
   ]);
   console.log(table);
   const row = (load: string, added: Estimate): Row => ({
-    what: `${name}, ${load}, ${tracer} tracer, limits.overhead ${settings.overhead}: added VM CPU a ${unit}`,
+    what: `${name}, ${load}, ${tracer}, limits.overhead ${settings.overhead}: added VM CPU a ${unit}`,
     target: `< ${settings.overhead * 100} %, interval narrower`,
     measured: percent(added),
     value: added.value,

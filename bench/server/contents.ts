@@ -6,7 +6,8 @@
 import type { Row } from "../row";
 import { beamtrace } from "./beamtrace";
 import { isProgram, numberOptions, runAsProgram } from "./command-line";
-import { addedCpu, compare, figure } from "./compare";
+import { compare } from "./compare";
+import { addedCpu, figure } from "./comparison";
 import { costTable } from "./cost-report";
 import { loadPeers, untraced } from "./peers";
 import { pingPongWorkload } from "./pingpong-workload";

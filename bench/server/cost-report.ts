@@ -1,7 +1,7 @@
 /** Table and rows of a comparison of tracers on one load: CPU a unit, what each tracer adds, and how ours compares. */
 import type { Row } from "../row";
 import { formatTable } from "./command-line";
-import { addedCpu, addedRatio, cpuPerUnit, figure, type Comparison } from "./compare";
+import { addedCpu, addedRatio, type Comparison, cpuPerUnit, figure } from "./comparison";
 import { formatEstimate, median } from "./statistics";
 import type { Workload } from "./variant";
 

@@ -1,6 +1,6 @@
 /**
  * What tracing everything costs ejabberd under tsung's chat at a fixed rate.
- * `npx tsx bench/server/ejabberd.ts [--quick] [--rate 1500] [--rounds 40] [--block-ms 1000] [--max-foreign 0.3]`
+ * `npx tsx bench/server/ejabberd.ts [--quick] [--rate 1500] [--rounds 40] [--block-ms 1000] [--twins 1] [--max-foreign 0.3]`
  */
 import type { Row } from "../row";
 import { isProgram, numberOptions, runAsProgram } from "./command-line";

@@ -1,17 +1,25 @@
 /**
  * What it costs a real server when everything of all its processes is traced, without a budget: untraced against both tracers on one of the servers of
- * workloads.ts, at its middle rate. A target counts as met only when the whole interval lies below it: a crowded machine must not pass by its noise.
+ * workloads.ts, at its middle rate, and against what the VM takes for a native tracer that does nothing. A target counts as met only when the whole interval lies below it: a crowded machine must not pass by its noise.
  */
 import type { Row } from "../row";
-import { addedPerEvent, addedShare } from "./added-share";
 import { beamtrace } from "./beamtrace";
-import { compare, figure, type Comparison } from "./compare";
+import { compare, isTwins, oneOrTwins } from "./compare";
+import { addedPerEvent, addedShare, type Comparison, figure } from "./comparison";
 import { costTable } from "./cost-report";
+import { idleLibrary, loadNativePeers } from "./native-peers";
 import { discarding, loadPeers, untraced } from "./peers";
 import type { Estimate } from "./statistics";
-import type { Server } from "./workloads";
+import { startAlike, stopAll, type Server } from "./workloads";
 
-export const DEFAULTS = { rate: 0, rounds: 40, "block-ms": 1000, "max-foreign": 0 };
+export const DEFAULTS = {
+  rate: 0,
+  rounds: 40,
+  "block-ms": 1000,
+  /** 1: two servers side by side, each block with the other one's at the same time beside it. */
+  twins: 0,
+  "max-foreign": 0,
+};
 
 const percent = ({ value, low, high }: Estimate): string =>
   `${(100 * value).toFixed(2)} % (${(100 * low).toFixed(2)} … ${(100 * high).toFixed(2)})`;
@@ -63,12 +71,24 @@ export async function everything(
 ): Promise<Row[]> {
   const settings = { ...DEFAULTS, ...options };
   const rate = settings.rate > 0 ? settings.rate : server.rates[1];
-  const workload = await server.start(rate);
+  const workloads = await startAlike(settings.twins > 0 ? 2 : 1, () => server.start(rate));
   try {
-    await loadPeers(workload.node);
-    await workload.start();
-    const variants = [untraced(), beamtrace("native"), beamtrace("portable"), discarding()];
-    const comparison = await compare(workload, variants, {
+    for (const workload of workloads) {
+      await loadPeers(workload.node);
+      await loadNativePeers(workload.node);
+      await workload.start();
+    }
+    const on = oneOrTwins(workloads);
+    const workload = isTwins(on) ? on[0] : on;
+    const detaches = true;
+    const variants = [
+      untraced(),
+      idleLibrary(),
+      beamtrace("native", { detaches }),
+      beamtrace("portable", { detaches }),
+      discarding(),
+    ];
+    const comparison = await compare(on, variants, {
       rounds: settings.rounds,
       blockMs: settings["block-ms"],
       ...(settings["max-foreign"] > 0 && { maximumForeign: settings["max-foreign"] }),
@@ -76,11 +96,19 @@ export async function everything(
     });
     const title = `${workload.name}, ${rate} ${workload.unit}s/s`;
     console.log(costTable(title, workload, comparison));
+    const floor = addedShare(comparison, "nif-nothing", "untraced");
     return [
+      {
+        what: `${title}: VM CPU added by a native tracer that does nothing`,
+        target: "",
+        measured: percent(floor),
+        value: floor.value,
+        ok: true,
+      },
       ...tracerRows(title, workload.unit, comparison, "native", limit),
       ...tracerRows(title, workload.unit, comparison, "beamtrace"),
     ];
   } finally {
-    await workload.stop();
+    await stopAll(workloads);
   }
 }

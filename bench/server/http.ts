@@ -1,6 +1,6 @@
 /**
  * What tracing everything costs an Elixir HTTP server (elixir/shop.ex on cowboy) under an open loop of requests.
- * `npx tsx bench/server/http.ts [--quick] [--rate 400] [--rounds 40] [--block-ms 1000] [--max-foreign 0.3]`
+ * `npx tsx bench/server/http.ts [--quick] [--rate 400] [--rounds 40] [--block-ms 1000] [--twins 1] [--max-foreign 0.3]`
  */
 import type { Row } from "../row";
 import { isProgram, numberOptions, runAsProgram } from "./command-line";

@@ -1,13 +1,13 @@
 /**
  * What the native tracer adds to the VM's CPU, against the VM's own floor and other tracers: RabbitMQ under an open loop, send + receive + procs of all
  * processes. First it is shown that the tracers see the same events, at last what large messages cost.
- * `npx tsx bench/server/native.ts [--quick] [--rate 5000] [--bytes 32] [--queues 4] [--rounds 40] [--block-ms 700] [--floor 1] [--max-foreign 0.3]`
+ * `npx tsx bench/server/native.ts [--quick] [--rate 5000] [--bytes 32] [--queues 4] [--rounds 40] [--block-ms 700] [--floor 1] [--twins 1] [--max-foreign 0.3]`
  */
 import type { Row } from "../row";
-import { addedShare } from "./added-share";
 import { beamtrace } from "./beamtrace";
 import { claimRow } from "./claim-row";
-import { addedRatio, compare, figure, type CompareOptions, type Comparison } from "./compare";
+import { compare, oneOrTwins, type CompareOptions } from "./compare";
+import { addedRatio, addedShare, type Comparison, figure } from "./comparison";
 import { isProgram, numberOptions, runAsProgram } from "./command-line";
 import { costRows, costTable } from "./cost-report";
 import {
@@ -22,6 +22,7 @@ import { discarding, filePort, ipPort, loadPeers, untraced } from "./peers";
 import { rabbitWorkload, type RabbitWorkload } from "./rabbitmq-workload";
 import { bootstrap, median, type Estimate } from "./statistics";
 import type { Variant } from "./variant";
+import { startAlike, stopAll } from "./workloads";
 
 const DEFAULTS = {
   rate: 5000,
@@ -31,6 +32,8 @@ const DEFAULTS = {
   "block-ms": 700,
   /** 1: only the VM's floor and ours, for which a round takes a third of the time; the floor is small, and takes many rounds to be known. */
   floor: 0,
+  /** 1: beside a server of the same kind, which is not traced meanwhile. */
+  twins: 0,
   "max-foreign": 0,
 };
 const CHECK_ROUNDS = 3;
@@ -140,7 +143,8 @@ function ratioRows(title: string, comparison: Comparison): Row[] {
 /** Runs the experiment and prints its table. */
 export async function run(quick: boolean, options: Partial<Settings> = {}): Promise<Row[]> {
   const settings = { ...DEFAULTS, ...(quick ? { rounds: 8 } : {}), ...options };
-  const workload = await rabbitWorkload(settings);
+  const workloads = await startAlike(settings.twins > 0 ? 2 : 1, () => rabbitWorkload(settings));
+  const [workload] = workloads as [RabbitWorkload];
   const compareOptions: CompareOptions = {
     rounds: settings.rounds,
     blockMs: settings["block-ms"],
@@ -148,20 +152,23 @@ export async function run(quick: boolean, options: Partial<Settings> = {}): Prom
     log: (line) => process.stderr.write(`${line}\n`),
   };
   try {
-    await loadPeers(workload.node);
-    await loadNativePeers(workload.node);
-    await workload.start();
+    for (const { node } of workloads) {
+      await loadPeers(node);
+      await loadNativePeers(node);
+    }
+    for (const each of workloads) await each.start();
+    const on = oneOrTwins(workloads);
     const title = `RabbitMQ, ${settings.rate} messages/s of ${settings.bytes} bytes`;
     const same = await sameEvents(title, workload, compareOptions);
     const floor = [idleLibrary(), stampedLibrary(), recording(), beamtrace("native", { detaches: true })];
     if (settings.floor > 0) {
-      const comparison = await compare(workload, [untraced(), ...floor], compareOptions);
+      const comparison = await compare(on, [untraced(), ...floor], compareOptions);
       console.log(costTable(title, workload, comparison, "nif-nothing"));
       return [...same, ...ratioRows(title, comparison)];
     }
     const others = [discarding(), filePort(), ipPort(), beamtrace("portable", { detaches: true })];
     const comparison = await compare(
-      workload,
+      on,
       [untraced(), discardingLibrary(), ...floor, ...others],
       compareOptions,
     );
@@ -181,7 +188,7 @@ export async function run(quick: boolean, options: Partial<Settings> = {}): Prom
       await largeMessages(workload, settings.bytes, compareOptions),
     ];
   } finally {
-    await workload.stop();
+    await stopAll(workloads);
   }
 }
 

@@ -47,3 +47,20 @@ export const SERVERS: Readonly<Record<"rabbitmq" | "ejabberd" | "http", Server>>
   ejabberd,
   http,
 };
+
+/** So many servers of a kind; all that were started are stopped when one can't be. */
+export async function startAlike<W extends Workload>(count: number, start: () => Promise<W>): Promise<W[]> {
+  const started: W[] = [];
+  try {
+    while (started.length < count) started.push(await start());
+    return started;
+  } catch (error) {
+    await stopAll(started);
+    throw error;
+  }
+}
+
+/** Ends loads and nodes. */
+export async function stopAll(workloads: readonly Workload[]): Promise<void> {
+  for (const workload of workloads) await workload.stop();
+}
