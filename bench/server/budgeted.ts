@@ -1,9 +1,10 @@
 /** What runs under `limits.overhead`: a trace of everything, and a flight recorder of everything. */
-import type { FlightRecorder, Session } from "../../src/capture";
+import { map, type Observable } from "rxjs";
+import type { Session } from "../../src/capture";
 import type { NodeStats } from "../../src/capture/trace-stats";
 import { attachTo } from "./beamtrace";
 import { CountedTrace } from "./counted-trace";
-import type { Variant } from "./variant";
+import type { TraceCount, Variant } from "./variant";
 
 const EVENTS = ["send", "receive", "procs"] as const;
 
@@ -15,84 +16,89 @@ export interface Decision {
   readonly changes: number;
 }
 
-/** Remembers how the share of a run changes. */
-class Shares {
-  changes = 0;
-  #before = 1;
-
-  readonly see = ({ share }: NodeStats): void => {
-    if (share !== this.#before) this.changes += 1;
-    this.#before = share;
-  };
-
-  decision({ share, overhead, eventNs }: NodeStats): Decision {
-    return { share, estimate: overhead, eventNs, changes: this.changes };
-  }
+/** What runs during a block. */
+interface Run {
+  readonly stats$: Observable<NodeStats>;
+  stats(): NodeStats;
+  count?(): TraceCount;
+  /** Ends it; throws when what it has is not what it should have. */
+  stop(): Promise<void>;
 }
 
-/** A trace of everything under an overhead budget. */
-export function budgetedTrace(
-  overhead: number,
+/** A session of its own for each block, and in it what `begin` begins. */
+function budgeted(
   tracer: "native" | "portable",
   decisions: Decision[],
+  begin: (session: Session) => Promise<Run>,
 ): Variant {
   let session: Session | undefined;
-  let counted: CountedTrace | undefined;
-  let shares = new Shares();
+  let run: Run | undefined;
+  let changes = 0;
   return {
     name: "budget",
     async start(node) {
       session = await attachTo(node, { tracer });
-      shares = new Shares();
-      counted = await CountedTrace.start(session, {
-        processes: "all",
-        events: EVENTS,
-        limits: { rate: Infinity, seconds: 600, overhead },
+      run = await begin(session);
+      changes = 0;
+      let before = 1;
+      run.stats$.subscribe(({ share }) => {
+        if (share !== before) changes += 1;
+        before = share;
       });
-      counted.trace.stats$.subscribe(({ node }) => shares.see(node));
     },
-    count: () => Promise.resolve({ delivered: counted?.delivered ?? 0, lost: counted?.lost ?? 0 }),
+    count: () => Promise.resolve(run?.count?.()),
     async stop() {
-      if (counted !== undefined) decisions.push(shares.decision(counted.trace.stats.node));
+      if (run !== undefined) {
+        const { share, overhead, eventNs } = run.stats();
+        decisions.push({ share, estimate: overhead, eventNs, changes });
+      }
       try {
-        await counted?.stop();
+        await run?.stop();
       } finally {
         await session?.close();
-        counted = undefined;
+        run = undefined;
         session = undefined;
       }
     },
   };
 }
 
+/** A trace of everything under an overhead budget. */
+export const budgetedTrace = (
+  overhead: number,
+  tracer: "native" | "portable",
+  decisions: Decision[],
+): Variant =>
+  budgeted(tracer, decisions, async (session) => {
+    const counted = await CountedTrace.start(session, {
+      processes: "all",
+      events: EVENTS,
+      limits: { rate: Infinity, seconds: 600, overhead },
+    });
+    const { trace } = counted;
+    return {
+      stats$: trace.stats$.pipe(map(({ node }) => node)),
+      stats: () => trace.stats.node,
+      count: () => ({ delivered: counted.delivered, lost: counted.lost }),
+      stop: () => counted.stop(),
+    };
+  });
+
 /** A flight recorder of everything under an overhead budget. Its window, at the end of a block, must be there and not empty. */
-export function budgetedRecorder(overhead: number, decisions: Decision[]): Variant {
-  let session: Session | undefined;
-  let recorder: FlightRecorder | undefined;
-  let shares = new Shares();
-  return {
-    name: "budget",
-    async start(node) {
-      session = await attachTo(node, { tracer: "native" });
-      shares = new Shares();
-      recorder = await session.flightRecorder({
-        events: EVENTS,
-        triggers: [{ on: "exit" }],
-        limits: { rate: Infinity, seconds: 600, overhead },
-      });
-      recorder.stats$.subscribe(shares.see);
-    },
-    async stop() {
-      if (recorder !== undefined) decisions.push(shares.decision(recorder.stats));
-      try {
-        const recording = await recorder?.snapshot();
-        if (recording?.events === 0) throw new Error("the window is empty");
-        await recorder?.stop();
-      } finally {
-        await session?.close();
-        recorder = undefined;
-        session = undefined;
-      }
-    },
-  };
-}
+export const budgetedRecorder = (overhead: number, decisions: Decision[]): Variant =>
+  budgeted("native", decisions, async (session) => {
+    const recorder = await session.flightRecorder({
+      events: EVENTS,
+      triggers: [{ on: "exit" }],
+      limits: { rate: Infinity, seconds: 600, overhead },
+    });
+    return {
+      stats$: recorder.stats$,
+      stats: () => recorder.stats,
+      async stop() {
+        const { events } = await recorder.snapshot();
+        if (events === 0) throw new Error("the window is empty");
+        await recorder.stop();
+      },
+    };
+  });

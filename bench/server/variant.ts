@@ -14,7 +14,7 @@ export interface Variant {
   readonly name: string;
   start(node: ErlNode): Promise<void>;
   /** Counts so far; undefined for a tracer that counts nothing. */
-  count?(): Promise<TraceCount>;
+  count?(): Promise<TraceCount | undefined>;
   /** Messages that wait on the node for the tracer. More than a moment's worth means that work is put off, not saved. */
   backlog?(node: ErlNode): Promise<number>;
   /** Ends the trace and leaves nothing behind; throws when what the tracer reports does not add up. */

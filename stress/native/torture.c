@@ -410,7 +410,7 @@ int main(int argc, char **argv)
     for (intptr_t i = 0; i < MANAGERS; i++)
         if (pthread_create(&threads[THREADS + i], NULL, manage, (void *)i) != 0)
             fail("no thread");
-    /* Under valgrind there are few traces in a second. */
+    /* Under valgrind there are few traces in a second: until each kind of them has been seen, or it is too late. */
     while (time(NULL) < end || (!everything_seen() && time(NULL) < end + LATE_S)) {
         struct timespec pause = {0, 300000000};
 
