@@ -42,7 +42,7 @@ export async function loadNativePeers(node: ErlNode): Promise<void> {
   }
 }
 
-function library(name: string, state: 0 | 1 | 2, on: "on" | "on_stamped" = "on"): Variant {
+function library(name: string, state: 0 | 1 | 2 | 3, on: "on" | "on_stamped" = "on"): Variant {
   const tracer = `{${NIF}, ${state}}`;
   return {
     name,
@@ -62,6 +62,9 @@ export const idleLibrary = (): Variant => library("nif-nothing", 1);
 
 /** The same library, and the VM stamps the events, as it does for every peer of ours: the VM's floor of an event that says when. */
 export const stampedLibrary = (): Variant => library("nif-stamped", 1, "on_stamped");
+
+/** The same library, which writes each event's words, 64 bytes, into a ring of the thread: the least that a recorder does. No stamp, no shape. */
+export const writingLibrary = (): Variant => library("nif-write", 3);
 
 /** The same library, counting: shows that the one that does nothing is called for every event. */
 export function countingLibrary(): Variant {

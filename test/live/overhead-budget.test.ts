@@ -312,6 +312,22 @@ describe.each(["native", "portable"] as const)("overhead budget, %s tracer", (tr
       await expectDearer(begin, maxBytes, 1.5);
     });
 
+  if (tracer === "native")
+    test("a flight recorder's looks at its rings are in the account", { timeout: 120_000 }, async () => {
+      // Of a process that does nothing: what is left are looks and the budget's own ticks, so many a second whatever the machine does.
+      const recorder = await session.flightRecorder({
+        processes: { registered: ["application_controller"] },
+        events: ["receive"],
+        triggers: [],
+        limits: { overhead: 0.005, rate: Infinity },
+      });
+      // Once a second; the first ones hold what the start has cost.
+      const { overhead } = await firstValueFrom(recorder.stats$.pipe(skip(10)));
+      await recorder.stop();
+      // Ticks alone would be 0.09 % of a fifth of a core, which is what such a node counts as.
+      expect(overhead).toBeGreaterThan(0.0011);
+    });
+
   test("the trace stops when nothing helps", { timeout: 120_000 }, async () => {
     await node.eval(
       `spawn(fun() -> register(hot, self()), (fun L() -> self() ! x, receive stop -> ok; x -> L() end end)() end), ok`,

@@ -22,7 +22,7 @@
 -define(CAPACITY_MIN, 64).
 %% Records that an event with contents is allowed for.
 -define(CONTENTS_FACTOR, 8).
-%% How often the rings are looked at; oftener when they would turn over within four looks.
+%% How often the rings are looked at; oftener when they would turn over within four looks, less often under an overhead budget.
 -define(LOOK_MS, 100).
 -define(RETRY_MS, 5).
 -define(LAST_RETRIES, 400).
@@ -73,6 +73,9 @@
     shipped = 0 :: non_neg_integer(),
     looked = 0 :: integer(),
     pace = 0 :: non_neg_integer(),
+    look_ms = ?LOOK_MS :: pos_integer(),
+    %% Where looks are counted, for the overhead budget.
+    counters = none :: none | counters:counters_ref(),
     %% Newest first.
     losses = [] :: [beamtrace_window:loss()],
     history = [{0, 0}] :: beamtrace_window:history()
@@ -185,7 +188,7 @@ wait(#state{recording = #recording{mailbox = Mailbox}}) when is_pid(Mailbox) -> 
 wait(#state{due = {Until, _}} = S) -> max(0, min(pace_ms(S), (Until - now_ns(S)) div 1000000 + 1));
 wait(S) -> beamtrace_rings:until(pace_ms(S)).
 
-pace_ms(#state{pace = Pace, capacity = Capacity}) -> max(1, min(?LOOK_MS, Capacity * 250 div max(1, Pace))).
+pace_ms(#state{pace = Pace, capacity = Capacity, look_ms = LookMs}) -> max(1, min(LookMs, Capacity * 250 div max(1, Pace))).
 
 now_ns(#state{base = Base}) -> erlang:monotonic_time(nanosecond) - Base.
 
@@ -194,6 +197,7 @@ tick(S) -> next(ship(look(S))).
 %% One look at the triggers and the counters.
 look(#state{trace = Trace, base = Base, looked = Looked, written = Before, options = #{keep_ns := Keep}} = S) ->
     {Fired, Written, Lost, Refused, Filtered, Now, News} = beamtrace_nif:look(Trace),
+    _ = S#state.counters =:= none orelse counters:add(S#state.counters, 3, 1),
     S1 = news(News, S#state{
         written = Written,
         filtered = S#state.filtered + Filtered,
@@ -362,6 +366,8 @@ control({beamtrace_filter, Items}, #state{trace = Trace} = S) ->
 control({beamtrace_unfilter, Items}, #state{trace = Trace} = S) ->
     _ = [beamtrace_nif:filter(Trace, Item, false) || Item <- Items],
     S;
+control({beamtrace_sampler, _, Counters, LeastMs}, S) ->
+    S#state{counters = Counters, look_ms = max(?LOOK_MS, LeastMs)};
 control({beamtrace_mask, Mask}, #state{trace = Trace} = S) ->
     ok = beamtrace_nif:mask(Trace, Mask),
     S;
