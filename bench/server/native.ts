@@ -133,12 +133,13 @@ async function largeMessages(workload: RabbitWorkload, bytes: number, options: C
 /** The claims about those that were measured. */
 function ratioRows(title: string, comparison: Comparison): Row[] {
   const measured = new Set(comparison.blocks.map(({ variant }) => variant));
-  return TARGETS.filter(([ours, peer]) => measured.has(ours) && measured.has(peer)).map(([ours, peer, bound]) =>
-    claimRow({
-      what: `${title}: added CPU, ${ours} ÷ ${peer}`,
-      estimate: addedRatio(comparison, ours, peer, "untraced"),
-      bound,
-    }),
+  return TARGETS.filter(([ours, peer]) => measured.has(ours) && measured.has(peer)).map(
+    ([ours, peer, bound]) =>
+      claimRow({
+        what: `${title}: added CPU, ${ours} ÷ ${peer}`,
+        estimate: addedRatio(comparison, ours, peer, "untraced"),
+        bound,
+      }),
   );
 }
 
