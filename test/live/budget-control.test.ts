@@ -34,13 +34,19 @@ afterAll(() => node.stop());
 /**
  * @param base - CPU of the server without tracing at each tick, in cores
  * @param all - what tracing everything would cost at each tick, in cores
- * @param births - what new processes cost at each tick where nobody is in the sample, in cores
+ * @param options.births - what new processes cost at each tick where nobody is in the sample, in cores
+ * @param options.limit - the budget
+ * @param options.tickNs - what a tick costs
  */
 async function simulate(
   seed: number,
   base: readonly number[],
   all: readonly number[],
-  births: readonly number[] = base.map(() => 0),
+  {
+    births = base.map(() => 0),
+    limit = LIMIT,
+    tickNs = 40_000,
+  }: { births?: readonly number[]; limit?: number; tickNs?: number } = {},
 ): Promise<Tick[]> {
   const text = await node.eval(`
     rand:seed(exsss, ${seed}),
@@ -56,7 +62,7 @@ async function simulate(
       Born = case New of true -> Outside; false -> 0 end,
       At1 = At + 100000000,
       IsDue = At1 >= Next,
-      Ours = case IsDue of true -> 40000; false -> 0 end,
+      Ours = case IsDue of true -> ${tickNs}; false -> 0 end,
       Runtime1 = Runtime + round(B * 1.0e8) + Cost + Born + Ours,
       Sample = #{at => At1, runtime => Runtime1 div 10000000 * 10000000, events => Events + Cost, births => Births + Born, fixed => Fixed + Ours, flags => Flags},
       Left = case New of true -> none; false -> round(N0 * (1 + 3 * Share) * 1.0e9) end,
@@ -76,7 +82,7 @@ async function simulate(
     end,
     First = #{at => 0, runtime => 0, events => 0, births => 0, fixed => 0, flags => 0},
     Series = lists:zip3([${list(base)}], [${list(all)}], [${list(births)}]),
-    {_, _, _, _, _, _, Result} = lists:foldl(Tenth, {0.016, true, {0, 0, 0, 0}, 0, {0, 0}, beamtrace_budget:new(${LIMIT * 1e6}, First), []}, Series),
+    {_, _, _, _, _, _, Result} = lists:foldl(Tenth, {0.016, true, {0, 0, 0, 0}, 0, {0, 0}, beamtrace_budget:new(${limit * 1e6}, First), []}, Series),
     lists:append(lists:reverse(Result))`);
   const numbers = [...text.matchAll(/\d+/g)].map(Number);
   return base.map((_, i) => ({
@@ -136,6 +142,26 @@ describe("a load that jumps", () => {
   });
 });
 
+describe("a small budget", () => {
+  const SMALL = 0.005;
+  // Ticks at each tenth of a second would take a fifth of a core's three tenths' worth of it, and more.
+  const base = [...repeat(0.3, 300), ...repeat(1.6, 200), ...repeat(0.3, 300)];
+  const all = base.map((b) => (b > 1 ? 0.4 : 0.03));
+  test.each(SEEDS)("is kept across jumps as well (%i)", async (seed) => {
+    const ticks = await simulate(seed, base, all, { limit: SMALL, tickNs: 70_000 });
+    for (const part of [
+      ticks.slice(TENTHS, 300),
+      ticks.slice(300 + TENTHS, 500),
+      ticks.slice(500 + TENTHS),
+    ]) {
+      expect(Math.max(...seconds(part))).toBeLessThan(SMALL * 1.5);
+      expect(seconds(part).filter((o) => o > SMALL).length).toBeLessThanOrEqual(2 * TENTHS);
+    }
+    expect(ticks[299]!.share).toBeGreaterThan(0.01);
+    expect(turns(ticks)).toBeLessThanOrEqual(10);
+  });
+});
+
 describe("an idle server", () => {
   // Events that would cost half of what it uses, and then work for a whole core, with events for a third of that.
   const base = [...repeat(0.03, 300), ...repeat(1, 200)];
@@ -154,7 +180,9 @@ describe("an idle server", () => {
 describe("new processes", () => {
   test.each(SEEDS)("are left out when they cost too much by themselves, and only they (%i)", async (seed) => {
     // All new processes would cost three hundredths of what the server uses, all events a hundredth.
-    const ticks = await simulate(seed, repeat(0.8, 600), repeat(0.008, 600), repeat(0.024, 600));
+    const ticks = await simulate(seed, repeat(0.8, 600), repeat(0.008, 600), {
+      births: repeat(0.024, 600),
+    });
     expect(ticks[TENTHS]?.isNew).toBe(false);
     expect(ticks.at(-1)).toMatchObject({ isNew: false, share: 1 });
     expect(Math.max(...seconds(ticks.slice(TENTHS)))).toBeLessThan(LIMIT);
@@ -164,10 +192,9 @@ describe("new processes", () => {
     "come back when they have become few, also where others have taken the budget (%i)",
     async (seed) => {
       const few = repeat(0.8 * 0.003, 600);
-      const ticks = await simulate(seed, repeat(0.8, 1200), repeat(0.16, 1200), [
-        ...repeat(0.04, 600),
-        ...few,
-      ]);
+      const ticks = await simulate(seed, repeat(0.8, 1200), repeat(0.16, 1200), {
+        births: [...repeat(0.04, 600), ...few],
+      });
       expect(ticks[599]?.isNew).toBe(false);
       expect(ticks[599]?.share).toBeGreaterThan(0.02);
       expect(ticks.at(-1)?.isNew).toBe(true);
@@ -176,7 +203,7 @@ describe("new processes", () => {
     },
   );
   test("that cost little are looked at all the time", async () => {
-    const ticks = await simulate(1, repeat(0.8, 300), repeat(0.008, 300), repeat(0.004, 300));
+    const ticks = await simulate(1, repeat(0.8, 300), repeat(0.008, 300), { births: repeat(0.004, 300) });
     expect(ticks.every(({ isNew }) => isNew)).toBe(true);
     expect(ticks.at(-1)?.share).toBe(1);
   });

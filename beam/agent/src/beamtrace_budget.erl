@@ -5,7 +5,7 @@
 %% second is over the budget, and raised when the worst fifth of the last second, times the raise, would still fit.
 -module(beamtrace_budget).
 
--export([new/2, tick_ms/1, step/3, estimate/1]).
+-export([new/2, tick_ms/1, tick_ns/0, step/3, estimate/1]).
 -export_type([budget/0, sample/0, situation/0, action/0]).
 
 -type ppm() :: non_neg_integer().
@@ -39,6 +39,9 @@
 -define(IDLE_TICK_MS, 400).
 -define(UNSETTLED_TICK_MS, 200).
 -define(SECOND_NS, 1000000000).
+%% What a tick costs the VM at most, and the part of the budget that ticks at each tenth of a second may take: of a smaller budget there are half as many.
+-define(TICK_NS, 70000).
+-define(TICKS_SHARE, 0.2).
 %% Ticks over which the VM's own CPU is taken: statistics(runtime) moves in steps of 10 ms.
 -define(BASE_TICKS, 10).
 %% Ticks over which the cost is taken: short enough to see a jump at once, long enough for a rate.
@@ -97,16 +100,23 @@
     wait = ?RAISE :: pos_integer(),
     regret = none :: none | {Share :: float(), Base :: float()},
     overhead = 0 :: ppm(),
-    %% Whether the VM has little to do.
-    idle = false :: boolean()
+    %% Whether the VM has little to do, and whether the budget is a small one.
+    idle = false :: boolean(),
+    small = false :: boolean()
 }).
 -opaque budget() :: #budget{}.
 
-%% How long the next tick is. A tick costs a VM with little to do a waking of its own, and there a quarter of them will do.
+%% How long the next tick is. A tick costs a VM with little to do a waking of its own, and there a quarter of them will do; a small budget is mostly for
+%% events, not for ticks.
 -spec tick_ms(budget()) -> pos_integer().
 tick_ms(#budget{idle = true, changed = Changed}) when Changed < ?RAISE -> ?UNSETTLED_TICK_MS;
 tick_ms(#budget{idle = true}) -> ?IDLE_TICK_MS;
-tick_ms(#budget{idle = false}) -> ?TICK_MS.
+tick_ms(#budget{small = true}) -> ?UNSETTLED_TICK_MS;
+tick_ms(#budget{}) -> ?TICK_MS.
+
+%% What a tick costs the VM: the price that the account reckons with.
+-spec tick_ns() -> pos_integer().
+tick_ns() -> ?TICK_NS.
 
 -spec new(LimitPpm :: pos_integer(), sample()) -> budget().
 new(LimitPpm, Sample) -> #budget{limit = LimitPpm / 1000000, last = Sample}.
@@ -147,6 +157,7 @@ step(#{at := At} = Sample, Situation, #budget{ticks = Ticks0, last = Last, limit
         raised = B0#budget.raised + Tenths,
         overhead = round(1000000 * Overhead / Costs#costs.base),
         %% A VM that has been woken up is no longer idle, whatever the last seconds say.
+        small = ?TICKS_SHARE * Limit * Costs#costs.base < ?TICK_NS * (1000 div ?TICK_MS),
         idle = per_second(#tick.runtime, Ticks) =< ?IDLE * ?SECOND_NS andalso per_second(#tick.runtime, [Tick]) =< 2 * ?IDLE * ?SECOND_NS
     },
     decide(Costs, Situation, B).

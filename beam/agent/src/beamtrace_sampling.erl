@@ -33,9 +33,8 @@
 -define(LEFT_REPORTS, 5).
 %% The tracer's answer, after which it is stuck.
 -define(ANSWER_MS, 5000).
-%% What this process costs the VM: a tick; a look at a process; a process whose flags and marker are set. Reckoned, not measured by the
+%% What this process costs the VM, besides its ticks: a look at a process; a process whose flags and marker are set. Reckoned, not measured by the
 %% clock: on a crowded machine most of the time that goes by is others'.
--define(TICK_COST_NS, 70000).
 -define(LOOK_COST_NS, 150).
 -define(SET_COST_NS, 800).
 -define(KINDS(List), lists:foldl(fun(Kind, Mask) -> Mask bor (1 bsl Kind) end, 0, List)).
@@ -335,7 +334,7 @@ sample(#state{costs = Costs, counts = {Counts, _}} = S) ->
         runtime => Runtime * 1000000,
         events => beamtrace_cost:of_events(Costs, maps:get(events, Counts)) + beamtrace_cost:of_contents(Costs, maps:get(contents, Counts)),
         births => beamtrace_cost:of_births(Costs, maps:get(outside, Counts)),
-        fixed => beamtrace_cost:besides(Counts) + S#state.ticks * ?TICK_COST_NS,
+        fixed => beamtrace_cost:besides(Counts) + S#state.ticks * beamtrace_budget:tick_ns(),
         flags => S#state.control
     }.
 
