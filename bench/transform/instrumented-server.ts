@@ -213,7 +213,7 @@ async function measure(
     },
     {
       what: `${name} instrumented: ${unit}s that were due and not done`,
-      target: "0",
+      target: `none but ${UNDER_WAY} under way`,
       measured: `${lost} of ${Math.floor(units.due ?? 0)}`,
       ...{ value: lost, ok: lost <= UNDER_WAY },
     },
