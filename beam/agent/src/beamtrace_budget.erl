@@ -156,8 +156,8 @@ step(#{at := At} = Sample, Situation, #budget{ticks = Ticks0, last = Last, limit
         changed = B0#budget.changed + Tenths,
         raised = B0#budget.raised + Tenths,
         overhead = round(1000000 * Overhead / Costs#costs.base),
-        %% A VM that has been woken up is no longer idle, whatever the last seconds say.
         small = ?TICKS_SHARE * Limit * Costs#costs.base < ?TICK_NS * (1000 div ?TICK_MS),
+        %% A VM that has been woken up is no longer idle, whatever the last seconds say.
         idle = per_second(#tick.runtime, Ticks) =< ?IDLE * ?SECOND_NS andalso per_second(#tick.runtime, [Tick]) =< 2 * ?IDLE * ?SECOND_NS
     },
     decide(Costs, Situation, B).
