@@ -94,7 +94,7 @@ static void *work(void *unused)
     (void)unused;
     while (!atomic_load_explicit(&stopping, memory_order_relaxed)) {
         int64_t before = atomic_load_explicit(&told, memory_order_acquire);
-        int64_t stamp = n++ % 2 == 0 ? bt_monotonic_ns_of(&ring, true) : bt_monotonic_ns(true);
+        int64_t stamp = n++ % 2 == 0 ? began + (int64_t)bt_ring_ns(&ring, began, true) : bt_monotonic_ns(true);
         int64_t known = before;
 
         if (stamp < before) {

@@ -165,7 +165,7 @@ test("--diff shows what would be put in, as Erlang; nothing is written", async (
   const { code, text } = await instrument(ebin, "--plan", "plan.json", "--diff");
   expect(code).toBe(0);
   expect(text).toMatch(/^--- cart \(original\)\n\+\+\+ cart \(instrumented\)/);
-  expect(text).toMatch(/^\+ {4}BeamtraceId = '-beamtrace-enter-'\(\d+, A, B\)/m);
+  expect(text).toMatch(/^\+ {4}BeamtraceId = '-beamtrace-enter-'\(cart, \d+, A, B\)/m);
   expect(text).not.toMatch(/till/);
   expect({ ...plain, ...(await hashes()) }).toEqual(plain);
 });

@@ -47,20 +47,29 @@ function instrumented(body: readonly Expr[], options?: InstrumentOptions): strin
   const { forms } = instrumentForms(module(f(...body)), options);
   return printed(firstFunction(forms))
     .replace(/'-beamtrace-(\w+)-'\(BeamtraceId, /g, "$1(")
-    .replace(/BeamtraceId = '-beamtrace-enter-'\((.*?)\)/, "enter($1)")
+    .replace(/BeamtraceId = '-beamtrace-enter-'\(m, (.*?)\)/, "enter($1)")
     .replaceAll("Beamtrace", "")
     .trim();
 }
 
 describe("events", () => {
   test.each<readonly [string, Expr[], string]>([
-    ["a value and nothing else is told by one call", [X()], "f(X) -> '-beamtrace-once-'(0, X, X)."],
+    ["a value and nothing else is told by one call", [X()], "f(X) -> '-beamtrace-once-'(m, 0, X, X)."],
     [
       "a value that has to be made is told and given",
       [b.operator("+", X(), b.integer(1))],
       "f(X) -> enter(0, X), leave(1, X + 1).",
     ],
-    ["a tail call is told and made as it was", [call("g", X())], "f(X) -> enter(0, X), tail(1), g(X)."],
+    [
+      "a tail call is told and made as it was",
+      [X(), call("g", X())],
+      "f(X) -> enter(0, X), X, tail(1), g(X).",
+    ],
+    [
+      "a tail call and nothing else is told by one call",
+      [call("g", X())],
+      "f(X) -> '-beamtrace-pass-'(m, 0, X), g(X).",
+    ],
     [
       "arguments that are no values are made before, in their order",
       [call("g", call("h"), X(), call("i"))],
@@ -72,11 +81,11 @@ describe("events", () => {
       "f(X) -> enter(0, X), tail(1), g(Y = h(), Y = h()).",
     ],
     ["a BIF is no tail call", [call("length", X())], "f(X) -> enter(0, X), leave(1, length(X))."],
-    ["apply is", [call("apply", X(), X())], "f(X) -> enter(0, X), tail(1), apply(X, X)."],
+    ["apply is", [call("apply", X(), X())], "f(X) -> '-beamtrace-pass-'(m, 0, X), apply(X, X)."],
     [
       "what never returns is left alone",
       [call("throw", X())],
-      "f(X) -> _ = '-beamtrace-enter-'(0, X), throw(X).",
+      "f(X) -> _ = '-beamtrace-enter-'(m, 0, X), throw(X).",
     ],
     [
       "of X = E, X it is E that is in tail position",
@@ -137,29 +146,43 @@ describe("events", () => {
     expect(instrumented(body)).toBe(text);
   });
 
-  test("the one call tells of the entry, and of the return at the next site, and gives the value", () => {
-    const { forms, table } = instrumentForms(module(f(b.atom("done"))));
-    expect(table.sites.map(({ id, kind }) => [id, kind])).toEqual([
+  const RUNTIME = "try beamtrace_rt:enter(V0, V1, V2) catch _:_ -> '-beamtrace-absent-'() end";
+  test.each<readonly [string, Expr, string, string, string]>([
+    [
+      ...(["the return, and gives the value", b.atom("done"), "return", "once"] as const),
+      `(V0, V1, V2, R) -> case ${RUNTIME} of 0 -> R; Id -> '-beamtrace-leave-'(Id, V1 + 1, R) end.`,
+    ],
+    [
+      ...(["the tail call", call("g", X()), "tail", "pass"] as const),
+      `(V0, V1, V2) -> case ${RUNTIME} of 0 -> ok; Id -> '-beamtrace-tail-'(Id, V1 + 1) end.`,
+    ],
+  ])("the one call tells of the entry, and at the next site of %s", (_, body, kind, helper, text) => {
+    const { forms, table } = instrumentForms(module(f(body)));
+    expect(table.sites.map((site) => [site.id, site.kind])).toEqual([
       [0, "entry"],
-      [1, "return"],
+      [1, kind],
     ]);
-    const once = forms.find((form) => form.type === "function" && form.name.name === "-beamtrace-once-");
-    expect(printed(once as FunctionNode).trim()).toBe(
-      "'-beamtrace-once-'(S, V0, R) -> '-beamtrace-leave-'('-beamtrace-enter-'(S, V0), S + 1, R).",
-    );
+    const name = `-beamtrace-${helper}-`;
+    const found = forms.find((form) => form.type === "function" && form.name.name === name);
+    expect(printed(found as FunctionNode).trim()).toBe(`'${name}'${text}`);
   });
 
   test("with many arguments it has them in a list", () => {
     const names = Array.from({ length: 8 }, (_, i) => b.variable(`A${i}`));
-    const { forms } = instrumentForms(module(b.function("f", 8, [b.clause(names, [b.atom("done")])])));
-    expect(printed(firstFunction(forms))).toContain(
-      "-> '-beamtrace-once-list-'(0, [A0, A1, A2, A3, A4, A5, A6, A7], done)",
-    );
-    const helpers = forms.flatMap((form) =>
+    const many = (body: Expr) => instrumentForms(module(b.function("f", 8, [b.clause(names, [body])]))).forms;
+    const value = many(b.atom("done"));
+    const tail = many(call("g", names[0]!));
+    const list = "m, 0, [A0, A1, A2, A3, A4, A5, A6, A7]";
+    expect(printed(firstFunction(value))).toContain(`-> '-beamtrace-once-list-'(${list}, done)`);
+    expect(printed(firstFunction(tail))).toContain(`-> '-beamtrace-pass-list-'(${list}), g(A0)`);
+    const helpers = [...value, ...tail].flatMap((form) =>
       form.type === "function" ? [`${form.name.name}/${form.arity}`] : [],
     );
     expect(helpers).toEqual(
-      expect.arrayContaining(["-beamtrace-once-list-/3", "-beamtrace-enter-list-/2", "-beamtrace-leave-/3"]),
+      expect.arrayContaining([
+        ...["-beamtrace-once-list-/4", "-beamtrace-leave-/3"],
+        ...["-beamtrace-pass-list-/3", "-beamtrace-tail-/2"],
+      ]),
     );
   });
 
@@ -177,8 +200,8 @@ describe("events", () => {
   });
 
   test("all that is added is marked as generated, at the line it stands beside", () => {
-    const { forms } = instrumentForms(module(f(call("g", X()))));
-    const [enter, event, tail] = firstFunction(forms).clauses[0]!.body;
+    const { forms } = instrumentForms(module(f(X(), call("g", X()))));
+    const [enter, , event, tail] = firstFunction(forms).clauses[0]!.body;
     const mark = [tuple(atom("generated"), atom("true")), tuple(atom("location"), 7)];
     expect([enter?.anno, event?.anno, tail?.anno]).toEqual([mark, mark, 7]);
     // What no compiler warns of has the place alone, which travels in a twentieth of the bytes.

@@ -182,14 +182,17 @@ static inline __attribute__((always_inline)) const bt_stretch *bt_stretch_at(con
                          (since >= atomic_load_explicit(&line->stretches[2].from, memory_order_acquire))];
 }
 
+/* So many counts in ns, to the nearest: as bt_ring_ns rounds. */
+static inline int64_t bt_counts_ns(uint64_t counts, double rate) { return (int64_t)((double)(int64_t)counts * rate + 0.5); }
+
 /* What a line tells so many counts after it began. */
 static inline __attribute__((always_inline)) int64_t bt_on_line(const bt_line *line, uint64_t since)
 {
     const bt_stretch *stretch = bt_stretch_at(line, since);
-    int64_t along = (int64_t)(since - atomic_load_explicit(&stretch->from, memory_order_acquire));
+    uint64_t along = since - atomic_load_explicit(&stretch->from, memory_order_acquire);
 
     return atomic_load_explicit(&stretch->ns, memory_order_acquire) +
-           (int64_t)((double)along * atomic_load_explicit(&stretch->rate, memory_order_acquire));
+           bt_counts_ns(along, atomic_load_explicit(&stretch->rate, memory_order_acquire));
 }
 
 /* The VM's monotonic time, ns. `after`: after all that others have done and this thread has seen, to the nanosecond. */
@@ -219,9 +222,12 @@ static inline __attribute__((always_inline)) int64_t bt_monotonic_ns(bool after)
     }
 }
 
-/* Copies the stretch of the line that now is on, where there is one, and gives the time. */
-static int64_t bt_take_stretch(bt_ring *ring) __attribute__((noinline));
-static int64_t bt_take_stretch(bt_ring *ring)
+/* From here on a double has no place behind the point: what is added to it is rounded. */
+#define BT_WHOLE 0x1p52
+
+/* Copies the stretch of the line that now is on, where there is one, and gives the time since `base`. */
+static double bt_take_stretch(bt_ring *ring, int64_t base) __attribute__((noinline));
+static double bt_take_stretch(bt_ring *ring, int64_t base)
 {
     uint32_t number = atomic_load_explicit(&bt_lines.number, memory_order_acquire);
     const bt_line *line = &bt_lines.at[number & 1];
@@ -233,17 +239,20 @@ static int64_t bt_take_stretch(bt_ring *ring)
 
     ring->clock.from = from + atomic_load_explicit(&stretch->from, memory_order_acquire);
     ring->clock.length = since < valid ? (end < valid ? end : valid) - atomic_load_explicit(&stretch->from, memory_order_acquire) : 0;
-    ring->clock.ns = atomic_load_explicit(&stretch->ns, memory_order_acquire);
+    ring->clock.whole = (double)(atomic_load_explicit(&stretch->ns, memory_order_acquire) - base) + BT_WHOLE;
     ring->clock.rate = atomic_load_explicit(&stretch->rate, memory_order_acquire);
     ring->clock.number = number;
     /* Was the line written over meanwhile? */
     if (atomic_load_explicit(&bt_lines.number, memory_order_acquire) != number)
         ring->clock.length = 0;
-    return bt_monotonic_ns(false);
+    return (double)(bt_monotonic_ns(false) - base);
 }
 
-/* The VM's monotonic time, ns, by the producer of a ring: the same line, of which the ring has the stretch at hand. */
-static inline __attribute__((always_inline)) int64_t bt_monotonic_ns_of(bt_ring *ring, bool after)
+/*
+ * The VM's monotonic time, ns since `base`, by the producer of a ring, which has one base: the same line, of which the ring has the stretch at hand.
+ * All that follows the counter waits for it: one conversion, and whole ns by an addition. In a trace of 52 days or more they are even.
+ */
+static inline __attribute__((always_inline)) double bt_ring_ns(bt_ring *ring, int64_t base, bool after)
 {
     uint64_t since;
 
@@ -251,8 +260,8 @@ static inline __attribute__((always_inline)) int64_t bt_monotonic_ns_of(bt_ring 
         bt_see_first();
     since = bt_ticks() - ring->clock.from;
     if (__builtin_expect(since < ring->clock.length && atomic_load_explicit(&bt_lines.number, memory_order_acquire) == ring->clock.number, 1))
-        return ring->clock.ns + (int64_t)((double)(int64_t)since * ring->clock.rate);
-    return bt_take_stretch(ring);
+        return (double)(int64_t)since * ring->clock.rate + ring->clock.whole - BT_WHOLE;
+    return bt_take_stretch(ring, base);
 }
 
 /* The VM's time and the counter before it was asked for; counts that it took. And the VM's time against the system's, unless all looks were interrupted. */
@@ -408,7 +417,7 @@ static void bt_lay_line(uint64_t ticks, int64_t ns)
     int64_t least = bt_told_at(ticks);
     uint64_t early = (uint64_t)(BT_AHEAD_NS / rate);
 
-    (void)bt_begin_line(ticks - early, (ns < least ? least : ns) - (int64_t)((double)early * rate), rate,
+    (void)bt_begin_line(ticks - early, (ns < least ? least : ns) - bt_counts_ns(early, rate), rate,
                         early + (uint64_t)(BT_LINE_VALID_NS / rate));
 }
 
@@ -434,7 +443,7 @@ static bool bt_bend_line(uint64_t ticks, int64_t off)
                          until - from + (uint64_t)(BT_LINE_VALID_NS / rate));
     ns = bt_on_line(line, until - from);
     bt_put_stretch(&line->stretches[1], until - from, ns, bent);
-    bt_put_stretch(&line->stretches[2], until - from + for_so_long, ns + (int64_t)((double)(int64_t)for_so_long * bent), rate);
+    bt_put_stretch(&line->stretches[2], until - from + for_so_long, ns + bt_counts_ns(for_so_long, bent), rate);
     return true;
 }
 

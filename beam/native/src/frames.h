@@ -35,9 +35,6 @@ static struct {
     _Atomic bt_self self;
 } bt_threads[BT_THREADS_SIZE];
 
-/* The environment's second word is the process, whose first word is its pid: proved before it is relied on. */
-static _Atomic bool bt_env_shows_process;
-
 static inline uint32_t bt_hidden_place(bt_term process) { return (uint32_t)(process * UINT64_C(0x9E3779B97F4A7C15) >> 56); }
 
 static inline bool bt_is_hidden(bt_term process)
@@ -92,10 +89,19 @@ BT_INLINE bt_self bt_frame_self(void)
     return bt_frame_thread(thread);
 }
 
+/* A normal scheduler that has a ring. */
+BT_INLINE bool bt_frame_has_ring(bt_self self)
+{
+    return (self & (3 | (uint64_t)(BT_SELF_RING_MAX & ~(BT_RINGS_MAX - 1)) << 2)) == BT_SCHEDULER_THREAD;
+}
+
+static_assert((BT_RINGS_MAX & (BT_RINGS_MAX - 1)) == 0, "a ring's number is below it when no higher bit is set");
+
 /* The library is loaded: nobody is inside. */
 static void bt_frames_begin(uint64_t now)
 {
     atomic_store(&bt_told, 0);
+    atomic_store(&bt_told_trace, NULL);
     memset(bt_threads, 0, sizeof bt_threads);
     memset(bt_hidden, 0, sizeof bt_hidden);
     bt_frames_base = now & BT_FRAME_COUNT_MASK;
@@ -112,8 +118,9 @@ BT_INLINE uint64_t bt_frame_id(uint32_t ring)
 
 BT_INLINE bool bt_takes_frame(bt_trace *trace, bt_term module, bt_term process)
 {
-    return (trace->told.every_module || bt_set_has(&trace->told.modules, module)) &&
-           (trace->told.every_process || bt_set_has(&trace->told.processes, process)) && !bt_filtered(trace, process);
+    return (trace->every_frame || ((trace->told.every_module || bt_set_has(&trace->told.modules, module)) &&
+                                   (trace->told.every_process || bt_set_has(&trace->told.processes, process)))) &&
+           !bt_filtered(trace, process);
 }
 
 typedef struct {
@@ -194,21 +201,6 @@ BT_INLINE void bt_write_frame(bt_trace *trace, bt_self self, const bt_frame *fra
         bt_put_frame_otherwise(trace, self, *frame, shape, content);
 }
 
-/* The next of the traces that the bits of `told` name, or NULL. */
-BT_INLINE bt_trace *bt_next_told(uint64_t *told)
-{
-    while (*told != 0) {
-        uint32_t at = (uint32_t)__builtin_ctzll(*told);
-        bt_trace *trace = atomic_load_explicit(&bt_places[at].trace, memory_order_acquire);
-
-        *told &= *told - 1;
-        /* The place may have been given to another trace since. */
-        if (trace != NULL && atomic_load_explicit(&trace->told.on, memory_order_acquire))
-            return trace;
-    }
-    return NULL;
-}
-
 static inline const uint64_t *bt_env_process(const ErlNifEnv *env)
 {
     uint64_t words[2];
@@ -243,46 +235,70 @@ static void bt_prove_env(ErlNifEnv *env)
     atomic_store(&bt_env_shows_process, *bt_env_process(env) == pid.pid);
 }
 
-/* Entry: the frame's id, 0 when no trace takes it. */
-BT_INLINE ERL_NIF_TERM bt_enter(ErlNifEnv *env, const ERL_NIF_TERM argv[], bt_shape shape, bt_frame_content content)
+/* The trace's part in a frame: an id at entry, where there is none yet, and the event. */
+BT_INLINE void bt_tell_trace(bt_trace *trace, bt_self self, bt_frame *frame, bt_shape shape, bt_frame_content content)
 {
-    uint64_t told = atomic_load_explicit(&bt_told, memory_order_acquire);
-    bt_self self = bt_frame_self();
-    bt_frame frame = {BT_KIND_FUNCTION_ENTRY, 0, 0, argv[0], (uint32_t)bt_small(argv[1]), 0};
-    bt_trace *trace;
-
-    if (bt_self_who(self) != BT_SCHEDULER_THREAD || bt_self_ring(self) >= BT_RINGS_MAX || !bt_frame_process(env, &frame.process) ||
-        bt_is_hidden(frame.process))
-        return bt_make_small(0);
-    while ((trace = bt_next_told(&told)) != NULL) {
-        if (!bt_takes_frame(trace, frame.module, frame.process))
-            continue;
-        if (frame.id == 0)
-            frame.id = bt_frame_id(bt_self_ring(self));
-        if (bt_wanted(trace->place, frame.kind))
-            bt_write_frame(trace, self, &frame, shape, content);
-    }
-    return bt_make_small(frame.id);
-}
-
-/* What ends a frame. Ids that are odd are not ours. */
-BT_INLINE void bt_end_frame(ErlNifEnv *env, const ERL_NIF_TERM argv[], uint32_t kind, uint32_t class, bt_shape shape,
-                            const bt_term *content)
-{
-    uint64_t told = atomic_load_explicit(&bt_told, memory_order_acquire);
-    bt_self self = bt_frame_self();
-    bt_frame frame = {kind, class, (uint64_t)bt_small(argv[0]), argv[1], (uint32_t)bt_small(argv[2]), 0};
-    bt_trace *trace;
-
-    if ((frame.id & 1) != 0 || bt_self_who(self) != BT_SCHEDULER_THREAD || !bt_frame_process(env, &frame.process) ||
-        bt_is_hidden(frame.process))
+    if (!bt_takes_frame(trace, frame->module, frame->process))
         return;
-    while ((trace = bt_next_told(&told)) != NULL)
-        if (bt_takes_frame(trace, frame.module, frame.process) && bt_wanted(trace->place, kind))
-            bt_write_frame(trace, self, &frame, shape, (bt_frame_content){content, 1, false});
+    if (frame->kind == BT_KIND_FUNCTION_ENTRY && frame->id == 0)
+        frame->id = bt_frame_id(bt_self_ring(self));
+    if (bt_wanted(trace->place, frame->kind))
+        bt_write_frame(trace, self, frame, shape, content);
 }
 
-#define BT_GATE_CLOSED __builtin_expect(atomic_load_explicit(&bt_told, memory_order_relaxed) == 0, 0)
+/* Of any number of traces, by value: a frame whose address nobody has stays in registers where there is one. The frame's id. */
+static uint64_t bt_tell_traces(ErlNifEnv *env, bt_self self, bt_frame frame, bt_shape shape, bt_frame_content content)
+    __attribute__((noinline, cold));
+static uint64_t bt_tell_traces(ErlNifEnv *env, bt_self self, bt_frame frame, bt_shape shape, bt_frame_content content)
+{
+    uint64_t told = atomic_load_explicit(&bt_told, memory_order_acquire);
+
+    if (!bt_frame_process(env, &frame.process) || bt_is_hidden(frame.process))
+        return 0;
+    for (; told != 0; told &= told - 1) {
+        bt_trace *trace = atomic_load_explicit(&bt_places[__builtin_ctzll(told)].trace, memory_order_acquire);
+
+        /* The place may have been given to another trace since. */
+        if (trace != NULL && atomic_load_explicit(&trace->told.on, memory_order_acquire))
+            bt_tell_trace(trace, self, &frame, shape, content);
+    }
+    return frame.id;
+}
+
+/* What becomes of a frame, for each trace that takes it: its id; 0 when no trace takes the entry. Ids that are odd are not ours. */
+BT_INLINE uint64_t bt_tell(ErlNifEnv *env, bt_frame frame, bt_shape shape, bt_frame_content content)
+{
+    bt_trace *only = atomic_load_explicit(&bt_told_trace, memory_order_acquire);
+    bt_self self = bt_frame_self();
+
+    if ((frame.id & 1) != 0 || !bt_frame_has_ring(self))
+        return 0;
+    if (__builtin_expect(only == NULL, 0))
+        return bt_tell_traces(env, self, frame, shape, content);
+    frame.process = *bt_env_process(env);
+    if (bt_is_hidden(frame.process))
+        return 0;
+    bt_tell_trace(only, self, &frame, shape, content);
+    return frame.id;
+}
+
+BT_INLINE uint64_t bt_enter(ErlNifEnv *env, const ERL_NIF_TERM argv[], bt_shape shape, bt_frame_content content)
+{
+    bt_frame frame = {BT_KIND_FUNCTION_ENTRY, 0, 0, argv[0], (uint32_t)bt_small(argv[1]), 0};
+
+    return bt_make_small(bt_tell(env, frame, shape, content));
+}
+
+BT_INLINE void bt_end_frame(ErlNifEnv *env, const ERL_NIF_TERM argv[], uint32_t kind, uint32_t class, bt_shape shape, const bt_term *content)
+{
+    bt_frame frame = {kind, class, (uint64_t)bt_small(argv[0]), argv[1], (uint32_t)bt_small(argv[2]), 0};
+
+    (void)bt_tell(env, frame, shape, (bt_frame_content){content, 1, false});
+}
+
+#define BT_GATE_CLOSED                                                                                                                                \
+    (__builtin_expect(atomic_load_explicit(&bt_told_trace, memory_order_relaxed) == NULL, 0) &&                                                       \
+     atomic_load_explicit(&bt_told, memory_order_relaxed) == 0)
 
 /* enter(Module, Site, Argument...) -> Id | 0 */
 BT_NIF(frame_enter)
@@ -368,10 +384,11 @@ BT_NIF(trace_instrumented)
     if (!bt_get_set(env, argv[1], &trace->told.every_module, &trace->told.modules, true) ||
         !bt_get_set(env, argv[2], &trace->told.every_process, &trace->told.processes, false))
         return bt_atoms.false_;
+    trace->every_frame = trace->told.every_module && trace->told.every_process;
     enif_mutex_lock(bt_table_lock);
     if (atomic_load(&trace->place->trace) == trace) {
         atomic_store(&trace->told.on, true);
-        atomic_fetch_or(&bt_told, UINT64_C(1) << (trace->place - bt_places));
+        bt_set_told(trace->place, true);
     }
     enif_mutex_unlock(bt_table_lock);
     return bt_atoms.true_;

@@ -44,7 +44,7 @@ static void bt_shut(bt_trace *trace)
         return;
     atomic_store(&place->state, 0);
     atomic_store(&place->mask, 0);
-    atomic_fetch_and(&bt_told, ~(UINT64_C(1) << (place - bt_places)));
+    bt_set_told(place, false);
     atomic_store(&place->trace, NULL);
 }
 

@@ -19,7 +19,7 @@ BT_INLINE double bt_now(bt_trace *trace, bool after) { return (double)(bt_monoto
 /* The same for an event that goes into this ring, by its producer. */
 BT_INLINE double bt_stamp(bt_trace *trace, bt_ring *ring, bool after)
 {
-    return bt_ring_in_order(ring, (double)(bt_monotonic_ns_of(ring, after) - trace->base));
+    return bt_ring_in_order(ring, bt_ring_ns(ring, trace->base, after));
 }
 
 /* What another process has done comes to this one: the stamp of what that one did must be before. */

@@ -60,7 +60,7 @@ typedef struct {
     struct {
         uint64_t from;
         uint64_t length;
-        int64_t ns;
+        double whole; /* ns at its beginning */
         double rate;
         uint32_t number;
     } clock;

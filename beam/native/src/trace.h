@@ -62,6 +62,7 @@ struct bt_trace {
     /* Where contents are asked for: what, else NULL. */
     bt_contents *contents;
     bool scheduler;
+    bool every_frame; /* every module's, in every process */
     _Atomic uint32_t filter_count;
     bt_triggers triggers; /* its first two words */
     /* Whose processes are not to be seen. */
@@ -105,6 +106,22 @@ static bt_place bt_places[BT_TRACES];
 
 /* Places whose traces want what instrumented code tells, one bit each. */
 static _Atomic uint64_t bt_told;
+
+/* The environment's second word is the process, whose first word is its pid: proved before it is relied on. */
+static _Atomic bool bt_env_shows_process;
+
+/* Of these traces the one, where there is one only and nobody need be asked for the process; else NULL. As safe as what is found in the table. */
+static _Atomic(bt_trace *) bt_told_trace;
+
+/* Under the lock of the table. */
+static void bt_set_told(const bt_place *place, bool wants)
+{
+    uint64_t bit = UINT64_C(1) << (place - bt_places);
+    uint64_t told = wants ? atomic_fetch_or(&bt_told, bit) | bit : atomic_fetch_and(&bt_told, ~bit) & ~bit;
+    bool one = told != 0 && (told & (told - 1)) == 0 && atomic_load(&bt_env_shows_process);
+
+    atomic_store(&bt_told_trace, one ? atomic_load(&bt_places[__builtin_ctzll(told)].trace) : NULL);
+}
 
 /*
  * Threads that are no scheduler, or a dirty one, and may be inside a trace. The barrier over all schedulers does not reach them; they count

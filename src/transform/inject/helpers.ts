@@ -27,89 +27,113 @@ export const HELPERS = {
   locals: atom("-beamtrace-locals-"),
   once: atom("-beamtrace-once-"),
   onceList: atom("-beamtrace-once-list-"),
+  pass: atom("-beamtrace-pass-"),
+  passList: atom("-beamtrace-pass-list-"),
   absent: atom("-beamtrace-absent-"),
 } as const;
 
+/** A call of a helper that tells of an entry. */
+export interface EntryCall {
+  readonly name: Atom;
+  readonly args: readonly Expr[];
+}
+
+/** What else than the entry such a helper tells: nothing; the return, whose value is its last argument; or that the frame is left by a tail call. */
+type Entry = "enter" | "once" | "pass";
+const LISTS = { enter: HELPERS.enterList, once: HELPERS.onceList, pass: HELPERS.passList };
+const LIST = -1;
+
 /** Which helpers a module needs. */
 export class HelpersInUse {
-  private readonly enterArities = new Set<number>();
-  private readonly onceArities = new Set<number>();
+  /** How many arguments the entries have; LIST: a list. */
+  private readonly entries = {
+    enter: new Set<number>(),
+    once: new Set<number>(),
+    pass: new Set<number>(),
+  };
   private readonly names = new Set<Atom>();
+  private readonly module: Atom;
 
-  /** Callee and arguments of the call that tells of an entry. */
-  enter(args: readonly Expr[], b: Builder): { name: Atom; args: Expr[] } {
-    if (args.length > MAX_SINGLE_ARGUMENTS) {
-      this.names.add(HELPERS.enterList);
-      return { name: HELPERS.enterList, args: [b.list(args)] };
-    }
-    this.enterArities.add(args.length);
-    return { name: HELPERS.enter, args: [...args] };
+  constructor(module: Atom) {
+    this.module = module;
   }
 
-  /** Likewise of the call that tells of entry and return at once and gives the result, its last argument; the return's site is the next one. */
-  once(args: readonly Expr[], b: Builder): { name: Atom; args: Expr[] } {
-    const entry = this.enter(args, b);
+  /**
+   * Callee and arguments of the call that tells of an entry: module and site first, as the runtime has them. A helper that had to move its
+   * arguments by one place to say the module would cost a fifth of an instrumented call.
+   */
+  private entry(kind: Entry, site: Expr, args: readonly Expr[], b: Builder): EntryCall {
+    const many = args.length > MAX_SINGLE_ARGUMENTS;
+    this.entries[kind].add(many ? LIST : args.length);
+    return {
+      name: many ? LISTS[kind] : HELPERS[kind],
+      args: [b.atom(this.module), site, ...(many ? [b.list(args)] : args)],
+    };
+  }
+
+  enter(site: Expr, args: readonly Expr[], b: Builder): EntryCall {
+    return this.entry("enter", site, args, b);
+  }
+
+  /** Likewise of entry and return at once; gives the result. The return's site is the next one. */
+  once(site: Expr, args: readonly Expr[], result: Expr, b: Builder): EntryCall {
     this.names.add(HELPERS.leave);
-    if (entry.name === HELPERS.enterList) {
-      this.names.add(HELPERS.onceList);
-      return { name: HELPERS.onceList, args: entry.args };
-    }
-    this.onceArities.add(args.length);
-    return { name: HELPERS.once, args: entry.args };
+    const { name, args: told } = this.entry("once", site, args, b);
+    return { name, args: [...told, result] };
   }
 
-  use(helper: Exclude<keyof typeof HELPERS, "enter" | "enterList" | "once" | "onceList" | "absent">): Atom {
+  /** Likewise of entry and tail call at once. The tail call's site is the next one. */
+  pass(site: Expr, args: readonly Expr[], b: Builder): EntryCall {
+    this.names.add(HELPERS.tail);
+    return this.entry("pass", site, args, b);
+  }
+
+  use(helper: Exclude<keyof typeof HELPERS, Entry | "enterList" | "onceList" | "passList" | "absent">): Atom {
     this.names.add(HELPERS[helper]);
     return HELPERS[helper];
   }
 
   /** The functions to add to the module. */
-  functions(module: Atom, anno: Anno): FunctionNode[] {
+  functions(anno: Anno): FunctionNode[] {
     const b = builderBeside({ anno });
     const any = () => b.tuple(b.wildcard(), b.wildcard(), b.wildcard());
-    const guardedCall = (
-      name: Atom,
-      arity: number,
-      callee: string,
-      order: (vars: Expr[]) => Expr[],
-      or: Expr,
-    ) => {
-      const vars = Array.from({ length: arity }, (_, i) => b.variable(`V${i}`));
-      const call = b.remoteCall(RUNTIME, callee, order(vars));
-      return b.function(name, arity, [b.clause([...vars], [b.try([call], [b.clause([any()], [or])])])]);
-    };
-    const withModule =
-      (at: number) =>
-      (vars: Expr[]): Expr[] => [...vars.slice(0, at), b.atom(module), ...vars.slice(at)];
-    const absent = () => b.call(HELPERS.absent, []);
-    const functions = [...this.enterArities]
-      .sort((x, y) => x - y)
-      .map((count) => guardedCall(HELPERS.enter, count + 1, "enter", withModule(0), absent()));
-    if (this.names.has(HELPERS.enterList))
-      functions.push(guardedCall(HELPERS.enterList, 2, "enter_list", withModule(0), absent()));
-    const once = (name: Atom, enter: Atom, count: number): FunctionNode => {
-      const [site, result] = ["S", "R"].map((base) => b.variable(base)) as [VarNode, VarNode];
-      const vars = Array.from({ length: count }, (_, i) => b.variable(`V${i}`));
-      const entered = b.call(enter, [site, ...vars]);
-      return b.function(name, count + 2, [
-        b.clause(
-          [site, ...vars, result],
-          [b.call(HELPERS.leave, [entered, b.operator("+", site, b.integer(1)), result])],
-        ),
+    const variables = (count: number): VarNode[] =>
+      Array.from({ length: count }, (_, i) => b.variable(`V${i}`));
+    /** `try beamtrace_rt:Callee(…) catch _:_:_ -> Or end` */
+    const guarded = (callee: string, args: readonly Expr[], or: Expr) =>
+      b.try([b.remoteCall(RUNTIME, callee, [...args])], [b.clause([any()], [or])]);
+    const withModule = (at: number, vars: readonly Expr[]): Expr[] => [
+      ...vars.slice(0, at),
+      b.atom(this.module),
+      ...vars.slice(at),
+    ];
+    const functions: FunctionNode[] = [];
+    const entry = (kind: Entry, count: number): FunctionNode => {
+      const many = count === LIST;
+      const vars = variables(2 + (many ? 1 : count));
+      const id = guarded(many ? "enter_list" : "enter", vars, b.call(HELPERS.absent, []));
+      const name = many ? LISTS[kind] : HELPERS[kind];
+      if (kind === "enter") return b.function(name, vars.length, [b.clause([...vars], [id])]);
+      const result = kind === "once" ? [b.variable("R")] : [];
+      const next = b.operator("+", vars[1]!, b.integer(1));
+      const told = b.call(kind === "once" ? HELPERS.leave : HELPERS.tail, [
+        ...[b.variable("Id"), next],
+        ...result,
       ]);
+      const nobody = b.clause([b.integer(0)], [kind === "once" ? b.variable("R") : b.atom("ok")]);
+      const body = b.case(id, [nobody, b.clause([b.variable("Id")], [told])]);
+      return b.function(name, vars.length + result.length, [b.clause([...vars, ...result], [body])]);
     };
-    for (const count of [...this.onceArities].sort((x, y) => x - y))
-      functions.push(once(HELPERS.once, HELPERS.enter, count));
-    if (this.names.has(HELPERS.onceList)) functions.push(once(HELPERS.onceList, HELPERS.enterList, 1));
+    for (const kind of ["enter", "once", "pass"] as const)
+      for (const count of [...this.entries[kind]].sort((x, y) => x - y)) functions.push(entry(kind, count));
     /** Tells of a frame that has an id; gives the last argument where that is a result. */
     const told = (name: Atom, arity: number, callee: string, result: boolean) => {
       if (!this.names.has(name)) return;
-      const vars = Array.from({ length: arity }, (_, i) => b.variable(`V${i}`));
-      const call = b.remoteCall(RUNTIME, callee, withModule(1)(vars));
+      const vars = variables(arity);
       const last = vars[arity - 1]!;
       const given = result ? last : b.atom("ok");
       const nothing = vars.map((v, i) => (result && i === arity - 1 ? v : b.wildcard()));
-      const tried = b.try([call], [b.clause([any()], [b.atom("ok")])]);
+      const tried = guarded(callee, withModule(1, vars), b.atom("ok"));
       functions.push(
         b.function(name, arity, [
           b.clause([b.integer(0), ...nothing.slice(1)], [given]),
@@ -125,8 +149,11 @@ export class HelpersInUse {
     told(HELPERS.callbackTail, 4, "callback_tail", false);
     told(HELPERS.callbackException, 7, "callback_exception", false);
     told(HELPERS.continues, 2, "continues", false);
-    if (this.names.has(HELPERS.locals))
-      functions.push(guardedCall(HELPERS.locals, 3, "locals", withModule(0), b.atom("ok")));
+    if (this.names.has(HELPERS.locals)) {
+      const vars = variables(3);
+      const tried = guarded("locals", withModule(0, vars), b.atom("ok"));
+      functions.push(b.function(HELPERS.locals, 3, [b.clause([...vars], [tried])]));
+    }
     const load = b.remoteCall("erlang", "load_module", [
       b.atom(RUNTIME),
       b.binary(Buffer.from(RUNTIME_OFF, "base64")),

@@ -191,7 +191,7 @@ export function instrumentForms(forms: Form[], options: InstrumentOptions = {}):
       : callbacksOf(forms, (key) => exported.has(key));
   const continuations = continuationsOf(forms, callbacks, module.name, { known });
   const sites: Site[] = [];
-  const helpers = new HelpersInUse();
+  const helpers = new HelpersInUse(module);
   const instrumented: FunctionName[] = [];
   const refused: Refusal[] = [];
   const numbers: IntegerNode[] = [];
@@ -279,7 +279,7 @@ export function instrumentForms(forms: Form[], options: InstrumentOptions = {}):
   if (sites.length === 0) return { ...result, forms };
   const anno = generatedAnno(functions[0]?.anno ?? 1);
   // No compiler has a warning for them, so they go without the mark: forms travel.
-  const added = helpers.functions(module, placeOf(functions[0]?.anno ?? 1));
+  const added = helpers.functions(placeOf(functions[0]?.anno ?? 1));
   // Where all that calls a helper is unused itself, the compiler would speak of the helper too.
   const names = added.map(({ name, arity }) => tuple(name, arity));
   const quiet: Form = {

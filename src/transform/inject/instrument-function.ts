@@ -20,7 +20,7 @@ import {
   neverReturns,
   tailIndex,
 } from "../tail-position";
-import type { HelpersInUse } from "./helpers";
+import type { EntryCall, HelpersInUse } from "./helpers";
 
 /** How functions are instrumented. */
 export interface InjectOptions {
@@ -108,21 +108,22 @@ class ClauseInjector {
     const args = captured.map((i) => this.nameArgument(clause, i));
     const wrapped = this.context.exceptions === "wrap";
     const [only] = clause.body;
-    if (
-      !wrapped &&
-      this.context.callback === undefined &&
-      clause.body.length === 1 &&
-      only !== undefined &&
-      isPlain(only)
-    ) {
-      // A value and nothing else: one call tells of all. Tables of thousands of clauses stay small so.
-      this.context.site("return", only, this.clause, []);
-      const whole = this.context.helpers.once(args, b);
-      clause.body = [b.call(whole.name, [this.context.siteNumber(site, b), ...whole.args, only])];
-      return;
+    const number = this.context.siteNumber(site, b);
+    const { helpers } = this.context;
+    if (!wrapped && this.context.callback === undefined && clause.body.length === 1 && only !== undefined) {
+      // A value, or a tail call with values, and nothing else: one call tells of all. Tables of thousands of clauses stay small so.
+      if (isPlain(only)) {
+        this.context.site("return", only, this.clause, []);
+        clause.body = [this.call(helpers.once(number, args, only, b), b)];
+        return;
+      }
+      if (only.type === "call" && isTailCall(only, this.context) && partsOf(only).every(isPlain)) {
+        this.context.site("tail", only, this.clause, []);
+        clause.body = [this.call(helpers.pass(number, args, b), b), only];
+        return;
+      }
     }
-    const entry = this.context.helpers.enter(args, b);
-    const enter = b.call(entry.name, [this.context.siteNumber(site, b), ...entry.args]);
+    const enter = this.call(helpers.enter(number, args, b), b);
     const name = this.names.next("BeamtraceId");
     this.id = b.variable(name);
     const body = wrapped ? this.wrapped(clause) : this.tailBody(clause.body);
@@ -139,6 +140,10 @@ class ClauseInjector {
       start.push(b.call(helper, [b.variable(name), number]));
     }
     clause.body = [...start, ...body];
+  }
+
+  private call({ name, args }: EntryCall, b: Builder): Expr {
+    return b.call(name, [...args]);
   }
 
   /** `Asked = case Id of 0 -> none; _ -> {Message, From, State, StateName} end`; that of a callback is told at once, as what it begins with. */
@@ -365,11 +370,11 @@ class ClauseInjector {
     const { callee } = call;
     // Whether the compiler puts a fun that is called on the spot in line depends on what is around it, and stack traces show it.
     if (callee.type === "fun" || callee.type === "named_fun") return [];
-    const parts = callee.type === "remote" ? [callee.module, callee.function] : [callee];
-    const toDo = [...parts, ...call.arguments].filter((part) => !isPlain(part));
+    const parts = partsOf(call);
+    const toDo = parts.filter((part) => !isPlain(part));
     if (toDo.length === 0) return [];
     // Arguments are numbered from the right, expressions from the left: with two of them the names in stack traces would change.
-    if ([...parts, ...call.arguments].filter(makesFunctions).length > 1) return [];
+    if (parts.filter(makesFunctions).length > 1) return [];
     const bound = new Set<string>();
     for (const part of toDo) {
       for (const name of mayBind(part)) {
@@ -430,6 +435,11 @@ class ClauseInjector {
     node.clauses = [b.clause([b.variable(result)], this.leaving(last, b.variable(result)))];
     return [node];
   }
+}
+
+/** What a call is made of, in the order of evaluation. */
+function partsOf({ callee, arguments: args }: Extract<Expr, { type: "call" }>): Expr[] {
+  return [...(callee.type === "remote" ? [callee.module, callee.function] : [callee]), ...args];
 }
 
 /** Whether the compiler makes functions of parts of it. It numbers them in their order, and stack traces show the numbers. */
