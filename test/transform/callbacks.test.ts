@@ -39,7 +39,7 @@ function printed({ forms }: InstrumentedForms, name: string): string {
   if (found?.type !== "function") throw new Error(`no ${name}`);
   return printedFunction(found)
     .replace(/'-beamtrace-([\w-]+)-'\((?=BeamtraceId)/g, "$1(")
-    .replace(/(?<='-beamtrace-(enter|once|pass)-'\()m, /g, "")
+    .replace(/(?<='-beamtrace-(enter|once)-'\()m, /g, "")
     .replaceAll("Beamtrace", "")
     .trim();
 }

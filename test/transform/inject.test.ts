@@ -66,9 +66,9 @@ describe("events", () => {
       "f(X) -> enter(0, X), X, tail(1), g(X).",
     ],
     [
-      "a tail call and nothing else is told by one call",
+      "a tail call and nothing else is told of where somebody listens",
       [call("g", X())],
-      "f(X) -> '-beamtrace-pass-'(m, 0, X), g(X).",
+      "f(X) -> case '-beamtrace-enter-'(m, 0, X) of 0 -> ok; Id -> tail(1) end, g(X).",
     ],
     [
       "arguments that are no values are made before, in their order",
@@ -81,7 +81,7 @@ describe("events", () => {
       "f(X) -> enter(0, X), tail(1), g(Y = h(), Y = h()).",
     ],
     ["a BIF is no tail call", [call("length", X())], "f(X) -> enter(0, X), leave(1, length(X))."],
-    ["apply is", [call("apply", X(), X())], "f(X) -> '-beamtrace-pass-'(m, 0, X), apply(X, X)."],
+    ["apply is", [X(), call("apply", X(), X())], "f(X) -> enter(0, X), X, tail(1), apply(X, X)."],
     [
       "what never returns is left alone",
       [call("throw", X())],
@@ -146,43 +146,29 @@ describe("events", () => {
     expect(instrumented(body)).toBe(text);
   });
 
-  const RUNTIME = "try beamtrace_rt:enter(V0, V1, V2) catch _:_ -> '-beamtrace-absent-'() end";
-  test.each<readonly [string, Expr, string, string, string]>([
-    [
-      ...(["the return, and gives the value", b.atom("done"), "return", "once"] as const),
-      `(V0, V1, V2, R) -> case ${RUNTIME} of 0 -> R; Id -> '-beamtrace-leave-'(Id, V1 + 1, R) end.`,
-    ],
-    [
-      ...(["the tail call", call("g", X()), "tail", "pass"] as const),
-      `(V0, V1, V2) -> case ${RUNTIME} of 0 -> ok; Id -> '-beamtrace-tail-'(Id, V1 + 1) end.`,
-    ],
-  ])("the one call tells of the entry, and at the next site of %s", (_, body, kind, helper, text) => {
-    const { forms, table } = instrumentForms(module(f(body)));
-    expect(table.sites.map((site) => [site.id, site.kind])).toEqual([
+  test("the one call tells of the entry, and of the return at the next site, and gives the value", () => {
+    const { forms, table } = instrumentForms(module(f(b.atom("done"))));
+    expect(table.sites.map(({ id, kind }) => [id, kind])).toEqual([
       [0, "entry"],
-      [1, kind],
+      [1, "return"],
     ]);
-    const name = `-beamtrace-${helper}-`;
-    const found = forms.find((form) => form.type === "function" && form.name.name === name);
-    expect(printed(found as FunctionNode).trim()).toBe(`'${name}'${text}`);
+    const once = forms.find((form) => form.type === "function" && form.name.name === "-beamtrace-once-");
+    expect(printed(once as FunctionNode).trim()).toBe(
+      "'-beamtrace-once-'(V0, V1, V2, R) -> '-beamtrace-leave-'('-beamtrace-enter-'(V0, V1, V2), V1 + 1, R).",
+    );
   });
 
   test("with many arguments it has them in a list", () => {
     const names = Array.from({ length: 8 }, (_, i) => b.variable(`A${i}`));
-    const many = (body: Expr) => instrumentForms(module(b.function("f", 8, [b.clause(names, [body])]))).forms;
-    const value = many(b.atom("done"));
-    const tail = many(call("g", names[0]!));
-    const list = "m, 0, [A0, A1, A2, A3, A4, A5, A6, A7]";
-    expect(printed(firstFunction(value))).toContain(`-> '-beamtrace-once-list-'(${list}, done)`);
-    expect(printed(firstFunction(tail))).toContain(`-> '-beamtrace-pass-list-'(${list}), g(A0)`);
-    const helpers = [...value, ...tail].flatMap((form) =>
+    const { forms } = instrumentForms(module(b.function("f", 8, [b.clause(names, [b.atom("done")])])));
+    expect(printed(firstFunction(forms))).toContain(
+      "-> '-beamtrace-once-list-'(m, 0, [A0, A1, A2, A3, A4, A5, A6, A7], done)",
+    );
+    const helpers = forms.flatMap((form) =>
       form.type === "function" ? [`${form.name.name}/${form.arity}`] : [],
     );
     expect(helpers).toEqual(
-      expect.arrayContaining([
-        ...["-beamtrace-once-list-/4", "-beamtrace-leave-/3"],
-        ...["-beamtrace-pass-list-/3", "-beamtrace-tail-/2"],
-      ]),
+      expect.arrayContaining(["-beamtrace-once-list-/4", "-beamtrace-enter-list-/3", "-beamtrace-leave-/3"]),
     );
   });
 

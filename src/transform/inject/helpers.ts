@@ -27,8 +27,6 @@ export const HELPERS = {
   locals: atom("-beamtrace-locals-"),
   once: atom("-beamtrace-once-"),
   onceList: atom("-beamtrace-once-list-"),
-  pass: atom("-beamtrace-pass-"),
-  passList: atom("-beamtrace-pass-list-"),
   absent: atom("-beamtrace-absent-"),
 } as const;
 
@@ -38,19 +36,15 @@ export interface EntryCall {
   readonly args: readonly Expr[];
 }
 
-/** What else than the entry such a helper tells: nothing; the return, whose value is its last argument; or that the frame is left by a tail call. */
-type Entry = "enter" | "once" | "pass";
-const LISTS = { enter: HELPERS.enterList, once: HELPERS.onceList, pass: HELPERS.passList };
+/** Whether such a helper tells of the return as well, whose value is then its last argument. */
+type Entry = "enter" | "once";
+const LISTS = { enter: HELPERS.enterList, once: HELPERS.onceList };
 const LIST = -1;
 
 /** Which helpers a module needs. */
 export class HelpersInUse {
   /** How many arguments the entries have; LIST: a list. */
-  private readonly entries = {
-    enter: new Set<number>(),
-    once: new Set<number>(),
-    pass: new Set<number>(),
-  };
+  private readonly entries = { enter: new Set<number>(), once: new Set<number>() };
   private readonly names = new Set<Atom>();
   private readonly module: Atom;
 
@@ -64,7 +58,7 @@ export class HelpersInUse {
    */
   private entry(kind: Entry, site: Expr, args: readonly Expr[], b: Builder): EntryCall {
     const many = args.length > MAX_SINGLE_ARGUMENTS;
-    this.entries[kind].add(many ? LIST : args.length);
+    for (const needed of ["enter", kind] as const) this.entries[needed].add(many ? LIST : args.length);
     return {
       name: many ? LISTS[kind] : HELPERS[kind],
       args: [b.atom(this.module), site, ...(many ? [b.list(args)] : args)],
@@ -77,18 +71,12 @@ export class HelpersInUse {
 
   /** Likewise of entry and return at once; gives the result. The return's site is the next one. */
   once(site: Expr, args: readonly Expr[], result: Expr, b: Builder): EntryCall {
-    this.names.add(HELPERS.leave);
     const { name, args: told } = this.entry("once", site, args, b);
+    this.names.add(HELPERS.leave);
     return { name, args: [...told, result] };
   }
 
-  /** Likewise of entry and tail call at once. The tail call's site is the next one. */
-  pass(site: Expr, args: readonly Expr[], b: Builder): EntryCall {
-    this.names.add(HELPERS.tail);
-    return this.entry("pass", site, args, b);
-  }
-
-  use(helper: Exclude<keyof typeof HELPERS, Entry | "enterList" | "onceList" | "passList" | "absent">): Atom {
+  use(helper: Exclude<keyof typeof HELPERS, Entry | "enterList" | "onceList" | "absent">): Atom {
     this.names.add(HELPERS[helper]);
     return HELPERS[helper];
   }
@@ -108,23 +96,21 @@ export class HelpersInUse {
       ...vars.slice(at),
     ];
     const functions: FunctionNode[] = [];
+    // Each `try` is what the compiler spends time on: one for each number of arguments, which `once` calls.
     const entry = (kind: Entry, count: number): FunctionNode => {
       const many = count === LIST;
       const vars = variables(2 + (many ? 1 : count));
-      const id = guarded(many ? "enter_list" : "enter", vars, b.call(HELPERS.absent, []));
-      const name = many ? LISTS[kind] : HELPERS[kind];
-      if (kind === "enter") return b.function(name, vars.length, [b.clause([...vars], [id])]);
-      const result = kind === "once" ? [b.variable("R")] : [];
+      const [name, enter] = many ? [LISTS[kind], LISTS.enter] : [HELPERS[kind], HELPERS.enter];
+      if (kind === "enter") {
+        const id = guarded(many ? "enter_list" : "enter", vars, b.call(HELPERS.absent, []));
+        return b.function(name, vars.length, [b.clause([...vars], [id])]);
+      }
+      const result = b.variable("R");
       const next = b.operator("+", vars[1]!, b.integer(1));
-      const told = b.call(kind === "once" ? HELPERS.leave : HELPERS.tail, [
-        ...[b.variable("Id"), next],
-        ...result,
-      ]);
-      const nobody = b.clause([b.integer(0)], [kind === "once" ? b.variable("R") : b.atom("ok")]);
-      const body = b.case(id, [nobody, b.clause([b.variable("Id")], [told])]);
-      return b.function(name, vars.length + result.length, [b.clause([...vars, ...result], [body])]);
+      const told = b.call(HELPERS.leave, [b.call(enter, [...vars]), next, result]);
+      return b.function(name, vars.length + 1, [b.clause([...vars, result], [told])]);
     };
-    for (const kind of ["enter", "once", "pass"] as const)
+    for (const kind of ["enter", "once"] as const)
       for (const count of [...this.entries[kind]].sort((x, y) => x - y)) functions.push(entry(kind, count));
     /** Tells of a frame that has an id; gives the last argument where that is a result. */
     const told = (name: Atom, arity: number, callee: string, result: boolean) => {

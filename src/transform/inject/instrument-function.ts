@@ -111,15 +111,14 @@ class ClauseInjector {
     const number = this.context.siteNumber(site, b);
     const { helpers } = this.context;
     if (!wrapped && this.context.callback === undefined && clause.body.length === 1 && only !== undefined) {
-      // A value, or a tail call with values, and nothing else: one call tells of all. Tables of thousands of clauses stay small so.
+      // A value and nothing else: one call tells of all. Tables of thousands of clauses stay small so.
       if (isPlain(only)) {
         this.context.site("return", only, this.clause, []);
         clause.body = [this.call(helpers.once(number, args, only, b), b)];
         return;
       }
       if (only.type === "call" && isTailCall(only, this.context) && partsOf(only).every(isPlain)) {
-        this.context.site("tail", only, this.clause, []);
-        clause.body = [this.call(helpers.pass(number, args, b), b), only];
+        clause.body = [this.passingOn(this.call(helpers.enter(number, args, b), b), only), only];
         return;
       }
     }
@@ -140,6 +139,15 @@ class ClauseInjector {
       start.push(b.call(helper, [b.variable(name), number]));
     }
     clause.body = [...start, ...body];
+  }
+
+  /** Entry and tail call with nothing in between: where nobody listens the frame's id need not be kept until there, nor a second helper be called. */
+  private passingOn(enter: Expr, call: Expr): Expr {
+    const b = builderBeside(call);
+    const id = this.names.next("BeamtraceId");
+    const site = this.context.siteNumber(this.context.site("tail", call, this.clause, []), b);
+    const told = b.call(this.context.helpers.use("tail"), [b.variable(id), site]);
+    return b.case(enter, [b.clause([b.integer(0)], [b.atom("ok")]), b.clause([b.variable(id)], [told])]);
   }
 
   private call({ name, args }: EntryCall, b: Builder): Expr {
