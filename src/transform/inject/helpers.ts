@@ -54,7 +54,7 @@ export class HelpersInUse {
 
   /**
    * Callee and arguments of the call that tells of an entry: module and site first, as the runtime has them. A helper that had to move its
-   * arguments by one place to say the module would cost a fifth of an instrumented call.
+   * arguments by one place to say the module would cost a tenth of an instrumented call.
    */
   private entry(kind: Entry, site: Expr, args: readonly Expr[], b: Builder): EntryCall {
     const many = args.length > MAX_SINGLE_ARGUMENTS;
