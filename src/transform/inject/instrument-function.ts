@@ -4,11 +4,10 @@
  * is asked by the helpers: a branch at each site is what the compiler would spend its time on. Heads only gain aliases of whole arguments,
  * guards nothing. All that is added is marked as generated, at the line of what it stands beside.
  */
-import { Atom } from "../../erlang";
+import type { Atom } from "../../erlang";
 import type { Callback } from "../behaviours/callbacks";
 import { ownCallee } from "../behaviours/continuations";
 import { type Builder, builderBeside } from "../builder";
-import { walk } from "../children";
 import { generatedAnno, type ClauseNode, type Expr, type FunctionNode, type VarNode } from "../forms";
 import { FreshNames, mayBind } from "../scope";
 import type { SiteKind } from "../../buffer";
@@ -21,6 +20,7 @@ import {
   tailIndex,
 } from "../tail-position";
 import type { EntryCall, HelpersInUse } from "./helpers";
+import { isPlain, makesFunctions, partsOf } from "./values";
 
 /** How functions are instrumented. */
 export interface InjectOptions {
@@ -442,69 +442,5 @@ class ClauseInjector {
     ]);
     node.clauses = [b.clause([b.variable(result)], this.leaving(last, b.variable(result)))];
     return [node];
-  }
-}
-
-/** What a call is made of, in the order of evaluation. */
-function partsOf({ callee, arguments: args }: Extract<Expr, { type: "call" }>): Expr[] {
-  return [...(callee.type === "remote" ? [callee.module, callee.function] : [callee]), ...args];
-}
-
-/** Whether the compiler makes functions of parts of it. It numbers them in their order, and stack traces show the numbers. */
-function makesFunctions(node: Expr): boolean {
-  let found = false;
-  walk(node, ({ type }) => {
-    found ||= [
-      "lc",
-      "bc",
-      "mc",
-      "fun",
-      "named_fun",
-      "try",
-      "receive",
-      "receive_after",
-      "maybe",
-      "maybe_else",
-    ].includes(type);
-    return !found;
-  });
-  return found;
-}
-
-/** Whether an expression is a value already: evaluating it has no effect, can't fail and takes no time to speak of. */
-function isPlain(node: Expr): boolean {
-  switch (node.type) {
-    case "var":
-    case "atom":
-    case "integer":
-    case "float":
-    case "char":
-    case "string":
-    case "nil":
-    case "value":
-    case "fun":
-    case "fun_local":
-      return true;
-    case "cons": {
-      let cell: Expr = node;
-      while (cell.type === "cons") {
-        if (!isPlain(cell.head)) return false;
-        cell = cell.tail;
-      }
-      return isPlain(cell);
-    }
-    case "tuple":
-      return node.elements.every(isPlain);
-    case "map":
-      return node.fields.every(({ key, value }) => isPlain(key) && isPlain(value));
-    case "bin":
-      return node.elements.every(
-        ({ value, size, specifiers }) =>
-          size instanceof Atom &&
-          specifiers instanceof Atom &&
-          (value.type === "string" || value.type === "integer"),
-      );
-    default:
-      return false;
   }
 }
