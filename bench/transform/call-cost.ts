@@ -23,7 +23,7 @@ import { bootstrap, formatEstimate, medianEstimate, quantile } from "../server/s
 
 /** The functions under test; the loops around them are never instrumented. */
 const source = (module: string): string => `-module(${module}).
--export([leaf/2, pass/2, blocks/3, in_turn/4, turns/1]).
+-export([leaf/2, pass/2, blocks/3, in_turn/5, turns/1]).
 leaf(X, Y) -> {X + Y, Y}.
 pass(X, Y) -> leaf2(X, Y).
 leaf2(X, Y) -> {X, Y}.
@@ -32,8 +32,8 @@ loop_leaf(N) -> leaf(N, N), loop_leaf(N - 1).
 loop_pass(0) -> ok;
 loop_pass(N) -> pass(N, N), loop_pass(N - 1).
 %% Nanoseconds a call of Blocks blocks of the one module, each followed by one of the other, and of one more of the first.
-in_turn(Which, Other, Blocks, N) ->
-    [lists:append(blocks(Which, 1, N), Other:blocks(Which, 1, N)) || _ <- lists:seq(1, Blocks)] ++ [blocks(Which, 1, N)].
+in_turn(Which, Other, Blocks, N, M) ->
+    [lists:append(blocks(Which, 1, N), Other:blocks(Which, 1, M)) || _ <- lists:seq(1, Blocks)] ++ [blocks(Which, 1, N)].
 %% Nanoseconds a call of each of Blocks blocks.
 blocks(Which, Blocks, N) ->
     F = case Which of leaf -> fun loop_leaf/1; pass -> fun loop_pass/1 end,
@@ -77,11 +77,17 @@ interface Block {
   readonly plain: readonly [before: number, after: number];
 }
 
-/** Blocks of the plain and of the instrumented module in turn. */
-async function inTurn(node: ErlNode, which: string, blocks: number, calls: number): Promise<Block[]> {
+/** Blocks of the plain and of the instrumented module in turn, of so many calls each. */
+async function inTurn(
+  node: ErlNode,
+  which: string,
+  blocks: number,
+  plain: number,
+  told: number,
+): Promise<Block[]> {
   const times = (
     JSON.parse(
-      await node.eval(`lists:append(cost_plain:in_turn(${which}, cost_told, ${blocks}, ${calls}))`),
+      await node.eval(`lists:append(cost_plain:in_turn(${which}, cost_told, ${blocks}, ${plain}, ${told}))`),
     ) as number[]
   ).values();
   const next = (): number => times.next().value ?? NaN;
@@ -144,6 +150,9 @@ async function traced(node: ErlNode, tracer: "native" | "portable"): Promise<Tol
   return { trace, delivered: () => delivered, close: () => session.close() };
 }
 
+/** Calls of a plain block under a trace, where an instrumented one has fewer: what is on the core may change within a block that takes long. */
+const PLAIN_CALLS = 1_000;
+
 /** Rounds of blocks in turn; under a trace, each waits until its events are here. */
 async function rounds(
   node: ErlNode,
@@ -157,7 +166,7 @@ async function rounds(
   const perCall = which === "leaf" ? 2 : 4;
   for (let round = 0; round < count; round++) {
     const before = told?.delivered() ?? 0;
-    found.push(...(await inTurn(node, which, blocks, calls)));
+    found.push(...(await inTurn(node, which, blocks, told ? PLAIN_CALLS : calls, calls)));
     if (told)
       await eventually(
         () => told.delivered() - before,
@@ -246,14 +255,10 @@ export async function run(quick: boolean, tell: (row: Row) => void = () => undef
     add(await loop(node, turns, "nobody traces"));
 
     const native = await traced(node, "native");
-    cost(
-      "native trace that ships: entry and return",
-      await rounds(node, count, "leaf", 15, 1_000, native),
-      60,
-    );
+    cost("native trace that ships: entry and return", await rounds(node, count, "leaf", 37, 400, native), 60);
     cost(
       "native trace that ships: tail call (two instrumented frames)",
-      await rounds(node, count, "pass", 15, 500, native),
+      await rounds(node, count, "pass", 37, 200, native),
     );
     const otp = medianEstimate(await otpCallTrace(node, 5_000));
     add({
@@ -274,10 +279,7 @@ export async function run(quick: boolean, tell: (row: Row) => void = () => undef
     await native.close();
 
     const portable = await traced(node, "portable");
-    cost(
-      "portable trace that ships: entry and return",
-      await rounds(node, count, "leaf", 3, 1_000, portable),
-    );
+    cost("portable trace that ships: entry and return", await rounds(node, count, "leaf", 8, 400, portable));
     await portable.close();
     return rows;
   } finally {

@@ -18,12 +18,13 @@ import { attachTo, collect } from "../support/traced";
 import { compileText, load, startCompiler } from "../support/transform";
 
 const SOURCE = `-module(told).
--export([add/2, loop/1, pick/1, risky/1, many/7, none/0, turns/1]).
+-export([add/2, loop/1, pick/1, risky/1, many/7, none/0, turns/1, first/1]).
 ${TOLD_FUNCTIONS}risky(X) -> Y = add(X, 1), Y + 1.
 many(A, B, C, D, E, F, G) -> {A, B, C, D, E, F, G}.
 none() -> #{}.
 turns(0) -> process_info(self(), [stack_size, total_heap_size]);
 turns(N) -> turns(N - 1).
+first([X]) -> X.
 `;
 const TRACERS = ["native", "portable"] as const;
 type Tracer = (typeof TRACERS)[number];
@@ -68,7 +69,12 @@ async function gone(module: string): Promise<void> {
 }
 
 const WORK = `(catch told:add({x, 1}, b)), told:loop(3), told:pick({ok, 3}), told:pick(a), told:pick(b), told:pick([1]),
-  (catch told:risky(a)), told:many({m, 1}, b, 3, 4, 5, 6, 7), told:none()`;
+  (catch told:risky(a)), told:many({m, 1}, b, 3, 4, 5, 6, 7), told:none(),
+  Remote = fun(Tag) -> binary_to_term(<<131, Tag, 119, 14, "other@10.0.0.1", 1:32, 2:32, 3:32>>) end,
+  [told:first([T]) || T <- [
+    a, {}, {a}, {ok, 1}, {1, b}, {'$gen_call', {self(), x}, {get, 1}}, 0, 1 bsl 64, 1.5, [], [1, 2 | 3], lists:seq(1, 100), #{}, #{a => 1, b => 2},
+    maps:from_list([{I, I} || I <- lists:seq(1, 100)]), #{'__struct__' => s}, <<>>, <<1, 2>>, <<5:3>>, binary:part(binary:copy(<<1>>, 200), 3, 100),
+    self(), hd(erlang:ports()), make_ref(), Remote(88), fun lists:map/2, fun() -> ok end]]`;
 const RUNTIME =
   "case erlang:module_loaded(beamtrace_rt) of true -> element(3, beamtrace_rt:info()); false -> absent end";
 

@@ -58,7 +58,7 @@ describe("events", () => {
     [
       "a value that has to be made is told and given",
       [b.operator("+", X(), b.integer(1))],
-      "f(X) -> enter(0, X), leave(1, X + 1).",
+      "f(X) -> enter(0, X), leave(X + 1, 1).",
     ],
     [
       "a tail call is told and made as it was",
@@ -80,7 +80,7 @@ describe("events", () => {
       [call("g", b.match(b.variable("Y"), call("h")), b.match(b.variable("Y"), call("h")))],
       "f(X) -> enter(0, X), tail(1), g(Y = h(), Y = h()).",
     ],
-    ["a BIF is no tail call", [call("length", X())], "f(X) -> enter(0, X), leave(1, length(X))."],
+    ["a BIF is no tail call", [call("length", X())], "f(X) -> enter(0, X), leave(length(X), 1)."],
     ["apply is", [X(), call("apply", X(), X())], "f(X) -> enter(0, X), X, tail(1), apply(X, X)."],
     [
       "what never returns is left alone",
@@ -95,17 +95,17 @@ describe("events", () => {
     [
       "a lazy operator before a tail call tells of what decides",
       [b.operator("andalso", X(), call("g"))],
-      "f(X) -> enter(0, X), case X of true -> tail(1), g(); V -> leave(2, V andalso true) end.",
+      "f(X) -> enter(0, X), case X of true -> tail(1), g(); V -> leave(V andalso true, 2) end.",
     ],
     [
       "try without `of` gets one when a handler ends in a tail call",
       [b.try([call("g")], [b.clause([b.tuple(b.atom("error"), b.wildcard(), b.wildcard())], [call("h")])])],
-      "f(X) -> enter(0, X), try g() of V -> leave(2, V) catch error:_ -> tail(1), h() end.",
+      "f(X) -> enter(0, X), try g() of V -> leave(V, 2) catch error:_ -> tail(1), h() end.",
     ],
     [
       "try whose handlers end in values is one value",
       [b.try([call("g")], [b.clause([b.tuple(b.atom("error"), b.wildcard(), b.wildcard())], [X()])])],
-      "f(X) -> enter(0, X), leave(1, try g() catch error:_ -> X end).",
+      "f(X) -> enter(0, X), leave(try g() catch error:_ -> X end, 1).",
     ],
     [
       "maybe without else gets one",
@@ -116,7 +116,7 @@ describe("events", () => {
           body: [{ type: "maybe_match", anno: 7, pattern: b.atom("ok"), value: X() }, call("g")],
         },
       ],
-      "f(X) -> enter(0, X), maybe ok ?= X, tail(1), g() else V -> leave(2, V) end.",
+      "f(X) -> enter(0, X), maybe ok ?= X, tail(1), g() else V -> leave(V, 2) end.",
     ],
     [
       "a maybe that ends in ?= tells of what was matched",
@@ -128,7 +128,7 @@ describe("events", () => {
           otherwise: { type: "else", anno: 7, clauses: [b.clause([b.wildcard()], [call("h")])] },
         },
       ],
-      "f(X) -> enter(0, X), maybe (ok = R) ?= g(), leave(1, R) else _ -> tail(2), h() end.",
+      "f(X) -> enter(0, X), maybe (ok = R) ?= g(), leave(R, 1) else _ -> tail(2), h() end.",
     ],
     [
       "a comprehension in tail position is a tail call",
@@ -154,7 +154,7 @@ describe("events", () => {
     ]);
     const once = forms.find((form) => form.type === "function" && form.name.name === "-beamtrace-once-");
     expect(printed(once as FunctionNode).trim()).toBe(
-      "'-beamtrace-once-'(V0, V1, V2, R) -> '-beamtrace-leave-'('-beamtrace-enter-'(V0, V1, V2), V1 + 1, R).",
+      "'-beamtrace-once-'(V0, V1, V2, R) -> case '-beamtrace-enter-'(V0, V1, V2) of 0 -> R; I -> '-beamtrace-leave-'(I, R, V1 + 1) end.",
     );
   });
 
@@ -174,7 +174,7 @@ describe("events", () => {
 
   test("names collide with nothing", () => {
     const text = instrumented([b.match(b.variable("BeamtraceR"), X()), b.tuple(b.variable("BeamtraceR"))]);
-    expect(text).toBe("f(X) -> enter(0, X), R = X, leave(1, {R}).");
+    expect(text).toBe("f(X) -> enter(0, X), R = X, leave({R}, 1).");
   });
 
   test("heads gain aliases only where an argument has no name", () => {
@@ -229,7 +229,7 @@ describe("what is left alone", () => {
   test("with exceptions: wrap, functions whose tail calls it would break", () => {
     expect(instrumentForms(module(f(call("g"))), { exceptions: "wrap" }).refused).toHaveLength(1);
     expect(instrumented([X()], { exceptions: "wrap" })).toBe(
-      "f(X) -> enter(0, X), try X of R -> leave(2, R) catch C:E:S -> exception(1, C, E, S), erlang:raise(C, E, S) end.",
+      "f(X) -> enter(0, X), try X of R -> leave(R, 2) catch C:E:S -> exception(1, C, E, S), erlang:raise(C, E, S) end.",
     );
   });
 

@@ -248,20 +248,27 @@ static double bt_take_stretch(bt_ring *ring, int64_t base)
     return (double)(bt_monotonic_ns(false) - base);
 }
 
-/*
- * The VM's monotonic time, ns since `base`, by the producer of a ring, which has one base: the same line, of which the ring has the stretch at hand.
- * All that follows the counter waits for it: one conversion, and whole ns by an addition. In a trace of 52 days or more they are even.
- */
+/* Counts since the stretch that the ring has at hand began; false: it is not the one to go by. */
+static inline __attribute__((always_inline)) bool bt_ring_since(const bt_ring *ring, uint64_t *since)
+{
+    *since = bt_ticks() - ring->clock.from;
+    return *since < ring->clock.length && atomic_load_explicit(&bt_lines.number, memory_order_acquire) == ring->clock.number;
+}
+
+/* All that follows the counter waits for it: one conversion, and whole ns by an addition. In a trace of 52 days or more they are even. */
+static inline __attribute__((always_inline)) double bt_ring_told(const bt_ring *ring, uint64_t since)
+{
+    return (double)(int64_t)since * ring->clock.rate + ring->clock.whole - BT_WHOLE;
+}
+
+/* The VM's monotonic time, ns since `base`, by the producer of a ring, which has one base: the same line. */
 static inline __attribute__((always_inline)) double bt_ring_ns(bt_ring *ring, int64_t base, bool after)
 {
     uint64_t since;
 
     if (after)
         bt_see_first();
-    since = bt_ticks() - ring->clock.from;
-    if (__builtin_expect(since < ring->clock.length && atomic_load_explicit(&bt_lines.number, memory_order_acquire) == ring->clock.number, 1))
-        return (double)(int64_t)since * ring->clock.rate + ring->clock.whole - BT_WHOLE;
-    return bt_take_stretch(ring, base);
+    return __builtin_expect(bt_ring_since(ring, &since), 1) ? bt_ring_told(ring, since) : bt_take_stretch(ring, base);
 }
 
 /* The VM's time and the counter before it was asked for; counts that it took. And the VM's time against the system's, unless all looks were interrupted. */

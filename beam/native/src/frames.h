@@ -89,6 +89,9 @@ BT_INLINE bt_self bt_frame_self(void)
     return bt_frame_thread(thread);
 }
 
+/* The gate. */
+BT_INLINE bool bt_nobody_is_told(void) { return atomic_load_explicit(&bt_told, memory_order_relaxed) == 0; }
+
 /* A normal scheduler that has a ring. */
 BT_INLINE bool bt_frame_has_ring(bt_self self)
 {
@@ -118,9 +121,8 @@ BT_INLINE uint64_t bt_frame_id(uint32_t ring)
 
 BT_INLINE bool bt_takes_frame(bt_trace *trace, bt_term module, bt_term process)
 {
-    return (trace->every_frame || ((trace->told.every_module || bt_set_has(&trace->told.modules, module)) &&
-                                   (trace->told.every_process || bt_set_has(&trace->told.processes, process)))) &&
-           !bt_filtered(trace, process);
+    return (trace->told.every_module || bt_set_has(&trace->told.modules, module)) &&
+           (trace->told.every_process || bt_set_has(&trace->told.processes, process)) && !bt_filtered(trace, process);
 }
 
 typedef struct {
@@ -146,14 +148,25 @@ typedef struct {
     bool row;
 } bt_frame_content;
 
-/* Writes the event into the ring of this scheduler. `shapes`: nothing but shapes is asked for, which the compiler is to know. */
-BT_INLINE void bt_put_frame(bt_trace *trace, bt_self self, const bt_frame *frame, bt_shape shape, bt_frame_content content, bool shapes)
+BT_INLINE void bt_fill_frame(bt_record *r, const bt_frame *frame, bt_shape shape, double stamp)
+{
+    r->pairs[0] = frame->kind;
+    r->doubles[BT_STAMP] = stamp;
+    r->pairs[2] = frame->process;
+    r->pairs[3] = 0;
+    r->pairs[4] = frame->id;
+    r->pairs[5] = BT_PAIR(frame->site, shape.shape);
+    r->pairs[6] = BT_PAIR(shape.tag1, shape.tag2);
+    r->pairs[7] = BT_PAIR(bt_atom_word(frame->module), frame->class);
+}
+
+/* Writes the event into the ring of this scheduler. */
+static void bt_write_frame(bt_trace *trace, bt_self self, const bt_frame *frame, bt_shape shape, bt_frame_content content)
 {
     bt_ring *ring;
     bt_record *r;
-    double stamp;
 
-    if (__builtin_expect(bt_self_ring(self) >= trace->scheduler_rings, 0)) {
+    if (bt_self_ring(self) >= trace->scheduler_rings) {
         /* More schedulers than rings: that is none of those that the trace was opened for. */
         atomic_fetch_add_explicit(&trace->rings->refused, 1, memory_order_relaxed);
         return;
@@ -162,43 +175,17 @@ BT_INLINE void bt_put_frame(bt_trace *trace, bt_self self, const bt_frame *frame
     r = bt_ring_reserve(ring, false);
     if (r == NULL)
         return;
-    stamp = bt_stamp(trace, ring, false);
-    if (!shapes && trace->mode == BT_MODE_NONE)
+    if (trace->mode == BT_MODE_NONE)
         shape.shape = shape.tag1 = shape.tag2 = 0;
-    r->pairs[0] = frame->kind;
-    if (__builtin_expect(trace->scheduler && bt_self_scheduler(self) != 0, 0))
+    bt_fill_frame(r, frame, shape, bt_stamp(trace, ring, false));
+    if (trace->scheduler && bt_self_scheduler(self) != 0)
         r->words[BT_SLOT_HEAD] |= (bt_self_scheduler(self) - 1) << 16;
-    r->doubles[BT_STAMP] = stamp;
-    r->pairs[2] = frame->process;
-    r->pairs[3] = 0;
-    r->pairs[4] = frame->id;
-    r->pairs[5] = BT_PAIR(frame->site, shape.shape);
-    r->pairs[6] = BT_PAIR(shape.tag1, shape.tag2);
-    r->pairs[7] = BT_PAIR(bt_atom_word(frame->module), frame->class);
-    if (shapes)
-        bt_ring_commit_record(ring);
-    else if (trace->mode == BT_MODE_CONTENTS && content.terms != NULL)
+    if (trace->mode == BT_MODE_CONTENTS && content.terms != NULL)
         bt_commit_contents(ring, r,
                            content.row ? bt_keep_terms(trace->contents, ring->scratch, content.terms, content.count, bt_own.layout)
                                        : bt_keep_term(trace->contents, ring->scratch, *content.terms, bt_own.layout));
     else
         bt_ring_commit(ring);
-}
-
-/* The frame as a value: whose address nobody has stays in registers. */
-static void bt_put_frame_otherwise(bt_trace *trace, bt_self self, bt_frame frame, bt_shape shape, bt_frame_content content)
-    __attribute__((noinline, cold));
-static void bt_put_frame_otherwise(bt_trace *trace, bt_self self, bt_frame frame, bt_shape shape, bt_frame_content content)
-{
-    bt_put_frame(trace, self, &frame, shape, content, false);
-}
-
-BT_INLINE void bt_write_frame(bt_trace *trace, bt_self self, const bt_frame *frame, bt_shape shape, bt_frame_content content)
-{
-    if (__builtin_expect(trace->mode == BT_MODE_SHAPE, 1))
-        bt_put_frame(trace, self, frame, shape, content, true);
-    else
-        bt_put_frame_otherwise(trace, self, *frame, shape, content);
 }
 
 static inline const uint64_t *bt_env_process(const ErlNifEnv *env)
@@ -236,7 +223,7 @@ static void bt_prove_env(ErlNifEnv *env)
 }
 
 /* The trace's part in a frame: an id at entry, where there is none yet, and the event. */
-BT_INLINE void bt_tell_trace(bt_trace *trace, bt_self self, bt_frame *frame, bt_shape shape, bt_frame_content content)
+static void bt_tell_trace(bt_trace *trace, bt_self self, bt_frame *frame, bt_shape shape, bt_frame_content content)
 {
     if (!bt_takes_frame(trace, frame->module, frame->process))
         return;
@@ -246,14 +233,14 @@ BT_INLINE void bt_tell_trace(bt_trace *trace, bt_self self, bt_frame *frame, bt_
         bt_write_frame(trace, self, frame, shape, content);
 }
 
-/* Of any number of traces, by value: a frame whose address nobody has stays in registers where there is one. The frame's id. */
-static uint64_t bt_tell_traces(ErlNifEnv *env, bt_self self, bt_frame frame, bt_shape shape, bt_frame_content content)
-    __attribute__((noinline, cold));
-static uint64_t bt_tell_traces(ErlNifEnv *env, bt_self self, bt_frame frame, bt_shape shape, bt_frame_content content)
+/* What becomes of a frame, for each trace that takes it: its id; 0 when no trace takes the entry. Ids that are odd are not ours. */
+static uint64_t bt_tell(ErlNifEnv *env, bt_frame frame, bt_shape shape, bt_frame_content content) __attribute__((noinline));
+static uint64_t bt_tell(ErlNifEnv *env, bt_frame frame, bt_shape shape, bt_frame_content content)
 {
     uint64_t told = atomic_load_explicit(&bt_told, memory_order_acquire);
+    bt_self self = bt_frame_self();
 
-    if (!bt_frame_process(env, &frame.process) || bt_is_hidden(frame.process))
+    if ((frame.id & 1) != 0 || !bt_frame_has_ring(self) || !bt_frame_process(env, &frame.process) || bt_is_hidden(frame.process))
         return 0;
     for (; told != 0; told &= told - 1) {
         bt_trace *trace = atomic_load_explicit(&bt_places[__builtin_ctzll(told)].trace, memory_order_acquire);
@@ -265,52 +252,103 @@ static uint64_t bt_tell_traces(ErlNifEnv *env, bt_self self, bt_frame frame, bt_
     return frame.id;
 }
 
-/* What becomes of a frame, for each trace that takes it: its id; 0 when no trace takes the entry. Ids that are odd are not ours. */
-BT_INLINE uint64_t bt_tell(ErlNifEnv *env, bt_frame frame, bt_shape shape, bt_frame_content content)
-{
-    bt_trace *only = atomic_load_explicit(&bt_told_trace, memory_order_acquire);
-    bt_self self = bt_frame_self();
+/*
+ * The usual way of a frame: one trace, which takes all of them, shapes alone; a scheduler that has a ring, with room; a stretch of the clock's line
+ * at hand. All of that is looked at before anything is written, and nothing is called: what is not usual goes the long way from its beginning.
+ */
+typedef struct {
+    bt_ring *ring;
+    bt_record *record;
+    bt_term process;
+    uint32_t number; /* of the ring */
+    uint64_t since;
+} bt_usual;
 
-    if ((frame.id & 1) != 0 || !bt_frame_has_ring(self))
-        return 0;
-    if (__builtin_expect(only == NULL, 0))
-        return bt_tell_traces(env, self, frame, shape, content);
-    frame.process = *bt_env_process(env);
-    if (bt_is_hidden(frame.process))
-        return 0;
-    bt_tell_trace(only, self, &frame, shape, content);
+BT_INLINE bool bt_is_usual(const ErlNifEnv *env, uint32_t kind, bt_usual *usual)
+{
+    bt_trace *trace = atomic_load_explicit(&bt_told_trace, memory_order_acquire);
+    uintptr_t thread = (uintptr_t)__builtin_thread_pointer();
+    uint32_t at = bt_thread_place(thread);
+    bt_self self = atomic_load_explicit(&bt_threads[at].self, memory_order_relaxed);
+    uint64_t head;
+
+    if (trace == NULL || !trace->plain_frames || !bt_wanted(trace->place, kind) ||
+        atomic_load_explicit(&bt_threads[at].thread, memory_order_relaxed) != thread || !bt_frame_has_ring(self))
+        return false;
+    usual->number = bt_self_ring(self);
+    usual->process = *bt_env_process(env);
+    if (usual->number >= trace->scheduler_rings || bt_is_hidden(usual->process) || bt_may_be_filtered(trace, usual->process))
+        return false;
+    usual->ring = &trace->rings->rings[usual->number];
+    head = atomic_load_explicit(&usual->ring->head, memory_order_relaxed);
+    usual->record = &usual->ring->records[head & usual->ring->mask];
+    return head - usual->ring->known_tail <= usual->ring->mask && bt_ring_since(usual->ring, &usual->since);
+}
+
+BT_INLINE void bt_tell_usual(const bt_usual *usual, bt_frame frame, bt_shape shape)
+{
+    frame.process = usual->process;
+    bt_fill_frame(usual->record, &frame, shape, bt_ring_in_order(usual->ring, bt_ring_told(usual->ring, usual->since)));
+    bt_ring_commit_record(usual->ring);
+}
+
+BT_INLINE bt_frame bt_entered(const ERL_NIF_TERM argv[])
+{
+    return (bt_frame){BT_KIND_FUNCTION_ENTRY, 0, 0, argv[0], (uint32_t)bt_small(argv[1]), 0};
+}
+
+BT_INLINE bt_frame bt_ended(const ERL_NIF_TERM argv[], uint32_t kind, uint32_t class)
+{
+    return (bt_frame){kind, class, (uint64_t)bt_small(argv[0]), argv[1], (uint32_t)bt_small(argv[2]), 0};
+}
+
+BT_INLINE bt_shape bt_shape_of_row(int argc, const ERL_NIF_TERM argv[])
+{
+    return (bt_shape){bt_shape_word(BT_SHAPE_ARGS, (uint64_t)argc), argc > 0 ? bt_leading(argv[0]) : 0, argc > 1 ? bt_leading(argv[1]) : 0};
+}
+
+/* Either way. The frame's id, as bt_tell gives it. */
+BT_INLINE uint64_t bt_tell_either(ErlNifEnv *env, bt_frame frame, bt_shape shape, bt_frame_content content)
+{
+    bt_usual usual;
+
+    if (__builtin_expect((frame.id & 1) != 0 || !bt_is_usual(env, frame.kind, &usual), 0))
+        return bt_nobody_is_told() ? 0 : bt_tell(env, frame, shape, content);
+    if (frame.kind == BT_KIND_FUNCTION_ENTRY)
+        frame.id = bt_frame_id(usual.number);
+    bt_tell_usual(&usual, frame, shape);
     return frame.id;
 }
 
-BT_INLINE uint64_t bt_enter(ErlNifEnv *env, const ERL_NIF_TERM argv[], bt_shape shape, bt_frame_content content)
+/* The two that come most often have no call in their usual way, so that registers need not be saved. */
+static ERL_NIF_TERM bt_enter_otherwise(ErlNifEnv *env, int argc, const ERL_NIF_TERM argv[]) __attribute__((noinline));
+static ERL_NIF_TERM bt_enter_otherwise(ErlNifEnv *env, int argc, const ERL_NIF_TERM argv[])
 {
-    bt_frame frame = {BT_KIND_FUNCTION_ENTRY, 0, 0, argv[0], (uint32_t)bt_small(argv[1]), 0};
+    bt_frame_content content = {argv + 2, (uint32_t)argc - 2, true};
 
-    return bt_make_small(bt_tell(env, frame, shape, content));
+    return bt_make_small(bt_nobody_is_told() ? 0 : bt_tell(env, bt_entered(argv), bt_shape_of_row(argc - 2, argv + 2), content));
 }
 
-BT_INLINE void bt_end_frame(ErlNifEnv *env, const ERL_NIF_TERM argv[], uint32_t kind, uint32_t class, bt_shape shape, const bt_term *content)
+static ERL_NIF_TERM bt_leave_otherwise(ErlNifEnv *env, const ERL_NIF_TERM argv[]) __attribute__((noinline));
+static ERL_NIF_TERM bt_leave_otherwise(ErlNifEnv *env, const ERL_NIF_TERM argv[])
 {
-    bt_frame frame = {kind, class, (uint64_t)bt_small(argv[0]), argv[1], (uint32_t)bt_small(argv[2]), 0};
-
-    (void)bt_tell(env, frame, shape, (bt_frame_content){content, 1, false});
+    if (!bt_nobody_is_told())
+        (void)bt_tell_either(env, bt_ended(argv, BT_KIND_FUNCTION_RETURN, 0), bt_shape_of(env, argv[3], bt_own.layout),
+                             (bt_frame_content){argv + 3, 1, false});
+    return bt_atoms.ok;
 }
-
-#define BT_GATE_CLOSED                                                                                                                                \
-    (__builtin_expect(atomic_load_explicit(&bt_told_trace, memory_order_relaxed) == NULL, 0) &&                                                       \
-     atomic_load_explicit(&bt_told, memory_order_relaxed) == 0)
 
 /* enter(Module, Site, Argument...) -> Id | 0 */
 BT_NIF(frame_enter)
 {
-    bt_shape shape;
+    bt_frame frame = bt_entered(argv);
+    bt_usual usual;
 
-    if (BT_GATE_CLOSED)
-        return bt_make_small(0);
-    shape.shape = bt_shape_word(BT_SHAPE_ARGS, (uint64_t)argc - 2);
-    shape.tag1 = argc > 2 ? bt_leading(argv[2]) : 0;
-    shape.tag2 = argc > 3 ? bt_leading(argv[3]) : 0;
-    return bt_enter(env, argv, shape, (bt_frame_content){argv + 2, (uint32_t)argc - 2, true});
+    if (__builtin_expect(!bt_is_usual(env, BT_KIND_FUNCTION_ENTRY, &usual), 0))
+        return bt_enter_otherwise(env, argc, argv);
+    frame.id = bt_frame_id(usual.number);
+    bt_tell_usual(&usual, frame, bt_shape_of_row(argc - 2, argv + 2));
+    return bt_make_small(frame.id);
 }
 
 /* enter_list(Module, Site, Arguments) -> Id | 0 */
@@ -319,28 +357,32 @@ BT_NIF(frame_enter_list)
     uint32_t arity;
 
     BT_UNUSED;
-    if (BT_GATE_CLOSED)
+    if (bt_nobody_is_told())
         return bt_make_small(0);
-    return bt_enter(env, argv, bt_shape_of_args(env, argv[2], &arity), (bt_frame_content){argv + 2, 1, false});
+    return bt_make_small(bt_tell_either(env, bt_entered(argv), bt_shape_of_args(env, argv[2], &arity), (bt_frame_content){argv + 2, 1, false}));
 }
 
 /* leave(Id, Module, Site, Result) -> ok */
 BT_NIF(frame_leave)
 {
+    bt_frame frame = bt_ended(argv, BT_KIND_FUNCTION_RETURN, 0);
+    bt_usual usual;
+    bt_shape shape;
+
     BT_UNUSED;
-    if (!BT_GATE_CLOSED)
-        bt_end_frame(env, argv, BT_KIND_FUNCTION_RETURN, 0, bt_shape_of_any(env, argv[3], bt_own.layout), argv + 3);
+    if (__builtin_expect((frame.id & 1) != 0 || !bt_shape_at_sight(argv[3], bt_own.layout, &shape) ||
+                             !bt_is_usual(env, BT_KIND_FUNCTION_RETURN, &usual),
+                         0))
+        return bt_leave_otherwise(env, argv);
+    bt_tell_usual(&usual, frame, shape);
     return bt_atoms.ok;
 }
 
 /* tail(Id, Module, Site) -> ok */
 BT_NIF(frame_tail)
 {
-    static const bt_shape none = {0, 0, 0};
-
     BT_UNUSED;
-    if (!BT_GATE_CLOSED)
-        bt_end_frame(env, argv, BT_KIND_FUNCTION_TAIL_CALL, 0, none, NULL);
+    (void)bt_tell_either(env, bt_ended(argv, BT_KIND_FUNCTION_TAIL_CALL, 0), (bt_shape){0, 0, 0}, (bt_frame_content){NULL, 1, false});
     return bt_atoms.ok;
 }
 
@@ -350,8 +392,9 @@ BT_NIF(frame_exception)
     uint32_t class = argv[3] == bt_atoms.error ? BT_CLASS_ERROR : argv[3] == bt_atoms.exit ? BT_CLASS_EXIT : BT_CLASS_THROW;
 
     BT_UNUSED;
-    if (!BT_GATE_CLOSED)
-        bt_end_frame(env, argv, BT_KIND_FUNCTION_EXCEPTION, class, bt_shape_of(env, argv[4], bt_own.layout), argv + 4);
+    if (!bt_nobody_is_told())
+        (void)bt_tell_either(env, bt_ended(argv, BT_KIND_FUNCTION_EXCEPTION, class), bt_shape_of(env, argv[4], bt_own.layout),
+                             (bt_frame_content){argv + 4, 1, false});
     return bt_atoms.ok;
 }
 
@@ -384,7 +427,7 @@ BT_NIF(trace_instrumented)
     if (!bt_get_set(env, argv[1], &trace->told.every_module, &trace->told.modules, true) ||
         !bt_get_set(env, argv[2], &trace->told.every_process, &trace->told.processes, false))
         return bt_atoms.false_;
-    trace->every_frame = trace->told.every_module && trace->told.every_process;
+    trace->plain_frames = trace->told.every_module && trace->told.every_process && trace->mode == BT_MODE_SHAPE && !trace->scheduler;
     enif_mutex_lock(bt_table_lock);
     if (atomic_load(&trace->place->trace) == trace) {
         atomic_store(&trace->told.on, true);

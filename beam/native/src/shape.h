@@ -55,61 +55,62 @@ static inline uint32_t bt_count_list(ErlNifEnv *env, bt_term list)
     return count;
 }
 
-BT_SHAPE_INLINE bt_shape bt_shape_of_boxed(ErlNifEnv *env, bt_term t, int layout)
+/* What one look at the term tells without asking the VM: false for lists, maps and what is rarer. */
+BT_SHAPE_INLINE bool bt_shape_at_sight(bt_term t, int layout, bt_shape *s)
+{
+    int64_t bits;
+
+    *s = (bt_shape){BT_SHAPE_INTEGER, 0, 0};
+    if (bt_is_boxed(t) && bt_is_tuple(t)) {
+        *s = bt_shape_of_tuple(bt_header_arity(bt_box(t)[0]), bt_box(t) + 1);
+    } else if (bt_is_atom(t)) {
+        *s = (bt_shape){BT_SHAPE_ATOM, bt_atom_word(t), 0};
+    } else if ((bits = bt_bits(t, layout)) >= 0) {
+        s->shape = bits % 8 == 0 ? bt_shape_word(BT_SHAPE_BINARY, (uint64_t)bits / 8) : bt_shape_word(BT_SHAPE_BITSTRING, (uint64_t)bits);
+    } else if (bt_is_nil(t)) {
+        s->shape = BT_SHAPE_NIL;
+    } else if (bt_is_local_pid(t)) {
+        s->shape = BT_SHAPE_PID;
+    } else if (bt_is_local_port(t)) {
+        s->shape = BT_SHAPE_PORT;
+    } else {
+        return bt_is_small(t);
+    }
+    return true;
+}
+
+/* The VM is asked. */
+BT_SHAPE_INLINE bt_shape bt_shape_asked(ErlNifEnv *env, bt_term t)
 {
     bt_shape s = {BT_SHAPE_OTHER, 0, 0};
     bt_term module;
     size_t pairs;
-    int64_t bits;
 
-    if (__builtin_expect(bt_is_tuple(t), 1))
-        return bt_shape_of_tuple(bt_header_arity(bt_box(t)[0]), bt_box(t) + 1);
-    bits = bt_bits(t, layout);
-    if (bits >= 0) {
-        s.shape = bits % 8 == 0 ? bt_shape_word(BT_SHAPE_BINARY, (uint64_t)bits / 8)
-                                : bt_shape_word(BT_SHAPE_BITSTRING, (uint64_t)bits);
-        return s;
-    }
-    if (enif_get_map_size(env, t, &pairs)) {
+    if (bt_is_list(t)) {
+        s.shape = bt_shape_word(BT_SHAPE_LIST, bt_count_list(env, t));
+    } else if (enif_get_map_size(env, t, &pairs)) {
         s.shape = bt_shape_word(BT_SHAPE_MAP, pairs);
         if (enif_get_map_value(env, t, bt_atoms.struct_key, &module))
             s.tag1 = bt_atom_word(module);
-        return s;
-    }
-    if (enif_is_ref(env, t))
+    } else if (enif_is_ref(env, t)) {
         s.shape = BT_SHAPE_REFERENCE;
-    else if (enif_is_number(env, t))
+    } else if (enif_is_number(env, t)) {
         s.shape = bt_is_float(t) ? BT_SHAPE_FLOAT : BT_SHAPE_INTEGER;
-    else if (enif_is_fun(env, t))
+    } else if (enif_is_fun(env, t)) {
         s.shape = BT_SHAPE_FUN;
-    else if (enif_is_pid(env, t))
+    } else if (enif_is_pid(env, t)) {
         s.shape = BT_SHAPE_PID;
-    else if (enif_is_port(env, t))
+    } else if (enif_is_port(env, t)) {
         s.shape = BT_SHAPE_PORT;
+    }
     return s;
 }
 
 BT_SHAPE_INLINE bt_shape bt_shape_of_any(ErlNifEnv *env, bt_term t, int layout)
 {
-    bt_shape s = {BT_SHAPE_OTHER, 0, 0};
+    bt_shape s;
 
-    if (__builtin_expect(bt_is_boxed(t), 1))
-        return bt_shape_of_boxed(env, t, layout);
-    if (bt_is_atom(t)) {
-        s.shape = BT_SHAPE_ATOM;
-        s.tag1 = bt_atom_word(t);
-    } else if (bt_is_list(t)) {
-        s.shape = bt_shape_word(BT_SHAPE_LIST, bt_count_list(env, t));
-    } else if (bt_is_small(t)) {
-        s.shape = BT_SHAPE_INTEGER;
-    } else if (bt_is_nil(t)) {
-        s.shape = BT_SHAPE_NIL;
-    } else if (bt_is_local_pid(t)) {
-        s.shape = BT_SHAPE_PID;
-    } else if (bt_is_local_port(t)) {
-        s.shape = BT_SHAPE_PORT;
-    }
-    return s;
+    return __builtin_expect(bt_shape_at_sight(t, layout, &s), 1) ? s : bt_shape_asked(env, t);
 }
 
 /* Of a message, a return value, an exit reason. */

@@ -62,7 +62,7 @@ struct bt_trace {
     /* Where contents are asked for: what, else NULL. */
     bt_contents *contents;
     bool scheduler;
-    bool every_frame; /* every module's, in every process */
+    bool plain_frames; /* of instrumented code: every module's in every process, shapes alone, no scheduler */
     _Atomic uint32_t filter_count;
     bt_triggers triggers; /* its first two words */
     /* Whose processes are not to be seen. */
@@ -177,6 +177,12 @@ static inline bool bt_filtered(bt_trace *trace, uint64_t process)
             return false;
     }
     return false;
+}
+
+/* By one look, which is all that nearly every process takes. */
+static inline bool bt_may_be_filtered(bt_trace *trace, uint64_t process)
+{
+    return atomic_load_explicit(&trace->filter[bt_filter_place(process)], memory_order_relaxed) != BT_NO_PROCESS;
 }
 
 static inline uint32_t bt_set_place(uint64_t word) { return (uint32_t)(word * UINT64_C(0x9E3779B97F4A7C15) >> 55); }

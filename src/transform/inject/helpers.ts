@@ -107,34 +107,41 @@ export class HelpersInUse {
       }
       const result = b.variable("R");
       const next = b.operator("+", vars[1]!, b.integer(1));
-      const told = b.call(HELPERS.leave, [b.call(enter, [...vars]), next, result]);
+      const id = b.variable("I");
+      const told = b.case(b.call(enter, [...vars]), [
+        b.clause([b.integer(0)], [result]),
+        b.clause([id], [b.call(HELPERS.leave, [id, result, next])]),
+      ]);
       return b.function(name, vars.length + 1, [b.clause([...vars, result], [told])]);
     };
     for (const kind of ["enter", "once"] as const)
       for (const count of [...this.entries[kind]].sort((x, y) => x - y)) functions.push(entry(kind, count));
-    /** Tells of a frame that has an id; gives the last argument where that is a result. */
-    const told = (name: Atom, arity: number, callee: string, result: boolean) => {
+    /**
+     * Tells of a frame that has an id; gives the result where it has one, which the runtime takes last. Of a return it is not the helper's last
+     * argument: the site is where the runtime has it, and arguments that had to be moved in pairs would be waited for.
+     */
+    const told = (name: Atom, arity: number, callee: string, result?: number) => {
       if (!this.names.has(name)) return;
       const vars = variables(arity);
-      const last = vars[arity - 1]!;
-      const given = result ? last : b.atom("ok");
-      const nothing = vars.map((v, i) => (result && i === arity - 1 ? v : b.wildcard()));
-      const tried = guarded(callee, withModule(1, vars), b.atom("ok"));
+      const given = result === undefined ? b.atom("ok") : vars[result]!;
+      const nothing = vars.map((v, i) => (i === result ? v : b.wildcard()));
+      const inOrder = result === undefined ? vars : [...vars.filter((_, i) => i !== result), vars[result]!];
+      const tried = guarded(callee, withModule(1, inOrder), b.atom("ok"));
       functions.push(
         b.function(name, arity, [
           b.clause([b.integer(0), ...nothing.slice(1)], [given]),
-          b.clause([...vars], result ? [tried, last] : [tried]),
+          b.clause([...vars], result === undefined ? [tried] : [tried, given]),
         ]),
       );
     };
-    told(HELPERS.leave, 3, "leave", true);
-    told(HELPERS.tail, 2, "tail", false);
-    told(HELPERS.exception, 5, "exception", false);
-    told(HELPERS.begins, 4, "begins", true);
-    told(HELPERS.callback, 5, "callback", true);
-    told(HELPERS.callbackTail, 4, "callback_tail", false);
-    told(HELPERS.callbackException, 7, "callback_exception", false);
-    told(HELPERS.continues, 2, "continues", false);
+    told(HELPERS.leave, 3, "leave", 1);
+    told(HELPERS.tail, 2, "tail");
+    told(HELPERS.exception, 5, "exception");
+    told(HELPERS.begins, 4, "begins", 3);
+    told(HELPERS.callback, 5, "callback", 4);
+    told(HELPERS.callbackTail, 4, "callback_tail");
+    told(HELPERS.callbackException, 7, "callback_exception");
+    told(HELPERS.continues, 2, "continues");
     if (this.names.has(HELPERS.locals)) {
       const vars = variables(3);
       const tried = guarded("locals", withModule(0, vars), b.atom("ok"));

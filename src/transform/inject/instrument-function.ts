@@ -307,7 +307,7 @@ class ClauseInjector {
     ]);
   }
 
-  /** `leave(Id, Site, Expr)`, which gives the value of the expression. */
+  /** `leave(Id, Expr, Site)`, which gives the value of the expression. */
   private tellOf(node: Expr): Expr[] {
     if (node.type === "maybe_match") {
       // `P ?= E` ends a `maybe`: it can stand nowhere else, and is E's value where P matches.
@@ -324,12 +324,12 @@ class ClauseInjector {
     const b = builderBeside(node);
     const site = this.context.site("return", node, this.clause, []);
     const { helpers, callback } = this.context;
-    const start = [this.frame(node), this.context.siteNumber(site, b)];
+    const [frame, at] = [this.frame(node), this.context.siteNumber(site, b)];
     this.told++;
     return [
       callback === undefined
-        ? b.call(helpers.use("leave"), [...start, value])
-        : b.call(helpers.use("callback"), [...start, ...this.callbackArguments(b), value]),
+        ? b.call(helpers.use("leave"), [frame, value, at])
+        : b.call(helpers.use("callback"), [frame, at, ...this.callbackArguments(b), value]),
     ];
   }
 
