@@ -370,8 +370,9 @@ BT_NIF(frame_leave)
     bt_shape shape;
 
     BT_UNUSED;
-    if (__builtin_expect((frame.id & 1) != 0 || !bt_shape_at_sight(argv[3], bt_own.layout, &shape) ||
-                             !bt_is_usual(env, BT_KIND_FUNCTION_RETURN, &usual),
+    /* No term is looked at while there is no trace: how they lie may not have been proved yet. */
+    if (__builtin_expect((frame.id & 1) != 0 || atomic_load_explicit(&bt_told_trace, memory_order_relaxed) == NULL ||
+                             !bt_shape_at_sight(argv[3], bt_own.layout, &shape) || !bt_is_usual(env, BT_KIND_FUNCTION_RETURN, &usual),
                          0))
         return bt_leave_otherwise(env, argv);
     bt_tell_usual(&usual, frame, shape);

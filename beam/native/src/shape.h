@@ -79,14 +79,14 @@ BT_SHAPE_INLINE bool bt_shape_at_sight(bt_term t, int layout, bt_shape *s)
     return true;
 }
 
-/* The VM is asked. */
+/* The VM is asked. Not whether it is a list of what looks like a box: the check at load is to see that (beamtrace_native_check.erl). */
 BT_SHAPE_INLINE bt_shape bt_shape_asked(ErlNifEnv *env, bt_term t)
 {
     bt_shape s = {BT_SHAPE_OTHER, 0, 0};
     bt_term module;
     size_t pairs;
 
-    if (bt_is_list(t)) {
+    if (bt_is_list(t) && !bt_is_boxed(t)) {
         s.shape = bt_shape_word(BT_SHAPE_LIST, bt_count_list(env, t));
     } else if (enif_get_map_size(env, t, &pairs)) {
         s.shape = bt_shape_word(BT_SHAPE_MAP, pairs);
