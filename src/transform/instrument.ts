@@ -14,13 +14,9 @@ import {
   type Term,
 } from "../erlang";
 import type { Compiler, CompileWarning, ModuleForms } from "./compiler/remote-compiler";
-import { type Form, formsFromTerm, formsToTerm } from "./forms";
-import {
-  type FunctionName,
-  instrumentForms,
-  type InstrumentOptions,
-  type Refusal,
-} from "./inject/instrument-forms";
+import { type Form, formsFromTerm, formsToTerm, generatedAnno } from "./forms";
+import { exportAllAsAttribute, type FunctionName } from "./inject/exports";
+import { instrumentForms, type InstrumentOptions, type Refusal } from "./inject/instrument-forms";
 import { type SiteTable, withSiteTable } from "../buffer";
 
 /**
@@ -182,6 +178,7 @@ async function instrumentForBeam(
   const given = await formsOf(beam, compiler, detail);
   try {
     const typed = formsFromTerm(given.forms);
+    const compilerOptions = exportAllAsAttribute(given.options, typed, generatedAnno(1));
     const chosen = typeof options === "function" ? options(typed) : options;
     const { forms: changed, compileOptions: added, ...result } = instrumentForms(typed, chosen);
     if (result.table.sites.length === 0) {
@@ -189,7 +186,7 @@ async function instrumentForBeam(
       return { result: { module, ...result } };
     }
     refuseCodeServer(module, chosen);
-    const all = [...given.options, ...added, ...(chosen.optimize === false ? [UNOPTIMIZED] : [])];
+    const all = [...compilerOptions, ...added, ...(chosen.optimize === false ? [UNOPTIMIZED] : [])];
     const compiling = compileInto(beam, compiler, { ...given, options: all, forms: formsToTerm(changed) });
     return { result: { module, ...result }, compiling };
   } catch (error) {

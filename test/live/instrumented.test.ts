@@ -273,6 +273,27 @@ test("sites come from the module's file if it is of the code that runs, or from 
   await session.close();
 });
 
+test("of a module that answers calls of functions it has not, sites come from its file, and it is not called", async () => {
+  const source = `-module(answers).
+-export([f/1, '$handle_undefined_function'/2]).
+f(X) -> [X].
+'$handle_undefined_function'(F, A) -> persistent_term:put(answers_asked, F), {undef, F, A}.
+`;
+  const { bytes } = await instrumentBeam(await compileText(node, "answers", source), compiler);
+  await writeFile(join(folder, "answers.beam"), bytes);
+  await node.eval(`{module, answers} = code:load_abs("${join(folder, "answers")}")`);
+  const session = await attached();
+  const trace = await session.trace({ instrumented: { modules: ["answers"] } });
+  const collected = collect(trace);
+  await node.eval("answers:f(1)");
+  await trace.stop();
+  await collected.done;
+  await session.close();
+  expect(lines(collected.events)[0]).toMatch(/entry f\/1\.1:3/);
+  expect(await node.eval("persistent_term:get(answers_asked, nothing)")).toBe("nothing");
+  await gone("answers");
+});
+
 test("an event's module is asked for when the first object is made", async () => {
   await node.eval(`code:purge(told), {module, told} = code:load_abs("${join(folder, "told")}")`);
   const session = await attached();

@@ -1,4 +1,4 @@
-/** Tools that work on debug info take an instrumented module as the original: cover counts the same lines, dialyzer says the same. */
+/** An instrumented module is as the original to tools: cover counts the same lines, dialyzer says the same, it exports the same. */
 import { mkdir, mkdtemp, rm, writeFile } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
@@ -6,7 +6,7 @@ import { afterAll, beforeAll, expect, test } from "vitest";
 
 import { type CompileServer, instrumentBeam } from "../../src/transform";
 import { type ErlNode, startNode } from "../support/erl-node";
-import { compileErlang, startCompiler } from "../support/transform";
+import { compileErlang, compileText, load, startCompiler, unload } from "../support/transform";
 
 const SOURCE = `-module(tooled).
 -export([count/1, wrong/0]).
@@ -73,4 +73,27 @@ test("dialyzer says the same", async ({ skip }) => {
   );
   expect(plain).toContain("breaks the contract");
   expect(told).toBe(plain);
+});
+
+test.each([
+  ["-export([f/1]).", "debug_info"],
+  ["-compile(export_all). -export([f/1]).", "debug_info"],
+  ["-compile([inline, export_all, nowarn_export_all]).", "debug_info"],
+  ["-export([f/1]).", "debug_info, export_all"],
+])("what a module exports is what it was: %s and compiled with %s", async (attribute, options) => {
+  const source = `-module(exporting).\n${attribute}\nf(X) -> [g(X)].\ng(X) -> h(X), X.\nh(X) -> {X, k()}.\nk() -> a.\n`;
+  const exported = async (beam: Uint8Array): Promise<string> => {
+    await load(node, "exporting", beam);
+    return node.eval("{exporting:f(1), lists:sort(exporting:module_info(exports))}");
+  };
+  const plain = await compileText(node, "exporting", source, options);
+  const told = await instrumentBeam(plain, compiler, {
+    select: ({ exported: all, function: name }) => all || name === "k",
+  });
+  expect(told.warnings).toEqual([]);
+  const all = options.includes("export_all") || attribute.includes("export_all");
+  expect(told.instrumented.map((f) => f.function)).toEqual(all ? ["f", "g", "h", "k"] : ["f", "k"]);
+  expect(await exported(told.bytes)).toBe(await exported(plain));
+  expect(await exported(plain)).toContain(all ? "{k,0}" : "[{f,1},{module_info");
+  await unload(node, "exporting");
 });

@@ -27,6 +27,14 @@ import {
   lineOf,
   placeOf,
 } from "../forms";
+import {
+  attribute,
+  exportAttribute,
+  exportedFunctions,
+  type FunctionName,
+  namedIn,
+  withoutExportAll,
+} from "./exports";
 import { HELPERS, HelpersInUse } from "./helpers";
 import { fileAttribute, injectLocals, type LocalsRequest } from "./locals";
 import {
@@ -38,12 +46,6 @@ import {
 
 /** Bytes that one term of a callback may take at most: they are made in the process that is traced. */
 const MAX_CALLBACK_BYTES = 65_536;
-
-/** A function of a module. */
-export interface FunctionName {
-  readonly function: string;
-  readonly arity: number;
-}
 
 /** A function that was left as it is, and why. */
 export interface Refusal extends FunctionName {
@@ -90,43 +92,6 @@ function catches(form: FunctionNode): boolean {
   return found;
 }
 
-/** The value of an attribute, or undefined. */
-function attribute(forms: readonly Form[], name: string): Term | undefined {
-  const found = forms.find((form) => form.type === "attribute" && form.name.name === name);
-  return found?.type === "attribute" ? found.value : undefined;
-}
-
-const pairs = (forms: readonly Form[], name: string): string[] =>
-  forms.flatMap((form) => {
-    if (form.type !== "attribute" || form.name.name !== name) return [];
-    const list = name === "import" && form.value instanceof Tuple ? form.value.elements[1] : form.value;
-    if (!Array.isArray(list)) return [];
-    return (list as readonly Term[]).flatMap((entry) =>
-      entry instanceof Tuple && entry.elements[0] instanceof Atom
-        ? [`${entry.elements[0].name}/${String(entry.elements[1])}`]
-        : [],
-    );
-  });
-
-/** Functions (`name/arity`) that other modules may call. */
-export function exportedFunctions(forms: readonly Form[]): ReadonlySet<string> {
-  if (!exportsEverything(forms)) return new Set(pairs(forms, "export"));
-  return new Set(
-    forms.flatMap((form) => (form.type === "function" ? [`${form.name.name}/${form.arity}`] : [])),
-  );
-}
-
-/** `-compile(export_all)`, alone or among others. */
-function exportsEverything(forms: readonly Form[]): boolean {
-  return forms.some((form) => {
-    if (form.type !== "attribute" || form.name.name !== "compile") return false;
-    const options: readonly Term[] = Array.isArray(form.value)
-      ? (form.value as readonly Term[])
-      : [form.value];
-    return options.some((option) => option instanceof Atom && option.name === "export_all");
-  });
-}
-
 /** How many bytes of each term of a callback travel; undefined when callbacks are nothing of their own. */
 function callbackBytes(option: Exclude<InjectOptions["callbacks"], undefined>): number | undefined {
   if (option === "none") return undefined;
@@ -171,17 +136,18 @@ export function instrumentForms(forms: Form[], options: InstrumentOptions = {}):
   }
   const functions = forms.filter((form) => form.type === "function");
   const own = [...Object.values(HELPERS), atom(SITES_FUNCTION)];
-  if (functions.some((form) => own.includes(form.name))) {
+  const ours = functions.find((form) => own.includes(form.name));
+  if (ours !== undefined) {
     throw new BeamtraceError(
       "BT_INSTRUMENT_REFUSED",
-      `module ${module.name} is instrumented already: give the forms of its debug info`,
+      `module ${module.name} has a function '${ours.name.name}'/${ours.arity}, a name of beamtrace's: if these are forms of instrumented code, give those of its debug info; if not, the function needs another name`,
     );
   }
   const exported = exportedFunctions(forms);
-  const nifs = new Set(pairs(forms, "nifs"));
+  const nifs = new Set(namedIn(forms, "nifs"));
   const known = new Set([
     ...functions.map((form) => `${form.name.name}/${form.arity}`),
-    ...pairs(forms, "import"),
+    ...namedIn(forms, "import"),
   ]);
   // A wrong option is one whether or not any function has it.
   callbackBytes(options.callbacks ?? "shape");
@@ -291,12 +257,13 @@ export function instrumentForms(forms: Form[], options: InstrumentOptions = {}):
   const first = forms.findIndex(({ type }) => type === "function");
   const end = forms.findIndex((form) => form.type === "eof");
   const at = end < 0 ? forms.length : end;
+  const attributes = withoutExportAll(forms.slice(start, first), exported, anno);
   const embed = options.embedSites === true;
   const whole = [
     ...forms.slice(0, start),
     quiet,
-    ...(embed ? [exportOf(SITES_FUNCTION, 0, anno)] : []),
-    ...forms.slice(start, first),
+    ...(embed ? [exportAttribute([{ function: SITES_FUNCTION, arity: 0 }], anno)] : []),
+    ...attributes,
     unsaid,
     ...forms.slice(first, at),
     ...added,
@@ -314,10 +281,6 @@ function asCallback(key: string, continuation: Continuation | undefined): Callba
     ...{ behaviour, name: key, trigger: "continuation", class: how, state },
     ...{ message: undefined, from: undefined, stateName: undefined },
   };
-}
-
-function exportOf(name: string, arity: number, anno: Anno): Form {
-  return { type: "attribute", anno, name: atom("export"), value: [tuple(atom(name), arity)] };
 }
 
 /** The module's own answer to what its sites are. */

@@ -5,8 +5,7 @@
 import { Atom, type BeamFile, chunkTerm, moduleName, type Term, Tuple } from "../../erlang";
 import { behavioursOf } from "../behaviours";
 import type { Form } from "../forms";
-import type { FunctionName } from "../inject/instrument-forms";
-import { exportedFunctions } from "../inject/instrument-forms";
+import { exportedFunctions, type FunctionName } from "../inject/exports";
 
 /** A function and who may call it. */
 export interface FunctionFacts extends FunctionName {
