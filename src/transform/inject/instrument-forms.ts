@@ -9,7 +9,7 @@ import {
   type SiteTable,
   tableVersion,
 } from "../../buffer";
-import { atom, Atom, BeamtraceError, type Term, tuple, Tuple } from "../../erlang";
+import { atom, Atom, BeamtraceError, tuple, Tuple } from "../../erlang";
 import { OptionError } from "../../erlang/errors";
 import { type Callback, callbacksOf } from "../behaviours/callbacks";
 import { type Continuation, continuationsOf } from "../behaviours/continuations";
