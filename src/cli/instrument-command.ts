@@ -125,7 +125,9 @@ class Failures {
     const stay = all.length - missing;
     if (stay > 0) output.err(`${stay} module${stay === 1 ? " stays" : "s stay"} as before`);
     if (missing > 0)
-      output.err(`${missing} module${missing === 1 ? " is" : "s are"} not in the folder of --out`);
+      output.err(
+        `${missing} module${missing === 1 ? " was" : "s were"} not written into the folder of --out`,
+      );
   }
 }
 
