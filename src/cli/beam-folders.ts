@@ -1,7 +1,9 @@
 /** Which beams a command line means: files as they are, folders with all beams in them, each with the application it belongs to. */
-import { readdir, stat } from "node:fs/promises";
+import { readdir, readFile, readlink, realpath, stat } from "node:fs/promises";
 import { basename, dirname, join, resolve } from "node:path";
-import { OptionError } from "../erlang";
+import { BeamtraceError, OptionError } from "../erlang";
+import { systemWords, withFile } from "./file-error";
+import { usageError } from "./usage";
 
 /** A beam to work on. */
 export interface BeamPath {
@@ -17,10 +19,12 @@ export interface BeamPath {
 export async function findBeams(inputs: readonly string[], application?: string): Promise<BeamPath[]> {
   const found = new Map<string, BeamPath>();
   for (const input of inputs) {
-    const what = await stat(input).catch(() => undefined);
-    if (what === undefined) throw new OptionError("BT_OPTION_INVALID", "EBIN", `there is no ${input}`);
+    const what = await stat(input).catch((error: unknown) => unusable(input, error));
     const folder = what.isDirectory() ? input : dirname(input);
-    const names = await readdir(folder);
+    // Beside a file that is named the folder only says which application it is of.
+    const names = await readdir(folder).catch((error: unknown) =>
+      what.isDirectory() ? unusable(input, error) : [],
+    );
     const beams = what.isDirectory()
       ? names.filter((name) => name.endsWith(".beam")).sort()
       : [basename(input)];
@@ -34,10 +38,39 @@ export async function findBeams(inputs: readonly string[], application?: string)
     const owner = application ?? applicationOf(folder, names);
     for (const name of beams) {
       const path = join(folder, name);
-      found.set(resolve(path), { path, application: owner });
+      // A folder that is named twice, once through a link, has each module once.
+      const real = await realpath(path).catch(() => resolve(path));
+      found.set(`${real}\0${name}`, { path, application: owner });
     }
   }
   return [...found.values()];
+}
+
+function unusable(input: string, error: unknown): never {
+  const words = systemWords(error);
+  if (words === undefined) throw error;
+  const missing = (error as NodeJS.ErrnoException).code === "ENOENT";
+  return usageError("EBIN", missing ? `there is no ${input}` : `${input} can't be read: ${words}`);
+}
+
+/** The bytes of a beam. @throws BeamtraceError `BT_FILE_FAILED`: it is no file, a link to nothing, or may not be read. */
+export function readBeam(path: string): Promise<Uint8Array> {
+  return withFile("it can't be read", async () => {
+    const what = await stat(path).catch(async (error: unknown) => {
+      const target = await readlink(path).catch(() => undefined);
+      if (target === undefined) throw error;
+      throw new BeamtraceError("BT_FILE_FAILED", `it is a link to ${target}, which can't be read`, {
+        cause: error,
+      });
+    });
+    // Reading a pipe would wait for whoever writes.
+    if (!what.isFile())
+      throw new BeamtraceError(
+        "BT_FILE_FAILED",
+        `it is a ${what.isDirectory() ? "folder" : "device"}, not a file`,
+      );
+    return readFile(path);
+  });
 }
 
 /** From the `.app` file, else from the folder: `shop-1.2.0/ebin`. */

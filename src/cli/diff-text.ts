@@ -3,9 +3,9 @@ import { execFile } from "node:child_process";
 import { mkdtemp, rm, writeFile } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
-import { BeamtraceError } from "../erlang";
+import { OptionError } from "../erlang";
 
-/** The diff, empty when the texts are equal. @throws BeamtraceError `BT_OPTION_INVALID` when there is no `diff`. */
+/** The diff, empty when the texts are equal. @throws OptionError `BT_OPTION_INVALID` when there is no `diff`. */
 export async function diffText(name: string, before: string, after: string): Promise<string> {
   const folder = await mkdtemp(join(tmpdir(), "beamtrace-diff-"));
   try {
@@ -17,7 +17,9 @@ export async function diffText(name: string, before: string, after: string): Pro
         // Code 1 says that they differ.
         if (error === null || error.code === 1) resolve(stdout);
         else
-          reject(new BeamtraceError("BT_OPTION_INVALID", `--diff needs the program diff: ${error.message}`));
+          reject(
+            new OptionError("BT_OPTION_INVALID", "--diff", `it needs the program diff: ${error.message}`),
+          );
       });
     });
   } finally {

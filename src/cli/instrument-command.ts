@@ -1,29 +1,32 @@
 /** `beamtrace instrument EBIN… --plan FILE`: modules of any build, in place or into another folder. */
-import { readFile } from "node:fs/promises";
+import { realpath } from "node:fs/promises";
 import { availableParallelism } from "node:os";
-import { basename, join } from "node:path";
-import { parseArgs } from "node:util";
-import { BeamFile, BeamtraceError, type Term } from "../erlang";
+import { basename, dirname, join } from "node:path";
+import { BeamtraceError, OptionError } from "../erlang";
 import {
   type Compiler,
   explainPlan,
   failureText,
   instrumentByPlan,
+  mayChangeByPlan,
   type ModuleFailure,
   moduleFailure,
-  type PlanExplanation,
   type PlannedBeam,
   printByPlan,
   readPlan,
   type RuleSet,
 } from "../transform";
 import { nearNames } from "../capture/near-names";
-import { type BeamPath, findBeams } from "./beam-folders";
+import { type BeamPath, findBeams, readBeam } from "./beam-folders";
 import { diffText } from "./diff-text";
-import { type ErlOptions, isElixir, startErl } from "./erl-compiler";
-import { textTable } from "./text-table";
-import { INSTRUMENT_HELP, usageError } from "./usage";
-import { writeAtomically } from "./write-file";
+import { ErlCompiler, isElixir, withoutCompiling } from "./erl-compiler";
+import { systemWords, withFile } from "./file-error";
+import { readOptions } from "./instrument-options";
+import { explanationText, type ModuleOutcome, shortName, summaryText } from "./instrument-text";
+import { Interruption } from "./interruption";
+import { checkOutputFolder, makeOutputFolder, refuseSameNames } from "./output-folder";
+import { INSTRUMENT_HELP } from "./usage";
+import { removeLeftovers, writeAtomically } from "./write-file";
 
 /** Where a command writes. */
 export interface Output {
@@ -31,19 +34,19 @@ export interface Output {
   err(text: string): void;
 }
 
-interface Options {
-  readonly inputs: readonly string[];
-  readonly plan: string;
-  readonly environment: string | undefined;
-  readonly out: string | undefined;
-  readonly mode: "write" | "check" | "diff";
-  readonly application: string | undefined;
-  readonly erl: ErlOptions;
-}
-
 /** A module that was read. */
 interface Input extends BeamPath {
   readonly bytes: Uint8Array;
+}
+
+/** What a run works with. */
+interface Run {
+  readonly rules: RuleSet;
+  readonly inputs: readonly Input[];
+  readonly compiler: ErlCompiler;
+  readonly interruption: Interruption;
+  readonly failures: Failures;
+  readonly output: Output;
 }
 
 /** Runs the command; gives its exit code. @throws BeamtraceError for what makes no sense as a whole. */
@@ -56,73 +59,29 @@ export async function instrumentCommand(args: readonly string[], output: Output)
   const plan = await readPlan(options.plan);
   const rules = plan.rulesFor(options.environment);
   noteUnknownEnvironment(plan.environments, options.environment, output);
-  const inputs = await Promise.all(
-    (await findBeams(options.inputs, options.application)).map(async (one): Promise<Input> => ({
-      ...one,
-      bytes: await readFile(one.path),
-    })),
-  );
-  const compiler = new LazyCompiler(options.erl, inputs);
+  const beams = await findBeams(options.inputs, options.application);
+  if (options.out !== undefined) {
+    refuseSameNames(beams);
+    await checkOutputFolder(options.out);
+  }
+  const failures = new Failures();
+  const inputs = await readAll(beams, failures, options.out);
+  const compiler = new ErlCompiler(options.erl, () => inputs.some(({ bytes }) => isElixir(bytes)));
+  const interruption = new Interruption(() => compiler.close());
   try {
-    switch (options.mode) {
-      case "check":
-        return await check(rules, inputs, compiler, output);
-      case "diff":
-        return await diff(rules, inputs, compiler, output);
-      case "write":
-        return await write(rules, inputs, compiler, options.out, output);
-    }
+    const run: Run = { rules, inputs, compiler, interruption, failures, output };
+    if (options.mode === "check") await check(run);
+    else if (options.mode === "diff") await diff(run);
+    else await write(run, options.out);
+    failures.report(output);
+    if (compiler.missesElixir && failures.count > 0)
+      output.err(
+        "no Elixir was found: put its command elixir into PATH, or name its ebin folder with --code-path",
+      );
+    return failures.count === 0 ? 0 : 1;
   } finally {
     await compiler.close();
-  }
-}
-
-function readOptions(args: readonly string[]): Options | "help" {
-  const { values, positionals } = parse(args);
-  if (values.help === true) return "help";
-  if (positionals.length === 0) usageError("EBIN", "name at least one folder with .beam files");
-  if (values.plan === undefined) usageError("--plan", "name the plan file");
-  if (values.check === true && values.diff === true) usageError("--diff", "not together with --check");
-  const mode = values.check === true ? "check" : values.diff === true ? "diff" : "write";
-  if (mode !== "write" && values.out !== undefined) usageError("--out", `--${mode} writes nothing`);
-  return {
-    inputs: positionals,
-    plan: values.plan ?? "",
-    environment: values.env,
-    out: values.out,
-    mode,
-    application: values.application,
-    erl: { erl: values.erl, codePaths: values["code-path"] ?? [] },
-  };
-}
-
-const OPTIONS = {
-  plan: { type: "string" },
-  env: { type: "string" },
-  out: { type: "string" },
-  check: { type: "boolean" },
-  diff: { type: "boolean" },
-  application: { type: "string" },
-  erl: { type: "string" },
-  "code-path": { type: "string", multiple: true },
-  help: { type: "boolean", short: "h" },
-} as const;
-
-function parse(args: readonly string[]) {
-  try {
-    return parseArgs({ args: [...args], allowPositionals: true, options: OPTIONS });
-  } catch (error) {
-    const { message } = error as Error;
-    const [, name = ""] = /Unknown option '--?([^']+)'/.exec(message) ?? [];
-    const [near] = name === "" ? [] : nearNames(name, Object.keys(OPTIONS));
-    return usageError(
-      name === "" ? "options" : `--${name}`,
-      name === ""
-        ? message
-        : near === undefined
-          ? "there is no such option"
-          : `there is no such option; did you mean --${near}?`,
-    );
+    interruption[Symbol.dispose]();
   }
 }
 
@@ -138,215 +97,157 @@ function noteUnknownEnvironment(
   );
 }
 
-/** Starts its compile server when the first module asks for it. */
-class LazyCompiler implements Compiler {
-  private server: ReturnType<typeof startErl> | undefined;
-  private readonly options: ErlOptions;
-  private readonly inputs: readonly Input[];
+/** Modules that could not be done, told at the end. */
+class Failures {
+  private readonly byPath = new Map<string, { readonly failure: ModuleFailure; readonly missing: boolean }>();
 
-  constructor(options: ErlOptions, inputs: readonly Input[]) {
-    this.options = options;
-    this.inputs = inputs;
+  get count(): number {
+    return this.byPath.size;
   }
 
-  private start(): ReturnType<typeof startErl> {
-    this.server ??= startErl(
-      this.options,
-      this.inputs.some(({ bytes }) => {
-        try {
-          return isElixir(BeamFile.read(bytes));
-        } catch {
-          return false;
-        }
-      }),
-    );
-    return this.server;
+  /**
+   * @param bytes - of the module, as far as it could be read.
+   * @param missing - it is not in the folder of `--out`.
+   * @throws what is no module's fault, or a defect of ours.
+   */
+  add(error: unknown, { path }: BeamPath, bytes: Uint8Array, missing = false): void {
+    if (error instanceof OptionError) throw error;
+    if (!(error instanceof BeamtraceError) && systemWords(error) === undefined) throw error;
+    // The first failure says why; that the module couldn't be copied either only counts.
+    const failure = this.byPath.get(path)?.failure ?? moduleFailure(error, bytes, path);
+    this.byPath.set(path, { failure, missing });
   }
 
-  async forms(...args: Parameters<Compiler["forms"]>): ReturnType<Compiler["forms"]> {
-    return (await this.start()).forms(...args);
-  }
-
-  async compile(...args: Parameters<Compiler["compile"]>): ReturnType<Compiler["compile"]> {
-    return (await this.start()).compile(...args);
-  }
-
-  async forget(kept: Term): Promise<void> {
-    await (await this.start()).forget(kept);
-  }
-
-  async close(): Promise<void> {
-    await (await this.server?.catch(() => undefined))?.close();
+  report(output: Output): void {
+    const all = [...this.byPath.values()];
+    for (const { failure } of all) output.err(failureText(failure));
+    const missing = all.filter((one) => one.missing).length;
+    const stay = all.length - missing;
+    if (stay > 0) output.err(`${stay} module${stay === 1 ? " stays" : "s stay"} as before`);
+    if (missing > 0)
+      output.err(
+        `${missing} module${missing === 1 ? " was" : "s were"} not written into the folder of --out`,
+      );
   }
 }
 
-/** Does something with each input, a few at a time; results in the order of the inputs. */
-async function forEach<T>(inputs: readonly Input[], work: (input: Input) => Promise<T>): Promise<T[]> {
+const NO_BYTES = new Uint8Array();
+
+/** Reads the beams; those that can't be read are failures. */
+async function readAll(
+  beams: readonly BeamPath[],
+  failures: Failures,
+  out: string | undefined,
+): Promise<Input[]> {
+  const inputs = await forEach(beams, async (beam): Promise<Input | undefined> => {
+    try {
+      return { ...beam, bytes: await readBeam(beam.path) };
+    } catch (error) {
+      failures.add(error, beam, NO_BYTES, out !== undefined);
+      return undefined;
+    }
+  });
+  return inputs.filter((input) => input !== undefined);
+}
+
+/** Does something with each, a few at a time; results in the order of what is given. */
+async function forEach<S, T>(all: readonly S[], work: (one: S) => Promise<T>): Promise<T[]> {
   const results: T[] = [];
   let next = 0;
   const worker = async (): Promise<void> => {
-    for (let i = next++; i < inputs.length; i = next++) results[i] = await work(inputs[i] as Input);
+    for (let i = next++; i < all.length; i = next++) results[i] = await work(all[i] as S);
   };
   await Promise.all(Array.from({ length: availableParallelism() + 1 }, worker));
   return results;
 }
 
-/** A program or file that isn't there is no module's fault. */
-function rethrowUnlessOfModule(error: unknown): void {
-  const cause = error instanceof BeamtraceError ? error.cause : undefined;
-  if ((cause as NodeJS.ErrnoException | undefined)?.code === "ENOENT") throw error;
-  if (!(error instanceof BeamtraceError)) throw error;
-}
+const applicationOf = ({ application }: BeamPath): { readonly application?: string } =>
+  application === undefined ? {} : { application };
 
-async function write(
-  rules: RuleSet,
-  inputs: readonly Input[],
-  compiler: Compiler,
-  out: string | undefined,
-  output: Output,
-): Promise<number> {
-  const failures: ModuleFailure[] = [];
-  const results = await forEach(inputs, async (input): Promise<PlannedBeam | undefined> => {
-    let result: PlannedBeam | undefined;
-    try {
-      const { application } = input;
-      result = await instrumentByPlan(
-        input.bytes,
-        rules,
-        compiler,
-        application === undefined ? {} : { application },
-      );
-    } catch (error) {
-      rethrowUnlessOfModule(error);
-      failures.push(moduleFailure(error, input.bytes, input.path));
-    }
-    const bytes = result?.bytes ?? input.bytes;
-    if (out !== undefined) await writeAtomically(join(out, basename(input.path)), bytes);
-    else if (bytes !== input.bytes) await writeAtomically(input.path, bytes);
-    return result;
-  });
-  output.out(summary(inputs, results));
-  report(failures, output);
-  return failures.length === 0 ? 0 : 1;
-}
-
-function report(failures: readonly ModuleFailure[], output: Output): void {
-  for (const failure of failures) output.err(failureText(failure));
-  if (failures.length > 0)
-    output.err(`${failures.length} module${failures.length === 1 ? " stays" : "s stay"} as before`);
-}
-
-const shortName = (module: string): string => module.replace(/^Elixir\./, "");
-
-function summary(inputs: readonly Input[], results: readonly (PlannedBeam | undefined)[]): string {
-  const touched = results.flatMap((result, i) =>
-    result === undefined || result.status === "unchanged" ? [] : [{ result, input: inputs[i] as Input }],
-  );
-  const rows = touched.map(({ result, input }) => [
-    shortName(result.module),
-    result.status,
-    String(result.instrumented.length),
-    String(result.refused.length),
-    String(result.table.sites.length),
-    `${input.bytes.length} → ${result.bytes.length}${result.bytes === input.bytes ? " (as it was)" : ""}`,
-  ]);
-  const lines: string[] = [];
-  if (rows.length > 0)
-    lines.push(textTable(["module", "", "functions", "left out", "sites", "bytes"], rows), "");
-  const reasons = new Map<string, number>();
-  for (const { result } of touched)
-    for (const { reason } of result.refused) reasons.set(reason, (reasons.get(reason) ?? 0) + 1);
-  for (const [reason, count] of reasons) lines.push(`left out, ${count}: ${reason}`);
-  const count = (status: string): number => results.filter((result) => result?.status === status).length;
-  const functions = touched.reduce((sum, { result }) => sum + result.instrumented.length, 0);
-  const restored = count("restored");
-  lines.push(
-    `${results.length} modules: ${count("instrumented")} instrumented (${functions} functions), ${count("unchanged")} not touched` +
-      (restored === 0 ? "" : `, ${restored} plain again`),
-  );
-  return lines.join("\n");
-}
-
-async function check(
-  rules: RuleSet,
-  inputs: readonly Input[],
-  compiler: Compiler,
-  output: Output,
-): Promise<number> {
-  const failures: ModuleFailure[] = [];
-  const sound = inputs.filter((input) => {
-    try {
-      BeamFile.read(input.bytes);
-      return true;
-    } catch (error) {
-      failures.push(moduleFailure(error, input.bytes, input.path));
-      return false;
-    }
-  });
-  const beams = sound.map(({ bytes, application }) => ({
-    bytes,
-    ...(application === undefined ? {} : { application }),
-  }));
-  const explanation = await explainPlan(rules, beams, compiler, (i, error) => {
-    rethrowUnlessOfModule(error);
-    const input = sound[i] as Input;
-    failures.push(moduleFailure(error, input.bytes, input.path));
-  });
-  output.out(explanationText(explanation));
-  report(failures, output);
-  return failures.length === 0 ? 0 : 1;
-}
-
-/** Functions that are listed by name for a module before it gets long. */
-const NAMED_FUNCTIONS = 8;
-
-function explanationText(explanation: PlanExplanation): string {
-  const lines: string[] = [];
-  for (const rule of explanation.rules) {
-    lines.push(`${rule.name} ${rule.text}`);
-    for (const { module, functions } of rule.decides) {
-      const named = functions.slice(0, NAMED_FUNCTIONS).join(" ");
-      const more =
-        functions.length > NAMED_FUNCTIONS ? ` and ${functions.length - NAMED_FUNCTIONS} more` : "";
-      lines.push(`  ${rule.verdict}s ${shortName(module)}: ${named}${more}`);
-    }
-    if (rule.decidedEarlier > 0)
-      lines.push(`  matches ${rule.decidedEarlier} more, about which an earlier rule decides`);
-    if (rule.decides.length === 0 && rule.decidedEarlier === 0) lines.push("  matches nothing");
-    for (const hint of rule.hints) lines.push(`  ${hint}`);
+/** Whether the rules may change the module; undefined for what is none. */
+function mayChange({ bytes, application }: Input, rules: RuleSet): boolean | undefined {
+  try {
+    return mayChangeByPlan(bytes, rules, application);
+  } catch {
+    return undefined;
   }
-  const { included, functions, modules } = explanation;
-  lines.push(`${included} of ${functions} functions in ${modules} modules would be instrumented`);
-  return lines.join("\n");
 }
 
-async function diff(
-  rules: RuleSet,
-  inputs: readonly Input[],
-  compiler: Compiler,
-  output: Output,
-): Promise<number> {
-  const failures: ModuleFailure[] = [];
+/** The module by the plan; undefined, and a failure, when it can't be. */
+async function instrumented(input: Input, run: Run, compiler: Compiler): Promise<PlannedBeam | undefined> {
+  try {
+    return await instrumentByPlan(input.bytes, run.rules, compiler, applicationOf(input));
+  } catch (error) {
+    run.failures.add(error, input, input.bytes);
+    return undefined;
+  }
+}
+
+async function write(run: Run, out: string | undefined): Promise<void> {
+  const { rules, inputs, compiler, interruption, failures, output } = run;
+  // All that can go wrong with the whole goes wrong before anything is written.
+  if (inputs.some((input) => mayChange(input, rules) === true)) await compiler.start();
+  if (out !== undefined) await makeOutputFolder(out);
+  const folders =
+    out === undefined ? await Promise.all(inputs.map(({ path }) => targetOf(path))) : [join(out, "_")];
+  for (const folder of new Set(folders.map((path) => dirname(path)))) await removeLeftovers(folder);
+  const results = await forEach(inputs, async (input): Promise<PlannedBeam | undefined> => {
+    const result = await instrumented(input, run, compiler);
+    const bytes = result?.bytes ?? input.bytes;
+    if (out === undefined && bytes === input.bytes) return result;
+    try {
+      const path = out === undefined ? await targetOf(input.path) : join(out, basename(input.path));
+      await interruption.whole(() =>
+        withFile(`${path} can't be written`, () => writeAtomically(path, bytes)),
+      );
+      return result;
+    } catch (error) {
+      failures.add(error, input, input.bytes, out !== undefined);
+      return undefined;
+    }
+  });
+  // Nothing is told after a signal, which also ends the compiler where it came from a terminal.
+  await interruption.whole(() => Promise.resolve());
+  const outcomes = results.flatMap((result, i): ModuleOutcome[] =>
+    result === undefined ? [] : [{ result, before: inputs[i]?.bytes ?? NO_BYTES }],
+  );
+  output.out(summaryText(outcomes, failures.count));
+}
+
+/** The file itself, where a beam in place is a link. */
+const targetOf = (path: string): Promise<string> => realpath(path).catch(() => path);
+
+/** Does all that a run would do but compile and write. */
+async function check(run: Run): Promise<void> {
+  const { rules, inputs, compiler, output } = run;
+  const results = await forEach(inputs, (input) =>
+    instrumented(input, run, withoutCompiling(compiler, input.bytes)),
+  );
+  // One that fails is still a name that rules may mean.
+  const readable = inputs.filter((input) => mayChange(input, rules) !== undefined);
+  const beams = readable.map((input) => ({ bytes: input.bytes, ...applicationOf(input) }));
+  const explanation = await explainPlan(rules, beams, compiler);
+  output.out(
+    explanationText(
+      explanation,
+      results.filter((result) => result !== undefined),
+    ),
+  );
+}
+
+async function diff(run: Run): Promise<void> {
+  const { rules, inputs, compiler, interruption, failures, output } = run;
   const diffs = await forEach(inputs, async (input): Promise<string> => {
     try {
-      const { application } = input;
-      const printed = await printByPlan(
-        input.bytes,
-        rules,
-        compiler,
-        application === undefined ? {} : { application },
-      );
-      return printed === undefined
-        ? ""
-        : await diffText(shortName(printed.module), printed.before, printed.after);
+      const printed = await printByPlan(input.bytes, rules, compiler, applicationOf(input));
+      if (printed === undefined) return "";
+      const { module, before, after } = printed;
+      return await interruption.whole(() => diffText(shortName(module), before, after));
     } catch (error) {
-      rethrowUnlessOfModule(error);
-      failures.push(moduleFailure(error, input.bytes, input.path));
+      failures.add(error, input, input.bytes);
       return "";
     }
   });
   const text = diffs.filter((one) => one !== "").join("\n");
   output.out(text === "" ? "nothing would change" : text.trimEnd());
-  report(failures, output);
-  return failures.length === 0 ? 0 : 1;
 }

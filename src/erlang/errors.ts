@@ -33,6 +33,7 @@ export type ErrorCode =
   | "BT_INSTRUMENT_REFUSED"
   | "BT_COMPILE_FAILED"
   | "BT_PLAN_INVALID"
+  | "BT_FILE_FAILED"
   // remote execution
   | "BT_REMOTE_ERROR"
   | "BT_NO_CODE"

@@ -15,6 +15,15 @@ export interface PlannedBeam extends InstrumentedBeam {
 }
 
 /**
+ * Whether putting the rules to the module may need a compiler: some function of it may be included, or it was instrumented before.
+ * @throws CorruptBeamError
+ */
+export function mayChangeByPlan(bytes: Uint8Array, rules: RuleSet, application?: string): boolean {
+  const beam = BeamFile.read(bytes);
+  return beam.chunk(SITE_CHUNK) !== undefined || rules.mayInclude(factsOfBeam(beam, application));
+}
+
+/**
  * Instruments a module as the rules say. Bytes of a module that no rule includes come back as they are.
  * @throws BeamtraceError as `instrumentBeam`; the module is then best left as it is.
  */

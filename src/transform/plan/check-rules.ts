@@ -6,6 +6,7 @@ import { BeamtraceError } from "../../erlang";
 import { type CompiledRule, compileRule, type FunctionPattern } from "./compiled-rule";
 import type { NamePattern } from "./name-pattern";
 import type { PlanProblem } from "./plan-error";
+import { RuleIndex } from "./rule-index";
 import { type PlanRule, ruleText } from "./plan-schema";
 
 /** The rules of one list, ready for use, and what is wrong with them. */
@@ -40,11 +41,14 @@ export function checkRules(list: readonly PlanRule[], prefix: string, followed: 
     if (message !== undefined) problems.push({ where: rule.where, rule: rule.text, message });
   }
   if (problems.length > 0) return { rules, problems };
+  const before = new RuleIndex();
+  const lastInclude = rules.findLastIndex(({ verdict }) => verdict === "include");
   for (const [i, rule] of rules.entries()) {
-    const earlier = rules.slice(0, i).find((other) => covers(other, rule));
+    const earlier = before.firstCovering(rule, covers);
+    before.add(rule);
     const message =
       earlier === undefined
-        ? followed || rule.verdict === "include" || rules.slice(i).some((r) => r.verdict === "include")
+        ? followed || rule.verdict === "include" || lastInclude > i
           ? undefined
           : "it changes nothing: what no rule includes stays as it is anyway, and the first rule that matches decides; put it before the rule that includes, or leave it out"
         : shadowed(rule, earlier);

@@ -1,5 +1,5 @@
 /** Plans: which functions of which modules are instrumented, in which environment. */
-export { instrumentByPlan, printByPlan } from "./apply-plan";
+export { instrumentByPlan, mayChangeByPlan, printByPlan } from "./apply-plan";
 export type { PlannedBeam } from "./apply-plan";
 export type { CompiledRule } from "./compiled-rule";
 export { explainPlan } from "./explain";

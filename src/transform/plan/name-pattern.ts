@@ -13,7 +13,7 @@ const MAX_ALTERNATIVES = 1000;
 export class NamePattern {
   readonly text: string;
   /** The pattern without braces, written out. */
-  private readonly alternatives: readonly string[];
+  readonly alternatives: readonly string[];
   private readonly expression: RegExp;
 
   /** @throws BeamtraceError `BT_PLAN_INVALID`: braces that don't match. */
@@ -29,15 +29,22 @@ export class NamePattern {
     return this.alternatives.length === 1 && !this.text.includes("*");
   }
 
+  /** Its first alternative as `covers` compares it: what covers the pattern matches this text. */
+  get comparable(): string {
+    return comparable(this.alternatives[0] ?? "");
+  }
+
   matches(name: string): boolean {
     return this.expression.test(name);
   }
 
   /** Whether every name that the other pattern matches is matched by this one. May say no where it is so, never yes where it isn't. */
   covers(other: NamePattern): boolean {
-    return other.alternatives.every((one) => this.expression.test(one.replaceAll("*", ANYTHING)));
+    return other.alternatives.every((one) => this.expression.test(comparable(one)));
   }
 }
+
+const comparable = (alternative: string): string => alternative.replaceAll("*", ANYTHING);
 
 const escape = (text: string): string => text.replace(/[\\^$.*+?()[\]{}|/-]/gu, "\\$&");
 

@@ -168,7 +168,9 @@ export async function readPlan(path: string): Promise<InstrumentationPlan> {
   return parsePlan(text, path);
 }
 
-function parseJson(text: string, name: string): unknown {
+function parseJson(source: string, name: string): unknown {
+  // Some editors write a mark before the first character that says that the file is UTF-8.
+  const text = source.replace(/^\uFEFF/, "");
   try {
     return JSON.parse(text);
   } catch (cause) {

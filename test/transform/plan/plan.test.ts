@@ -146,6 +146,11 @@ describe("a plan that can't be meant is refused, naming the rule", () => {
     expect(mistakes({})[0]).toMatch(/no "rules" and no "environments"/);
   });
 
+  test("the mark that some editors begin a file with is no mistake", () => {
+    expect(mistakes('\uFEFF{"rules": [{"include": {}}]}')).toEqual([]);
+    expect(mistakes('\uFEFF{\n"rules": [}')).toEqual([expect.stringMatching(/^line 2: it is no JSON/)]);
+  });
+
   test("unknown keys, with the one that was meant", () => {
     expect(mistakes({ rules: [{ include: { modul: "x" } }] })).toEqual([
       'rules[0].include.modul: there is no key "modul": did you mean "module"?',
