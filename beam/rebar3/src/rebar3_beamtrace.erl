@@ -146,7 +146,7 @@ dropped(State, Wanted) ->
      || Name <- Names, not lists:any(fun(#{application := A}) -> A =:= Name end, Wanted)
     ].
 
-one(Common, #{application := Name} = Job) ->
+one(Common, #{application := Name, folder := Folder} = Job) ->
     {Status, Outcome} = beamtrace_build:run(maps:merge(Common, Job)),
     case Outcome of
         #{instrumented := [_ | _] = Modules} when Status =/= error ->
@@ -155,7 +155,7 @@ one(Common, #{application := Name} = Job) ->
         _ ->
             ok
     end,
-    {Status, Outcome#{application => Name}}.
+    {Status, Outcome#{application => Name, folder => Folder}}.
 
 finished(State, Results, Required) ->
     Reports = [Report || {Status, Report} <- Results, Status =/= error],
@@ -164,7 +164,7 @@ finished(State, Results, Required) ->
      || #{failures := Failures} <- Reports,
         #{module := Module, code := Code, message := Message, file := File, line := Line} <- Failures
     ],
-    [rebar_api:warn("~ts", [orphaned(Files, Name)]) || #{orphans := [_ | _] = Files, application := Name} <- Reports],
+    [rebar_api:warn("~ts", [orphaned(Report)]) || #{orphans := [_ | _]} = Report <- Reports],
     Problems = [Problem || {error, Problem} <- Results],
     Instrumented = lists:append([Modules || #{instrumented := Modules} <- Problems]),
     case lists:usort([Message || #{message := Message} <- Problems]) of
@@ -179,13 +179,13 @@ became(<<"BT_NOT_WRITTEN">>) -> "stays as it was";
 became(_) -> "is not instrumented".
 
 %% Only the compiler can write them anew.
-orphaned(Files, Name) ->
+orphaned(#{orphans := Files, application := Name, folder := Folder}) ->
     Modules = [short(unicode:characters_to_binary(filename:basename(File, ".beam"))) || File <- Files],
     Shown = lists:join(", ", lists:sublist(Modules, 3)),
     More = case length(Modules) - 3 of N when N > 0 -> io_lib:format(" and ~b more", [N]); _ -> "" end,
     io_lib:format(
-        "of ~ts these modules should be plain and stay instrumented: ~ts~ts. What the compiler wrote is not kept any more. To compile them anew: rebar3 clean --apps ~ts, then rebar3 compile",
-        [Name, Shown, More, Name]
+        "of ~ts these modules should be plain and stay instrumented: ~ts~ts. What the compiler wrote is not kept any more. To compile them anew: delete ~ts, then rebar3 compile",
+        [Name, Shown, More, Folder]
     ).
 
 short(<<"Elixir.", Name/binary>>) -> Name;
