@@ -95,7 +95,10 @@ describe("a project whose plan is taken away", () => {
     await writeFiles(folder, PLAN);
     const build = start(["mix", "compile"], folder, { OPTIONS: '[cli: "stall.mjs"]' });
     const ended = once(build, "exit");
-    while ((await instrumented()) < 4) await new Promise((resolve) => setTimeout(resolve, 20));
+    while ((await instrumented()) < 4) {
+      if (build.exitCode !== null) throw new Error("the build came to its end");
+      await new Promise((resolve) => setTimeout(resolve, 20));
+    }
     process.kill(-(build.pid as number), signal);
     await ended;
     const count = await instrumented();
