@@ -18,64 +18,9 @@ import {
   writeFiles,
 } from "../support/build-project";
 import { startNode } from "../support/erl-node";
+import { ebin, instrumentedIn, mix, MIX_EXS, PLAN, SOURCES } from "../support/mix-project";
 import { entriesOf } from "../support/told-events";
 import { ELIXIR_EBIN } from "../support/transform";
-
-const MIX_EXS = (extra = "", dependencies = ""): string => `defmodule Shop.MixProject do
-  use Mix.Project
-  def project do
-    [app: :shop, version: "0.1.0", compilers: Mix.compilers() ++ [:beamtrace], ${extra}
-     deps: [${MIX_DEPENDENCY}${dependencies}]]
-  end
-  def application, do: [extra_applications: [:logger]]
-end
-`;
-
-const PLAN = JSON.stringify({
-  rules: [{ exclude: { function: "__*__" } }, { include: { module: ["Shop.*", "shop_*"] } }],
-  environments: { dev: {}, test: { rules: [{ exclude: { module: "Shop.Cart" } }] } },
-});
-
-const SOURCES = {
-  "lib/shop/cart.ex": `defmodule Shop.Cart do
-  use GenServer
-  def init(items), do: {:ok, items}
-  def handle_call(:total, _from, items), do: {:reply, total(items), items}
-  def total(items), do: Enum.map(items, &Shop.Price.price/1) |> Enum.sum()
-end
-`,
-  "lib/shop/price.ex": `defprotocol Shop.Price do
-  def price(item)
-end
-defimpl Shop.Price, for: Integer do
-  def price(item), do: item
-end
-defimpl Shop.Price, for: Map do
-  def price(%{price: price}), do: price
-end
-`,
-  "lib/shop/store.ex": `defmodule Shop.Store do
-  def put(store, key, value), do: Map.put(store, key, value)
-end
-`,
-  "src/shop_erl.erl": `-module(shop_erl).
--export([twice/1]).
-twice(X) -> 2 * X.
-`,
-};
-
-const mix = (folder: string, args: string, env?: Record<string, string>): Promise<string> =>
-  mustRun(["mix", ...args.split(" ")], folder, env);
-const ebin = (folder: string, environment = "dev"): string =>
-  join(folder, "_build", environment, "lib/shop/ebin");
-
-/** Modules of a folder that have a site table. */
-async function instrumentedIn(folder: string): Promise<string[]> {
-  const found: string[] = [];
-  for (const path of Object.keys(await beamHashes(folder)))
-    if (readSiteTable(BeamFile.read(await readFile(join(folder, path)))) !== undefined) found.push(path);
-  return found;
-}
 
 const WITHOUT_COMPILER = MIX_EXS().replace(" ++ [:beamtrace]", "");
 
@@ -244,82 +189,6 @@ end
     expect(said).toMatch(/^3$/m);
     const apps = Object.keys(await fileStates(join(release, "lib")));
     expect(apps.filter((name) => /^beamtrace/.test(name))).toEqual([]);
-  });
-});
-
-describe("what goes wrong", () => {
-  let folder: string;
-
-  beforeAll(async () => {
-    folder = await makeFolder({ ...SOURCES, "mix.exs": MIX_EXS(), "beamtrace.json": PLAN });
-  });
-  afterAll(() => removeFolder(folder));
-
-  test("a module that can't be instrumented stays as it is, with a diagnostic, and the build goes on", async () => {
-    await writeFiles(folder, {
-      "src/shop_none.erl": `-module(shop_none).
--compile([{debug_info, {shop_none, none}}]).
--export([debug_info/4, f/1]).
-debug_info(_, _, _, _) -> {error, missing}.
-f(X) -> X.
-`,
-    });
-    const text = await mix(folder, "compile");
-    expect(text).toMatch(/Instrumented 6 modules/);
-    expect(text).toMatch(/warning: shop_none is not instrumented: [^\n]*\n\s*src\/shop_none\.erl/);
-    // It is said again, by a build that has nothing to do.
-    expect(await mix(folder, "compile")).toMatch(/warning: shop_none is not instrumented/);
-    expect(await instrumentedIn(ebin(folder))).not.toContain("shop_none.beam");
-    const diagnostics = await mix(folder, "run -e IO.inspect(Mix.Tasks.Compile.Beamtrace.diagnostics())");
-    expect(diagnostics).toMatch(/%Mix\.Task\.Compiler\.Diagnostic\{/);
-    expect(diagnostics).toMatch(/compiler_name: "beamtrace"/);
-    expect(diagnostics).toMatch(/file: ".*src\/shop_none\.erl"/);
-    await rm(join(folder, "src/shop_none.erl"));
-    expect(await mix(folder, "compile")).not.toMatch(/warning: shop_none/);
-  });
-
-  test("a plan that makes no sense is told, and nothing is touched", async () => {
-    const before = await beamHashes(ebin(folder));
-    await writeFiles(folder, { "beamtrace.json": '{"rules": [{"include": {"modul": "x"}}]}' });
-    const text = await mix(folder, "compile");
-    expect(text).toMatch(/warning: nothing is instrumented: .*beamtrace\.json has a mistake/);
-    expect(text).toMatch(/rule 1 .*did you mean "module"\?/);
-    expect(await beamHashes(ebin(folder))).toEqual(before);
-    await writeFiles(folder, { "mix.exs": MIX_EXS("beamtrace: [required: true],") });
-    expect((await run(["mix", "compile"], folder)).code).not.toBe(0);
-  });
-
-  test("without Node the build goes on, or fails when it is required", async () => {
-    // What was instrumented before would be put in place again without it.
-    await removeFolder(join(folder, "_build"));
-    await writeFiles(folder, {
-      "beamtrace.json": PLAN,
-      "mix.exs": MIX_EXS('beamtrace: [node: "no-such-node"],'),
-    });
-    const text = await mix(folder, "compile --force");
-    expect(text).toMatch(
-      /warning: nothing is instrumented: there is no program no-such-node: install Node\.js/,
-    );
-    expect(await instrumentedIn(ebin(folder))).toEqual([]);
-    await writeFiles(folder, { "mix.exs": MIX_EXS('beamtrace: [node: "no-such-node", required: true],') });
-    expect((await run(["mix", "compile"], folder)).code).not.toBe(0);
-  });
-
-  test("a transformer that dies leaves the modules alone", async () => {
-    await writeFiles(folder, {
-      "die.mjs": "process.stdin.once('data', () => process.exit(7));",
-      "mix.exs": MIX_EXS('beamtrace: [cli: "die.mjs"],'),
-    });
-    const text = await mix(folder, "compile --force");
-    expect(text).toMatch(/nothing is instrumented: the transformer ended with code 7/);
-    expect(await instrumentedIn(ebin(folder))).toEqual([]);
-  });
-
-  test("an unknown option is named, with the one that was meant", async () => {
-    await writeFiles(folder, { "mix.exs": MIX_EXS('beamtrace: [plans: "x"],') });
-    const { code, text } = await run(["mix", "compile"], folder);
-    expect(code).not.toBe(0);
-    expect(text).toMatch(/beamtrace has no option :plans, did you mean :plan\?/);
   });
 });
 

@@ -162,4 +162,62 @@ f(X) -> two:twice(X).
       /beamtrace has no option plans; there are: plan,/,
     );
   });
+
+  test("a value that an option can't have is told, with what it can have", async () => {
+    const applications = "all or a list of applications \\(atoms\\)";
+    for (const [options, message] of [
+      ["[{dependencies, foo}]", `beamtrace: dependencies must be ${applications}, not foo`],
+      ['[{dependencies, ["foo"]}]', `beamtrace: dependencies must be ${applications}, not \\["foo"\\]`],
+      ["[{plan, 3}]", "beamtrace: plan must be the name of a file, or false, not 3"],
+      ['[{plan, ""}]', "beamtrace: plan must be the name of a file, or false, not \\[\\]"],
+      ["[{environment, {1}}]", "beamtrace: environment must be an atom or a string, not {1}"],
+      ["[{required, 1}]", "beamtrace: required must be true or false, not 1"],
+      ["foo", "beamtrace must be a list of options {Name, Value}, not foo"],
+      ["[plan]", "beamtrace must be a list of options {Name, Value}, not plan"],
+    ] as const) {
+      await writeFiles(folder, {
+        "rebar.config": CONFIG().replace("{beamtrace, []}", `{beamtrace, ${options}}`),
+      });
+      const { code, text } = await run(["rebar3", "compile"], folder);
+      expect(code).not.toBe(0);
+      expect(text).toMatch(new RegExp(`===> .*${message}\n`));
+    }
+  });
+
+  test("what is wanted no longer comes back plain, also after a build that was killed; where it can't, it is told", async () => {
+    const kept = join(folder, "_build/default/beamtrace/dep.kept");
+    const dep = async (options: string): Promise<string> => {
+      await writeFiles(folder, {
+        "rebar.config": CONFIG(options).replace(
+          "[rebar3_beamtrace]}.",
+          "[rebar3_beamtrace]}.\n{deps, [dep]}.",
+        ),
+      });
+      return rebar3("compile");
+    };
+    await writeFiles(folder, {
+      "_checkouts/dep/src/dep.app.src": app("dep"),
+      "_checkouts/dep/src/dep.erl": "-module(dep).\n-export([f/1]).\nf(X) -> X.\n",
+      "_checkouts/dep/rebar.config": "{erl_opts, [debug_info, deterministic]}.\n",
+      "beamtrace.json": '{"rules": [{"include": {}}]}',
+    });
+    await dep("{plan, false}");
+    const checkout = join(folder, "_build/default/checkouts");
+    const before = await beamHashes(join(checkout, "dep"));
+    expect(Object.keys(before)).toEqual(["ebin/dep.beam"]);
+    expect(await dep("{dependencies, [dep]}")).toMatch(/Instrumented 1 modules of dep/);
+    expect(await beamHashes(join(checkout, "dep"))).not.toEqual(before);
+    await unlink(join(folder, "_build/default/beamtrace/dep"));
+    await dep("");
+    expect(await beamHashes(join(checkout, "dep"))).toEqual(before);
+    await dep("{dependencies, [dep]}");
+    await rm(kept, { recursive: true });
+    const told =
+      /of dep these modules should be plain and stay instrumented: dep\. .*: delete \S+checkouts\/dep\/ebin, then/;
+    expect(await dep("")).toMatch(told);
+    expect(await dep("")).toMatch(told);
+    await rm(join(checkout, "dep/ebin"), { recursive: true });
+    expect(await dep("")).not.toMatch(told);
+    expect(await beamHashes(join(checkout, "dep"))).toEqual(before);
+  });
 });

@@ -2,7 +2,7 @@
  * Projects of Mix and rebar3 in temporary folders, built by the release under test (BEAMTRACE_OTP_ROOT) with this project as it was
  * built last. What they print comes back as text.
  */
-import { execFile } from "node:child_process";
+import { type ChildProcess, execFile, spawn } from "node:child_process";
 import { createHash } from "node:crypto";
 import { existsSync } from "node:fs";
 import {
@@ -41,14 +41,37 @@ export interface Outcome {
   readonly text: string;
 }
 
+// env -C changes the folder after chroot has made / its own.
+const inRoot = (command: readonly string[], folder: string): readonly string[] =>
+  root === "" ? command : ["chroot", root, "env", "-C", folder, ...command];
+
+const environment = (env: Readonly<Record<string, string | undefined>>): NodeJS.ProcessEnv => ({
+  ...process.env,
+  // Certificates of this machine are not in another release's root.
+  NODE_EXTRA_CA_CERTS: undefined,
+  MIX_ENV: undefined,
+  LANG: "C.UTF-8",
+  ERL_CRASH_DUMP: "/dev/null",
+  ...env,
+});
+
+/** Starts a program in a folder, as a process group of its own, which whoever starts it has to end. */
+export function start(
+  command: readonly string[],
+  folder: string,
+  env: Readonly<Record<string, string | undefined>> = {},
+): ChildProcess {
+  const [program = "", ...args] = inRoot(command, folder);
+  return spawn(program, args, { cwd: folder, detached: true, stdio: "ignore", env: environment(env) });
+}
+
 /** Runs a program in a folder. */
 export function run(
   command: readonly string[],
   folder: string,
   env: Readonly<Record<string, string | undefined>> = {},
 ): Promise<Outcome> {
-  // env -C changes the folder after chroot has made / its own.
-  const [program = "", ...args] = root === "" ? command : ["chroot", root, "env", "-C", folder, ...command];
+  const [program = "", ...args] = inRoot(command, folder);
   return new Promise((resolve) => {
     const child = execFile(
       program,
@@ -56,15 +79,7 @@ export function run(
       {
         cwd: folder,
         maxBuffer: 1 << 26,
-        env: {
-          ...process.env,
-          // Certificates of this machine are not in another release's root.
-          NODE_EXTRA_CA_CERTS: undefined,
-          MIX_ENV: undefined,
-          LANG: "C.UTF-8",
-          ERL_CRASH_DUMP: "/dev/null",
-          ...env,
-        },
+        env: environment(env),
       },
       (error, stdout, stderr) => {
         const code = error === null ? 0 : typeof error.code === "number" ? error.code : 255;

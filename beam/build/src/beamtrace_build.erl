@@ -1,14 +1,15 @@
 %% Instruments the compiled modules of one application as a plan says, and only those that changed since the last time: what Mix and rebar3 have
 %% in common. A manifest remembers of each beam what it was and what became of it; the plain beams are kept beside it, so that another plan
 %% starts from them and the end of a plan brings them back byte for byte, and the instrumented ones, so that a build that comes to the same code
-%% again (a forced one) needs no transformer.
+%% again (a forced one) needs no transformer. The manifest only saves work: without it, as after a build that was killed, what is kept says by itself
+%% what an instrumented beam was made from.
 -module(beamtrace_build).
 
--export([run/1, failures/1, clean/1]).
+-export([run/1, last/1, clean/1]).
 
 -include_lib("kernel/include/file.hrl").
 
--export_type([job/0, report/0, failure/0]).
+-export_type([job/0, report/0, failure/0, problem/0]).
 
 -type job() :: #{
     %% Folder with the beams, and the application they are of.
@@ -30,89 +31,116 @@
     restored := [file:filename()],
     %% Whether any beam was not as the last run left it, whatever became of it.
     changed := boolean(),
-    %% Modules that stay as they were, also those of earlier runs.
-    failures := [failure()]
+    %% Modules that stay as they were, also those of earlier runs. What could not be written has code `BT_NOT_WRITTEN`, and is tried again next time.
+    failures := [failure()],
+    %% Modules that should be plain and stay instrumented, as their plain beams are lost. Only the compiler can write them anew.
+    orphans := [file:filename()]
 }.
+%% Why nothing was done, and which modules have events nevertheless, from the last time.
+-type problem() :: #{code := binary(), message := binary(), instrumented := [file:filename()], _ => _}.
 
--type digest() :: binary().
+-type digest() :: beamtrace_kept:digest().
 -record(entry, {
     %% Size, times and inode of the file as it was left.
     stat :: term(),
     %% What the compiler wrote; undefined when it was not to be had.
     plain :: digest() | undefined,
     %% What lies there now.
-    output :: digest(),
+    output :: digest() | undefined,
     %% With the number of functions.
-    result :: unchanged | {instrumented, non_neg_integer()} | {failed, failure()}
+    result = unchanged :: unchanged | {instrumented, non_neg_integer()} | {failed, failure()} | {unwritten, failure()} | orphan
 }).
--record(manifest, {key :: term(), entries = #{} :: #{file:filename() => #entry{}}}).
--record(work, {name :: file:filename(), path :: file:filename(), now :: binary(), plain :: binary()}).
+-record(manifest, {key :: term(), entries = #{} :: entries()}).
+-type entries() :: #{file:filename() => #entry{}}.
+%% A beam as it is, and where to start from: `lost` when that is instrumented itself.
+-record(work, {name :: file:filename(), path :: file:filename(), now :: binary(), plain :: binary(), origin = compiler :: compiler | lost}).
 
 -define(VERSION, 1).
 
 %% Instruments what has changed. `noop`: nothing was written. An error is one of the whole job (the plan, Node); all is left as it was then.
--spec run(job()) -> {ok | noop, report()} | {error, beamtrace_port:problem()}.
-run(#{plan := undefined} = Job) ->
-    case read_manifest(Job) of
-        #manifest{entries = Entries} when map_size(Entries) =:= 0 ->
-            clean(Job),
-            {noop, report([], [], false, [])};
-        Old ->
-            {Work, _, _} = changed(Job, none, Old),
-            Restored = [Name || #work{name = Name, now = Now, plain = Plain} = W <- Work, Now =/= Plain, put_beam(W, Plain)],
-            clean(Job),
-            {done(Restored), report([], Restored, true, [])}
-    end;
-run(#{plan := Plan} = Job) ->
+-spec run(job()) -> {ok | noop, report()} | {error, problem()}.
+run(#{folder := Folder} = Job) ->
     Old = read_manifest(Job),
-    case key(Job) of
-        {ok, Key} ->
-            {Work, Entries, Touched} = changed(Job, Key, Old),
-            Same = Old#manifest.key =:= Key andalso not Touched andalso map_size(Entries) =:= map_size(Old#manifest.entries),
-            case Work of
-                [] when Same -> {noop, report([], [], false, failures_of(Entries))};
-                [] -> saved(Job, #manifest{key = Key, entries = Entries}, [], []);
-                _ -> instrument(Job, Key, Work, Entries)
-            end;
-        {error, Reason} ->
-            {error, #{
-                code => <<"BT_PLAN_INVALID">>,
-                message => unicode:characters_to_binary(["plan ", Plan, ": ", file:format_error(Reason)])
-            }}
+    case {key(Job), beams(Folder)} of
+        {{ok, Key}, {ok, All}} -> build(Job, Key, Old, only(Job, All));
+        {{error, Problem}, _} -> failed(Job, Old, Problem);
+        {_, {error, Reason}} -> failed(Job, Old, problem("~ts can't be read: ~ts", [Folder, file:format_error(Reason)]))
     end.
 
-%% What failed at the last run.
--spec failures(file:filename()) -> [failure()].
-failures(Manifest) ->
+build(Job, Key, Old, Names) ->
+    {Work, Entries, Touched} = changed(Job, Key, Old, Names),
+    Same = Old#manifest.key =:= Key andalso not Touched andalso map_size(Entries) =:= map_size(Old#manifest.entries),
+    case Work of
+        [] when Same ->
+            {noop, report([], [], false, Entries)};
+        %% Nothing to remember.
+        [] when Key =:= none, map_size(Entries) =:= 0 ->
+            clean(Job),
+            {noop, report([], [], Touched, Entries)};
+        [] ->
+            saved(Job, #manifest{key = Key, entries = Entries}, [], []);
+        _ ->
+            case start(Job) of
+                {ok, Plan} -> instrument(Job, Plan, Key, Work, Entries);
+                {error, Problem} -> failed(Job, Old, Problem)
+            end
+    end.
+
+%% What the last run left to be told: all but failures and orphans is empty.
+-spec last(file:filename()) -> report().
+last(Manifest) ->
     #manifest{entries = Entries} = read_manifest(#{manifest => Manifest}),
-    failures_of(Entries).
+    report([], [], false, Entries).
 
 %% Forgets everything. The beams are left as they are.
 -spec clean(#{manifest := file:filename(), _ => _}) -> ok.
 clean(#{manifest := Manifest} = Job) ->
     _ = file:delete(Manifest),
-    _ = file:del_dir_r(kept_folder(Job)),
-    ok.
+    beamtrace_kept:drop(kept_folder(Job)).
 
-report(Instrumented, Restored, Changed, Failures) ->
-    #{instrumented => Instrumented, restored => Restored, changed => Changed, failures => Failures}.
+report(Instrumented, Restored, Changed, Entries) ->
+    All = lists:sort(maps:to_list(Entries)),
+    #{
+        instrumented => Instrumented,
+        restored => Restored,
+        changed => Changed,
+        failures => [Failure || {_, #entry{result = {How, Failure}}} <- All, How =:= failed orelse How =:= unwritten],
+        orphans => [Name || {Name, #entry{result = orphan}} <- All]
+    }.
 
-done([]) -> noop;
-done(_) -> ok.
+failed(Job, Old, Problem) ->
+    {error, Problem#{instrumented => instrumented_now(Job, Old)}}.
 
-failures_of(Entries) ->
-    [Failure || {_, #entry{result = {failed, Failure}}} <- lists:sort(maps:to_list(Entries))].
+%% Modules that have events. The files decide: whoever is told that nothing was done wants to know what is the case.
+instrumented_now(#{folder := Folder} = Job, #manifest{entries = Entries}) ->
+    Names = case beams(Folder) of {ok, All} -> only(Job, All); {error, _} -> [] end,
+    [Name || Name <- Names, has_events(filename:join(Folder, Name), maps:get(Name, Entries, undefined))].
 
-%% What decides about the outcome besides the beam: the plan, the environment, and the transformer itself.
-key(#{plan := Plan, environment := Environment, program := #{cli := Cli}}) ->
-    case file:read_file(Plan) of
-        {ok, Text} -> {ok, {digest(Text), Environment, stat(Cli)}};
-        {error, Reason} -> {error, Reason}
+has_events(Path, Entry) ->
+    Stat = stat(Path),
+    case Entry of
+        #entry{stat = Stat, result = unchanged} ->
+            false;
+        #entry{stat = Stat, result = {instrumented, _}} ->
+            true;
+        _ ->
+            case file:read_file(Path) of
+                {ok, Bytes} -> beamtrace_kept:is_instrumented(Bytes);
+                {error, _} -> false
+            end
     end.
 
-%% Tells versions of a file apart; nobody gains from making two alike.
-digest(Bytes) ->
-    erlang:md5(Bytes).
+problem(Format, Arguments) ->
+    #{code => <<"BT_NOT_WRITTEN">>, message => unicode:characters_to_binary(io_lib:format(Format, Arguments))}.
+
+%% What decides about the outcome besides the beam: the plan, the environment, and the transformer itself.
+key(#{plan := undefined}) ->
+    {ok, none};
+key(#{plan := Plan, environment := Environment, program := #{cli := Cli}}) ->
+    case file:read_file(Plan) of
+        {ok, Text} -> {ok, {beamtrace_kept:digest(Text), Environment, stat(Cli)}};
+        {error, Reason} -> {error, (problem("plan ~ts: ~ts", [Plan, file:format_error(Reason)]))#{code := <<"BT_PLAN_INVALID">>}}
+    end.
 
 stat(Path) ->
     case file:read_file_info(Path, [raw, {time, posix}]) of
@@ -123,155 +151,208 @@ stat(Path) ->
             missing
     end.
 
+beams(Folder) ->
+    case file:list_dir(Folder) of
+        {ok, Names} ->
+            beamtrace_kept:sweep_temporary(Folder, Names),
+            {ok, [Name || Name <- lists:sort(Names), filename:extension(Name) =:= ".beam"]};
+        {error, enoent} -> {ok, []};
+        {error, Reason} -> {error, Reason}
+    end.
+
+only(Job, Names) ->
+    lists:filter(maps:get(only, Job, fun(_) -> true end), Names).
+
 %% Beams that have to be looked at, what is known of the others, and whether some of those were touched without a change.
-changed(#{folder := Folder} = Job, Key, #manifest{key = OldKey, entries = Old}) ->
-    Only = maps:get(only, Job, fun(_) -> true end),
-    Names = [Name || Name <- beams(Folder), Only(Name)],
-    lists:foldl(
+changed(#{folder := Folder} = Job, Key, #manifest{key = OldKey, entries = Old}, Names) ->
+    Origins = beamtrace_kept:origins(kept_folder(Job)),
+    {Work, Entries, Touched} = lists:foldl(
         fun(Name, {Work, Entries, Touched}) ->
             Path = filename:join(Folder, Name),
             Stat = stat(Path),
             case Old of
+                %% What could not be written may be so now.
+                #{Name := #entry{result = {unwritten, _}} = Entry} ->
+                    look_at(Job, Name, Path, Entry, Origins, false, {Work, Entries, Touched});
                 #{Name := #entry{stat = Stat} = Entry} when Key =:= OldKey ->
                     {Work, Entries#{Name => Entry}, Touched};
                 #{Name := Entry} ->
-                    look_at(Job, Name, Path, Entry, Key =:= OldKey, {Work, Entries, Touched});
+                    look_at(Job, Name, Path, Entry, Origins, Key =:= OldKey, {Work, Entries, Touched});
                 #{} ->
-                    look_at(Job, Name, Path, undefined, false, {Work, Entries, Touched})
+                    look_at(Job, Name, Path, undefined, Origins, false, {Work, Entries, Touched})
             end
         end,
         {[], #{}, false},
         Names
-    ).
+    ),
+    {found(Job, Work), Entries, Touched}.
 
-beams(Folder) ->
-    case file:list_dir(Folder) of
-        {ok, Names} -> [Name || Name <- lists:sort(Names), filename:extension(Name) =:= ".beam"];
-        {error, _} -> []
-    end.
-
-look_at(Job, Name, Path, Entry, SameKey, {Work, Entries, Touched}) ->
+look_at(Job, Name, Path, Entry, Origins, SameKey, {Work, Entries, Touched}) ->
     case file:read_file(Path) of
         {ok, Now} ->
-            Digest = digest(Now),
+            Digest = beamtrace_kept:digest(Now),
             Again =
                 case Entry of
                     %% The build tool has written it anew without a change.
-                    #entry{plain = Digest, output = Output} when SameKey, Output =/= Digest -> kept(Job, Output);
-                    _ -> undefined
+                    #entry{plain = Digest, output = Output} when SameKey, Output =/= Digest ->
+                        beamtrace_kept:instrumented(kept_folder(Job), Digest, Output);
+                    _ ->
+                        undefined
                 end,
             case Entry of
                 _ when is_binary(Again) ->
-                    true = put_beam(work(Name, Path, Now, Now), Again),
-                    {Work, Entries#{Name => Entry#entry{stat = stat(Path)}}, true};
+                    W = #work{name = Name, path = Path, now = Now, plain = Now},
+                    {_, New} = outcome(Job, W, Again, Entry#entry.result),
+                    {Work, Entries#{Name => New}, true};
                 #entry{output = Digest} when SameKey ->
                     {Work, Entries#{Name => Entry#entry{stat = stat(Path)}}, true};
-                #entry{output = Digest, plain = Plain} ->
-                    {[work(Name, Path, Now, original(Job, Plain, Digest, Now)) | Work], Entries, Touched};
                 _ ->
-                    {[work(Name, Path, Now, Now) | Work], Entries, Touched}
+                    {[work(Job, Name, Path, Now, origin(Entry, Digest, Origins)) | Work], Entries, Touched}
             end;
-        {error, _} ->
-            {Work, Entries, Touched}
+        {error, Reason} ->
+            %% What is kept for it stays.
+            Failure = unwritten(Name, Path, "can't be read", Reason),
+            Known = case Entry of undefined -> #entry{}; _ -> Entry end,
+            {Work, Entries#{Name => Known#entry{stat = undefined, result = {unwritten, Failure}}}, Touched}
     end.
 
-work(Name, Path, Now, Plain) ->
-    #work{name = Name, path = Path, now = Now, plain = Plain}.
+%% Digest of what the compiler wrote, as far as it is known.
+origin(#entry{output = Digest, plain = Plain}, Digest, _) when Plain =/= undefined -> Plain;
+origin(_, Digest, Origins) -> maps:get(Digest, Origins, undefined).
 
-%% What the compiler wrote; where it is lost, what lies there: it has the debug info to start from.
-original(_, Digest, Digest, Now) ->
-    Now;
-original(_, undefined, _, Now) ->
-    Now;
-original(Job, Plain, _, Now) ->
-    case kept(Job, Plain) of
-        undefined -> Now;
-        Bytes -> Bytes
-    end.
-
-%% Beams that are kept beside the manifest, by digest.
-kept(Job, Digest) ->
-    case file:read_file(kept_file(Job, Digest)) of
-        {ok, Bytes} ->
-            case digest(Bytes) of
-                Digest -> Bytes;
-                _ -> undefined
+%% Where it is lost, it is what lies there: it has the debug info to start from.
+work(Job, Name, Path, Now, Origin) ->
+    Kept =
+        case Origin =:= undefined orelse beamtrace_kept:digest(Now) =:= Origin of
+            true -> undefined;
+            false -> beamtrace_kept:plain(kept_folder(Job), Origin)
+        end,
+    W = #work{name = Name, path = Path, now = Now, plain = Now},
+    case Kept of
+        undefined ->
+            case beamtrace_kept:is_instrumented(Now) of
+                true -> W#work{origin = lost};
+                false -> W
             end;
-        {error, _} ->
-            undefined
+        Plain ->
+            W#work{plain = Plain}
     end.
+
+%% A plain beam whose name does not say what was made from it (they did not, once) is found by what it holds.
+found(Job, Work) ->
+    case lists:keymember(lost, #work.origin, Work) of
+        false ->
+            Work;
+        true ->
+            Folder = kept_folder(Job),
+            Known = beamtrace_kept:by_debug_info(Folder),
+            [found(Folder, Known, W) || W <- Work]
+    end.
+
+found(Folder, Known, #work{origin = lost, now = Now} = W) ->
+    case beamtrace_kept:described(Now) of
+        {ok, Description} when is_map_key(Description, Known) ->
+            case beamtrace_kept:plain(Folder, maps:get(Description, Known)) of
+                undefined -> W;
+                Plain -> W#work{plain = Plain, origin = compiler}
+            end;
+        _ ->
+            W
+    end;
+found(_, _, W) ->
+    W.
 
 kept_folder(#{manifest := Manifest}) ->
-    Manifest ++ ".kept".
+    beamtrace_kept:folder(Manifest).
 
-kept_file(Job, Digest) ->
-    filename:join(kept_folder(Job), binary_to_list(binary:encode_hex(Digest)) ++ ".beam").
-
-instrument(#{plan := Plan, environment := Environment, program := Program} = Job, Key, Work, Entries) ->
-    case beamtrace_port:ask(Program, {load_plan, unicode:characters_to_binary(Plan), Environment}) of
-        {ok, #{plan := Id, empty := Empty}} ->
-            ok = filelib:ensure_path(kept_folder(Job)),
-            Results = parallel(fun(W) -> one(Job, Id, Empty, W) end, Work),
-            Written = [{W, R} || {W, {written, R}} <- lists:zip(Work, Results)],
-            All = lists:foldl(
-                fun({#work{name = Name}, {_, Entry}}, Acc) -> Acc#{Name => Entry} end, Entries, lists:zip(Work, Results)
-            ),
-            Instrumented = [{Name, Count} || {#work{name = Name}, #entry{result = {instrumented, Count}}} <- Written],
-            Restored = [Name || {#work{name = Name}, #entry{result = unchanged}} <- Written],
-            saved(Job, #manifest{key = Key, entries = All}, Instrumented, Restored);
-        {error, Problem} ->
-            {error, Problem}
+%% The plan as the transformer knows it; `none` when it can't include anything.
+start(Job) ->
+    Folder = kept_folder(Job),
+    case filelib:ensure_path(Folder) of
+        ok -> load_plan(Job);
+        {error, Reason} -> {error, problem("~ts can't be made: ~ts", [Folder, file:format_error(Reason)])}
     end.
 
+load_plan(#{plan := undefined}) ->
+    {ok, none};
+load_plan(#{plan := Plan, environment := Environment, program := Program}) ->
+    case beamtrace_port:ask(Program, {load_plan, unicode:characters_to_binary(Plan), Environment}) of
+        {ok, #{empty := true}} -> {ok, none};
+        {ok, #{plan := Id}} -> {ok, Id};
+        {error, Problem} -> {error, Problem}
+    end.
+
+instrument(Job, Plan, Key, Work, Entries) ->
+    Results = lists:zip(Work, parallel(fun(W) -> one(Job, Plan, W) end, Work)),
+    All = lists:foldl(fun({#work{name = Name}, {_, Entry}}, Acc) -> Acc#{Name => Entry} end, Entries, Results),
+    Instrumented = [{Name, Count} || {#work{name = Name}, {written, #entry{result = {instrumented, Count}}}} <- Results],
+    Restored = [Name || {#work{name = Name}, {written, #entry{result = unchanged}}} <- Results],
+    saved(Job, #manifest{key = Key, entries = All}, Instrumented, Restored).
+
 %% One module: `{written, Entry}` when the file changed, `{left, Entry}` when not.
-one(_, _, true, W) ->
-    outcome(W, W#work.plain, unchanged);
-one(#{application := Application, program := Program} = Job, Plan, false, #work{path = Path, plain = Plain} = W) ->
+one(Job, none, #work{origin = lost, now = Now} = W) ->
+    outcome(Job, W, Now, orphan);
+one(Job, none, W) ->
+    outcome(Job, W, W#work.plain, unchanged);
+one(#{application := Application, program := Program} = Job, Plan, #work{path = Path, plain = Plain} = W) ->
     Module = #{bytes => Plain, path => unicode:characters_to_binary(Path), application => Application},
     case beamtrace_port:ask(Program, {instrument, Plan, Module}) of
         {ok, #{status := unchanged}} ->
-            outcome(W, Plain, unchanged);
+            outcome(Job, W, Plain, unchanged);
         {ok, #{status := restored, bytes := Bytes}} ->
-            outcome(W#work{plain = Bytes}, Bytes, unchanged);
+            outcome(Job, W#work{plain = Bytes, origin = compiler}, Bytes, unchanged);
         {ok, #{status := instrumented, bytes := Bytes, functions := Count}} ->
-            Bytes =:= Plain orelse begin keep_plain(Job, W), keep(Job, Bytes) end,
-            outcome(W, Bytes, {instrumented, Count});
+            outcome(Job, W, Bytes, {instrumented, Count});
         {error, Problem} ->
             Failure = maps:merge(#{module => unicode:characters_to_binary(W#work.name), file => unicode:characters_to_binary(Path), line => 0}, Problem),
-            outcome(W, Plain, {failed, Failure})
+            outcome(Job, W, Plain, {failed, Failure})
     end.
 
-outcome(#work{path = Path, now = Now, plain = Plain} = W, Bytes, Result) ->
-    Done =
-        case Bytes =:= Now of
-            true -> left;
-            false -> true = put_beam(W, Bytes), written
-        end,
+outcome(Job, #work{name = Name, path = Path, now = Now, plain = Plain} = W, Bytes, Result) ->
     %% An instrumented beam of which no plain one is known: what is to be kept apart was never seen.
-    Original =
-        case Result of
-            {instrumented, _} when Bytes =:= Plain -> undefined;
-            _ -> digest(Plain)
-        end,
-    {Done, #entry{stat = stat(Path), plain = Original, output = digest(Bytes), result = Result}}.
-
-%% The new file takes the old one's place in one step, with its mode and time of change: whoever compares times sees what the compiler did.
-put_beam(#work{path = Path}, Bytes) ->
-    {ok, #file_info{mode = Mode, mtime = Modified, atime = Read}} = file:read_file_info(Path, [raw, {time, posix}]),
-    ok = replace(Path, Bytes),
-    ok = file:write_file_info(Path, #file_info{mode = Mode, mtime = Modified, atime = Read}, [raw, {time, posix}]),
-    unload(filename:basename(Path, ".beam")),
-    true.
-
-replace(Path, Bytes) ->
-    Temporary = Path ++ ".beamtrace-" ++ os:getpid(),
-    ok = file:write_file(Temporary, Bytes),
-    case file:rename(Temporary, Path) of
+    Original = case W#work.origin of lost -> undefined; compiler -> beamtrace_kept:digest(Plain) end,
+    case put_beam(Job, W, Original, Bytes) of
         ok ->
-            ok;
+            Done = case Bytes =:= Now of true -> left; false -> written end,
+            {Done, #entry{stat = stat(Path), plain = Original, output = beamtrace_kept:digest(Bytes), result = Result}};
         {error, Reason} ->
-            _ = file:delete(Temporary),
-            error({rename, Path, Reason})
+            Failure = unwritten(Name, Path, "can't be written", Reason),
+            {left, #entry{stat = undefined, plain = Original, output = beamtrace_kept:digest(Now), result = {unwritten, Failure}}}
+    end.
+
+unwritten(Name, Path, What, Reason) ->
+    Message = io_lib:format("~ts ~ts: ~ts", [Path, What, file:format_error(Reason)]),
+    #{
+        module => unicode:characters_to_binary(filename:basename(Name, ".beam")),
+        file => unicode:characters_to_binary(Path),
+        line => 0,
+        code => <<"BT_NOT_WRITTEN">>,
+        message => unicode:characters_to_binary(Message)
+    }.
+
+%% Both beams are kept before one takes the other's place: whenever a build is killed, each instrumented beam has its plain one.
+put_beam(Job, W, Plain, Bytes) ->
+    Folder = kept_folder(Job),
+    case keep(Folder, W, Plain, Bytes) of
+        ok when Bytes =:= W#work.now -> ok;
+        ok ->
+            case beamtrace_kept:replace(Folder, W#work.path, Bytes) of
+                ok -> unload(filename:basename(W#work.path, ".beam"));
+                {error, Reason} -> {error, Reason}
+            end;
+        {error, Reason} ->
+            {error, Reason}
+    end.
+
+keep(_, _, undefined, _) ->
+    ok;
+keep(_, #work{plain = Bytes}, _, Bytes) ->
+    ok;
+keep(Folder, #work{path = Path, now = Now, plain = Plain}, Digest, Bytes) ->
+    Linked = case Now of Plain -> Path; _ -> undefined end,
+    case beamtrace_kept:keep_plain(Folder, Linked, Plain) of
+        ok -> beamtrace_kept:keep_instrumented(Folder, Digest, Bytes);
+        {error, Reason} -> {error, Reason}
     end.
 
 %% The build tool has just loaded what it compiled; what it runs next (tests, say) should be what lies on the disk.
@@ -290,35 +371,37 @@ unload(Name) ->
         error:badarg -> ok
     end.
 
-%% What lies there is kept under another name, and has only that one when the new file takes its place: a build has thousands of files, and each
-%% operation on one wakes a thread of the VM.
-keep_plain(Job, #work{path = Path, now = Plain, plain = Plain}) ->
-    case file:make_link(Path, kept_file(Job, digest(Plain))) of
-        ok -> ok;
-        %% It is there, or the file system has no links.
-        {error, _} -> keep(Job, Plain)
-    end;
-keep_plain(Job, #work{plain = Plain}) ->
-    keep(Job, Plain).
-
-keep(Job, Bytes) ->
-    Digest = digest(Bytes),
-    kept(Job, Digest) =:= undefined andalso replace(kept_file(Job, Digest), Bytes),
-    ok.
-
+%% What is kept no longer goes last: until then it is what a lost manifest is made up for by.
 saved(Job, #manifest{entries = Entries} = Manifest, Instrumented, Restored) ->
-    Digests = lists:append([[D || D <- [P, O], D =/= undefined] || {_, #entry{plain = P, output = O}} <- maps:to_list(Entries), P =/= O]),
-    Wanted = [filename:basename(kept_file(Job, D)) || D <- Digests],
-    _ = [file:delete(filename:join(kept_folder(Job), Name)) || Name <- beams(kept_folder(Job)), not lists:member(Name, Wanted)],
-    ok = filelib:ensure_dir(maps:get(manifest, Job)),
-    ok = replace(maps:get(manifest, Job), term_to_binary({beamtrace_manifest, ?VERSION, Manifest#manifest.key, Entries}, [compressed])),
-    {done(Instrumented ++ Restored), report(Instrumented, Restored, true, failures_of(Entries))}.
+    Folder = kept_folder(Job),
+    Report = report(Instrumented, Restored, true, Entries),
+    Written =
+        case filelib:ensure_path(Folder) of
+            ok -> beamtrace_kept:write(Folder, maps:get(manifest, Job), manifest_bytes(Manifest));
+            {error, Cause} -> {error, Cause}
+        end,
+    case Written of
+        ok ->
+            Pairs = [{P, O} || #entry{plain = P, output = O} <- maps:values(Entries), P =/= O, P =/= undefined, O =/= undefined],
+            %% Of a beam that can't be read nobody knows what belongs to it.
+            _ = [beamtrace_kept:sweep(Folder, Pairs) || not lists:keymember(undefined, #entry.output, maps:values(Entries))],
+            {done(Instrumented ++ Restored), Report};
+        {error, Reason} ->
+            Failure = unwritten(binary_to_list(maps:get(application, Job)), maps:get(manifest, Job), "can't be written", Reason),
+            {done(Instrumented ++ Restored), Report#{failures := [Failure | maps:get(failures, Report)]}}
+    end.
+
+done([]) -> noop;
+done(_) -> ok.
+
+manifest_bytes(#manifest{key = Key, entries = Entries}) ->
+    term_to_binary({beamtrace_manifest, ?VERSION, Key, Entries}, [compressed]).
 
 read_manifest(#{manifest := Path}) ->
     case file:read_file(Path) of
         {ok, Bytes} ->
             try binary_to_term(Bytes) of
-                {beamtrace_manifest, ?VERSION, Key, Entries} -> #manifest{key = Key, entries = Entries};
+                {beamtrace_manifest, ?VERSION, Key, Entries} when is_map(Entries) -> #manifest{key = Key, entries = Entries};
                 _ -> #manifest{}
             catch
                 error:badarg -> #manifest{}

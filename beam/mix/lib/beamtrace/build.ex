@@ -1,55 +1,10 @@
 defmodule Beamtrace.Build do
   @moduledoc false
-  # What the Mix tasks share: options of the project, the jobs that they mean, and what is said about the outcome.
+  # What the Mix tasks share: the jobs that the project means, and what is said about the outcome.
 
-  @cli Path.expand("../../../../dist/cli/main.js", __DIR__)
+  alias Beamtrace.Dependencies
+
   @protocols_manifest "compile.beamtrace.protocols"
-  @keys [:plan, :environment, :dependencies, :node, :required, :cli]
-
-  def options(config) do
-    given = config[:beamtrace] || []
-
-    unless Keyword.keyword?(given), do: Mix.raise(":beamtrace of the project must be a keyword list")
-
-    for {key, _} <- given, key not in @keys do
-      near = Enum.max_by(@keys, &String.jaro_distance(to_string(&1), to_string(key)))
-      Mix.raise("beamtrace has no option #{inspect(key)}, did you mean #{inspect(near)}?")
-    end
-
-    %{
-      plan: plan(Keyword.get(given, :plan)),
-      environment: to_string(Keyword.get(given, :environment, Mix.env())),
-      dependencies: Keyword.get(given, :dependencies, []),
-      node: Keyword.get(given, :node, "node"),
-      required: Keyword.get(given, :required, false),
-      cli: Keyword.get(given, :cli, @cli)
-    }
-  end
-
-  # A plan by the default name need not be there.
-  defp plan(nil), do: if(File.regular?("beamtrace.json"), do: Path.expand("beamtrace.json"))
-  defp plan(false), do: nil
-  defp plan(path), do: Path.expand(path)
-
-  @doc "Dependencies that are to be instrumented: those of an umbrella are applications of their own."
-  def dependencies(%{dependencies: wanted}) do
-    deps = for %{app: app, opts: opts} <- Mix.Dep.cached(), app != :beamtrace, !opts[:in_umbrella], do: app
-
-    case wanted do
-      :all ->
-        deps
-
-      list when is_list(list) ->
-        for app <- list, app not in deps do
-          Mix.raise("beamtrace: there is no dependency #{inspect(app)}; there are: #{Enum.map_join(deps, ", ", &inspect/1)}")
-        end
-
-        list
-
-      other ->
-        Mix.raise("beamtrace: :dependencies must be :all or a list of applications, not #{inspect(other)}")
-    end
-  end
 
   @doc "Instruments the beams of one folder."
   def run(options, application, folder, manifest, more \\ %{}) do
@@ -62,7 +17,8 @@ defmodule Beamtrace.Build do
       program: %{node: to_charlist(options.node), cli: to_charlist(options.cli)}
     }
 
-    result = :beamtrace_build.run(Map.merge(job, more))
+    {status, outcome} = :beamtrace_build.run(Map.merge(job, more))
+    result = {status, Map.merge(outcome, %{application: application, folder: folder})}
     say(application, result)
     result
   end
@@ -73,9 +29,12 @@ defmodule Beamtrace.Build do
     manifest = Path.join(Mix.Project.manifest_path(config), @protocols_manifest)
     if options.plan && consolidates_after_compilers?(config), do: consolidate(config, args, changed?)
 
-    for {application, ebin} <- owners(config, options), reduce: [] do
+    owners = owners(config, options)
+
+    for {application, options} <- Enum.map(owners, &{&1, options}) ++ Enum.map(dropped_owners(config, owners), &{&1, %{options | plan: nil}}),
+        reduce: [] do
       results ->
-        mine = MapSet.new(Path.wildcard(Path.join(ebin, "*.beam")), &Path.basename/1)
+        mine = MapSet.new(Path.wildcard(Path.join(Dependencies.ebin(config, application), "*.beam")), &Path.basename/1)
         own_manifest = "#{manifest}.#{application}"
         only = &MapSet.member?(mine, to_string(&1))
         [run(options, application, path, own_manifest, %{only: only}) | results]
@@ -96,21 +55,27 @@ defmodule Beamtrace.Build do
   end
 
   defp owners(config, options) do
-    lib = Path.join(Mix.Project.build_path(config), "lib")
-
     own =
       case Mix.Project.apps_paths(config) do
         nil -> [config[:app]]
         apps -> Map.keys(apps)
       end
 
-    for app <- own ++ dependencies(options), do: {app, Path.join([lib, "#{app}", "ebin"])}
+    own ++ Dependencies.wanted(options)
+  end
+
+  # Those whose protocols were instrumented before and are not to be any more.
+  defp dropped_owners(config, owners), do: instrumented_owners(config) -- Enum.map(owners, &to_string/1)
+
+  defp instrumented_owners(config) do
+    files = Path.wildcard(Path.join(Mix.Project.manifest_path(config), @protocols_manifest <> ".*"), match_dot: true)
+    for file <- files, uniq: true, do: file |> Path.basename(".kept") |> String.replace_prefix(@protocols_manifest <> ".", "")
   end
 
   def clean_protocols(config) do
-    for file <- Path.wildcard(Path.join(Mix.Project.manifest_path(config), @protocols_manifest <> ".*"), match_dot: true),
-        not String.ends_with?(file, ".kept") do
-      :beamtrace_build.clean(%{manifest: to_charlist(file)})
+    for owner <- instrumented_owners(config) do
+      manifest = Path.join(Mix.Project.manifest_path(config), "#{@protocols_manifest}.#{owner}")
+      :beamtrace_build.clean(%{manifest: to_charlist(manifest)})
     end
 
     :ok
@@ -118,7 +83,7 @@ defmodule Beamtrace.Build do
 
   defp say(application, {:ok, %{instrumented: [_ | _] = modules}}) do
     functions = modules |> Enum.map(&elem(&1, 1)) |> Enum.sum()
-    Mix.shell().info("Instrumented #{length(modules)} module#{plural(modules)} of #{application} (#{functions} functions)")
+    Mix.shell().info("Instrumented #{counted(modules)} of #{application} (#{functions} functions)")
   end
 
   defp say(_, _), do: :ok
@@ -129,13 +94,12 @@ defmodule Beamtrace.Build do
   @doc "The status of the compiler, with its diagnostics."
   def finished(results, options) do
     config = Mix.Project.config()
-    failures = for {status, %{failures: list}} <- results, status in [:ok, :noop], failure <- list, do: failure
-    problems = for {:error, problem} <- results, uniq: true, do: problem
     severity = if options.required, do: :error, else: :warning
+    problems = for {:error, problem} <- results, do: problem
 
     diagnostics =
-      Enum.map(failures, &diagnostic(&1, config)) ++
-        Enum.map(problems, &problem_diagnostic(&1, severity, options))
+      Enum.flat_map(for({status, report} <- results, status != :error, do: report), &diagnostics(&1, config)) ++
+        problem_diagnostics(problems, severity, options)
 
     Enum.each(diagnostics, &print/1)
 
@@ -149,23 +113,56 @@ defmodule Beamtrace.Build do
     {status, diagnostics}
   end
 
-  @doc "A module that stays as it was."
-  def diagnostic(failure, config) do
-    diagnostic(
-      failure.file,
-      failure.line,
-      :warning,
-      "#{inspect_module(failure.module)} is not instrumented: #{failure.message}",
-      config
-    )
+  @doc "Modules that stay as they were."
+  def diagnostics(report, config) do
+    orphans =
+      if report.orphans == [],
+        do: [],
+        else: [diagnostic(report.folder, 0, :warning, orphaned(report.orphans, report.application, config))]
+
+    Enum.map(report.failures, &failure_diagnostic/1) ++ orphans
   end
 
-  defp problem_diagnostic(problem, severity, options) do
-    file = options.plan || "mix.exs"
-    diagnostic(file, 0, severity, "nothing is instrumented: #{problem.message}", nil)
+  defp failure_diagnostic(%{code: "BT_NOT_WRITTEN"} = failure),
+    do: diagnostic(failure.file, failure.line, :warning, "#{inspect_module(failure.module)} stays as it was: #{failure.message}")
+
+  defp failure_diagnostic(failure),
+    do: diagnostic(failure.file, failure.line, :warning, "#{inspect_module(failure.module)} is not instrumented: #{failure.message}")
+
+  # Only the compiler can write them anew.
+  defp orphaned(files, application, config) do
+    own = [config[:app] | Map.keys(Mix.Project.apps_paths(config) || %{})]
+    command = if Enum.any?(own, &(to_string(&1) == to_string(application))), do: "mix compile --force", else: "mix deps.compile #{application} --force"
+    {shown, more} = files |> Enum.map(&inspect_module(Path.basename(to_string(&1), ".beam"))) |> Enum.split(3)
+    names = Enum.join(shown, ", ") <> if(more == [], do: "", else: " and #{length(more)} more")
+
+    "#{counted(files)} of #{application} should be plain and #{stay(files)} instrumented (#{names}): " <>
+      "what the compiler wrote is not kept any more. To compile them anew: #{command}"
   end
 
-  defp diagnostic(file, line, severity, message, _config) do
+  defp stay([_]), do: "stays"
+  defp stay(_), do: "stay"
+
+  defp counted(modules), do: "#{length(modules)} module#{plural(modules)}"
+
+  # One problem is that of all jobs; each has its own modules, a protocol in two places.
+  defp problem_diagnostics(problems, severity, options) do
+    instrumented = problems |> Enum.flat_map(& &1.instrumented) |> Enum.uniq() |> length()
+
+    for message <- problems |> Enum.map(& &1.message) |> Enum.uniq() do
+      text =
+        if instrumented == 0,
+          do: "nothing is instrumented: #{message}",
+          else: "nothing is instrumented anew: #{message}\n#{kept_events(instrumented)}"
+
+      diagnostic(options.plan || "mix.exs", 0, severity, text)
+    end
+  end
+
+  defp kept_events(1), do: "One module that has not changed keeps the events that it had; all others have none."
+  defp kept_events(count), do: "#{count} modules that have not changed keep the events that they had; all others have none."
+
+  defp diagnostic(file, line, severity, message) do
     %Mix.Task.Compiler.Diagnostic{
       compiler_name: "beamtrace",
       file: Path.expand(file),

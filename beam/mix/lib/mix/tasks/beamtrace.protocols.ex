@@ -13,12 +13,12 @@ defmodule Mix.Tasks.Beamtrace.Protocols do
   """
   use Mix.Task
 
-  alias Beamtrace.Build
+  alias Beamtrace.{Build, Options}
 
   @impl true
   def run(args) do
     config = Mix.Project.config()
-    options = Build.options(config)
+    options = Options.read(config)
     {status, _} = config |> Build.protocols(options, args, false) |> Build.finished(options)
     if status == :error, do: Mix.raise("beamtrace could not instrument the consolidated protocols")
     Mix.Task.reenable("beamtrace.protocols")

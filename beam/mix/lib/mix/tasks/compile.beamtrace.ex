@@ -24,7 +24,7 @@ defmodule Mix.Tasks.Compile.Beamtrace do
   """
   use Mix.Task.Compiler
 
-  alias Beamtrace.Build
+  alias Beamtrace.{Build, Dependencies, Options}
 
   @recursive true
   @manifest "compile.beamtrace"
@@ -32,23 +32,22 @@ defmodule Mix.Tasks.Compile.Beamtrace do
   @impl true
   def run(args) do
     config = Mix.Project.config()
-    options = Build.options(config)
-    application = config[:app]
+    options = Options.read(config)
+    wanted = Dependencies.wanted(options)
+    dropped = Dependencies.dropped(config, wanted)
 
-    own = build(options, application, Mix.Project.compile_path(config), manifest(config))
+    own = Build.run(options, config[:app], Mix.Project.compile_path(config), manifest(config))
+    others = for name <- wanted, do: dependency(options, config, name)
+    plain = for name <- dropped, do: dependency(%{options | plan: nil}, config, name)
+    Dependencies.settled(config, wanted, Enum.zip(dropped, plain))
 
-    others =
-      for dependency <- Build.dependencies(options) do
-        path = Path.join([Mix.Project.build_path(config), "lib", "#{dependency}"])
-        build(options, dependency, Path.join(path, "ebin"), Path.join([path, ".mix", @manifest]))
-      end
-
-    results = [own | others]
+    results = [own | others ++ plain]
     changed? = Enum.any?(results, &match?({_, %{changed: true}}, &1))
     Build.finished(results ++ consolidated(config, options, args, changed?), options)
   end
 
-  defp build(options, application, folder, manifest), do: Build.run(options, application, folder, manifest)
+  defp dependency(options, config, name),
+    do: Build.run(options, name, Dependencies.ebin(config, name), Dependencies.manifest(config, name))
 
   # The protocols of an umbrella are consolidated when all of its applications are compiled: `mix beamtrace.protocols` is for them.
   defp consolidated(config, options, args, changed?) do
@@ -67,7 +66,8 @@ defmodule Mix.Tasks.Compile.Beamtrace do
 
   def diagnostics do
     config = Mix.Project.config()
-    for failure <- :beamtrace_build.failures(to_charlist(manifest(config))), do: Build.diagnostic(failure, config)
+    report = :beamtrace_build.last(to_charlist(manifest(config)))
+    Build.diagnostics(Map.merge(report, %{application: config[:app], folder: Mix.Project.compile_path(config)}), config)
   end
 
   @impl true
@@ -75,6 +75,10 @@ defmodule Mix.Tasks.Compile.Beamtrace do
     config = Mix.Project.config()
     :beamtrace_build.clean(%{manifest: to_charlist(manifest(config))})
     Build.clean_protocols(config)
+    # Their beams are not this project's to delete: they come back plain.
+    dropped = Dependencies.dropped(config, [])
+    options = %{plan: nil, environment: "", node: "", cli: ""}
+    Dependencies.settled(config, [], for(name <- dropped, do: {name, dependency(options, config, name)}))
   end
 
   defp manifest(config), do: Path.join(Mix.Project.manifest_path(config), @manifest)
