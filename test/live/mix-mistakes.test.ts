@@ -58,7 +58,9 @@ f(X) -> X.
     const after = await beamHashes(ebin(folder));
     expect(after["Elixir.Shop.Store.beam"]).toBe(before["Elixir.Shop.Store.beam"]);
     await removeFolder(kept);
-    expect(await mix(folder, "compile")).toMatch(/^Instrumented 1 module of shop \(1 functions\)\n$/);
+    const now = await mix(folder, "compile");
+    expect(now).toMatch(/Instrumented 1 module of shop \(1 functions\)/);
+    expect(now).not.toMatch(/Compiling|warning/);
   });
 
   test("a folder that can't be made is told, and the build goes on", async () => {

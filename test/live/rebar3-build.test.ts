@@ -164,12 +164,12 @@ f(X) -> two:twice(X).
   });
 
   test("a value that an option can't have is told, with what it can have", async () => {
-    const applications = "all or a list of applications \\(atoms\\)";
+    const applications = "all or a list of applications (atoms)";
     for (const [options, message] of [
       ["[{dependencies, foo}]", `beamtrace: dependencies must be ${applications}, not foo`],
-      ['[{dependencies, ["foo"]}]', `beamtrace: dependencies must be ${applications}, not \\["foo"\\]`],
+      ['[{dependencies, ["foo"]}]', `beamtrace: dependencies must be ${applications}, not ["foo"]`],
       ["[{plan, 3}]", "beamtrace: plan must be the name of a file, or false, not 3"],
-      ['[{plan, ""}]', "beamtrace: plan must be the name of a file, or false, not \\[\\]"],
+      ['[{plan, ""}]', "beamtrace: plan must be the name of a file, or false, not []"],
       ["[{environment, {1}}]", "beamtrace: environment must be an atom or a string, not {1}"],
       ["[{required, 1}]", "beamtrace: required must be true or false, not 1"],
       ["foo", "beamtrace must be a list of options {Name, Value}, not foo"],
@@ -180,7 +180,7 @@ f(X) -> two:twice(X).
       });
       const { code, text } = await run(["rebar3", "compile"], folder);
       expect(code).not.toBe(0);
-      expect(text).toMatch(new RegExp(`===> .*${message}\n`));
+      expect(text).toContain(`${message}\n`);
     }
   });
 

@@ -31,7 +31,8 @@ defmodule Beamtrace.Build do
 
     owners = owners(config, options)
 
-    for {application, options} <- Enum.map(owners, &{&1, options}) ++ Enum.map(dropped_owners(config, owners), &{&1, %{options | plan: nil}}),
+    for {application, options} <-
+          Enum.map(owners, &{&1, options}) ++ Enum.map(dropped_owners(config, owners), &{&1, %{options | plan: nil}}),
         reduce: [] do
       results ->
         mine = MapSet.new(Path.wildcard(Path.join(Dependencies.ebin(config, application), "*.beam")), &Path.basename/1)
@@ -69,7 +70,10 @@ defmodule Beamtrace.Build do
 
   defp instrumented_owners(config) do
     files = Path.wildcard(Path.join(Mix.Project.manifest_path(config), @protocols_manifest <> ".*"), match_dot: true)
-    for file <- files, uniq: true, do: file |> Path.basename(".kept") |> String.replace_prefix(@protocols_manifest <> ".", "")
+
+    for file <- files,
+        uniq: true,
+        do: file |> Path.basename(".kept") |> String.replace_prefix(@protocols_manifest <> ".", "")
   end
 
   def clean_protocols(config) do
@@ -124,15 +128,32 @@ defmodule Beamtrace.Build do
   end
 
   defp failure_diagnostic(%{code: "BT_NOT_WRITTEN"} = failure),
-    do: diagnostic(failure.file, failure.line, :warning, "#{inspect_module(failure.module)} stays as it was: #{failure.message}")
+    do:
+      diagnostic(
+        failure.file,
+        failure.line,
+        :warning,
+        "#{inspect_module(failure.module)} stays as it was: #{failure.message}"
+      )
 
   defp failure_diagnostic(failure),
-    do: diagnostic(failure.file, failure.line, :warning, "#{inspect_module(failure.module)} is not instrumented: #{failure.message}")
+    do:
+      diagnostic(
+        failure.file,
+        failure.line,
+        :warning,
+        "#{inspect_module(failure.module)} is not instrumented: #{failure.message}"
+      )
 
   # Only the compiler can write them anew.
   defp orphaned(files, application, config) do
     own = [config[:app] | Map.keys(Mix.Project.apps_paths(config) || %{})]
-    command = if Enum.any?(own, &(to_string(&1) == to_string(application))), do: "mix compile --force", else: "mix deps.compile #{application} --force"
+
+    command =
+      if Enum.any?(own, &(to_string(&1) == to_string(application))),
+        do: "mix compile --force",
+        else: "mix deps.compile #{application} --force"
+
     {shown, more} = files |> Enum.map(&inspect_module(Path.basename(to_string(&1), ".beam"))) |> Enum.split(3)
     names = Enum.join(shown, ", ") <> if(more == [], do: "", else: " and #{length(more)} more")
 
@@ -160,7 +181,9 @@ defmodule Beamtrace.Build do
   end
 
   defp kept_events(1), do: "One module that has not changed keeps the events that it had; all others have none."
-  defp kept_events(count), do: "#{count} modules that have not changed keep the events that they had; all others have none."
+
+  defp kept_events(count),
+    do: "#{count} modules that have not changed keep the events that they had; all others have none."
 
   defp diagnostic(file, line, severity, message) do
     %Mix.Task.Compiler.Diagnostic{

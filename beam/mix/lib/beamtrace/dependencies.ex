@@ -14,7 +14,9 @@ defmodule Beamtrace.Dependencies do
       deps
     else
       for app <- wanted, app not in deps do
-        Mix.raise("beamtrace: there is no dependency #{inspect(app)}; there are: #{Enum.map_join(deps, ", ", &inspect/1)}")
+        Mix.raise(
+          "beamtrace: there is no dependency #{inspect(app)}; there are: #{Enum.map_join(deps, ", ", &inspect/1)}"
+        )
       end
 
       wanted
@@ -28,7 +30,13 @@ defmodule Beamtrace.Dependencies do
   def dropped(config, wanted) do
     before = read(list(config))
     write(config, Enum.uniq(before ++ names(wanted)))
-    elsewhere = for path <- Path.wildcard(in_build(config, "*", @list), match_dot: true), path != list(config), name <- read(path), do: name
+
+    elsewhere =
+      for path <- Path.wildcard(in_build(config, "*", @list), match_dot: true),
+          path != list(config),
+          name <- read(path),
+          do: name
+
     (before -- names(wanted)) -- elsewhere
   end
 

@@ -17,7 +17,8 @@ defmodule Beamtrace.Options do
         Mix.raise("beamtrace has no option #{inspect(key)}, did you mean #{inspect(near)}?")
       end
 
-      unless valid?(key, value), do: Mix.raise("beamtrace: #{inspect(key)} must be #{meant(key)}, not #{inspect(value)}")
+      unless valid?(key, value),
+        do: Mix.raise("beamtrace: #{inspect(key)} must be #{meant(key)}, not #{inspect(value)}")
     end
 
     %{
@@ -40,7 +41,8 @@ defmodule Beamtrace.Options do
   defp valid?(:required, value), do: is_boolean(value)
   defp valid?(_, value), do: text?(value)
 
-  defp text?(value), do: is_binary(value) and value != "" and String.valid?(value) and not String.contains?(value, <<0>>)
+  defp text?(value),
+    do: is_binary(value) and value != "" and String.valid?(value) and not String.contains?(value, <<0>>)
 
   defp name?(value), do: is_atom(value) and value not in [nil, true, false]
 
