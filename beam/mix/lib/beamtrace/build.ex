@@ -51,7 +51,7 @@ defmodule Beamtrace.Build do
     manifest = &Path.join(Mix.Project.manifest_path(config), &1)
     compiled? = Mix.Utils.stale?([manifest.("compile.elixir")], [manifest.("compile.protocols")])
 
-    if changed? or compiled? or not File.dir?(Mix.Project.consolidation_path(config)),
+    if changed? or compiled? or "--force" in args or not File.dir?(Mix.Project.consolidation_path(config)),
       do: Mix.Task.run("compile.protocols", args)
   end
 

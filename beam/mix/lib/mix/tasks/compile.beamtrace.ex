@@ -42,7 +42,8 @@ defmodule Mix.Tasks.Compile.Beamtrace do
     Dependencies.settled(config, wanted, Enum.zip(dropped, plain))
 
     results = [own | others ++ plain]
-    changed? = Enum.any?(results, &match?({_, %{changed: true}}, &1))
+    # Of a job that failed it is not known.
+    changed? = Enum.any?(results, &match?({status, outcome} when status == :error or outcome.changed, &1))
     Build.finished(results ++ consolidated(config, options, args, changed?), options)
   end
 
