@@ -97,12 +97,18 @@ describe("a project whose plan is taken away", () => {
     const ended = once(build, "exit");
     // Consolidated protocols are deleted and written while this looks.
     const done = async (): Promise<number> => (await instrumentedIn(lib("shop/ebin"))).length;
-    while ((await done()) < 4) {
-      if (build.exitCode !== null) throw new Error("the build came to its end");
-      await new Promise((resolve) => setTimeout(resolve, 20));
+    try {
+      while ((await done()) < 4) {
+        if (build.exitCode !== null) throw new Error("the build came to its end");
+        await new Promise((resolve) => setTimeout(resolve, 20));
+      }
+      process.kill(-(build.pid as number), signal);
+      await ended;
+    } finally {
+      // It waits for good, and the next build for it.
+      if (build.exitCode === null && build.signalCode === null)
+        process.kill(-(build.pid as number), "SIGKILL");
     }
-    process.kill(-(build.pid as number), signal);
-    await ended;
     const count = await done();
     expect(count).toBeGreaterThanOrEqual(4);
     expect(count).toBeLessThan(COUNT);
